@@ -1,0 +1,26 @@
+// What a compute engine must do to run lowbit's graphs.
+import type { Tensor } from './tensor.js';
+
+export interface EvaluateOptions {
+  /** Leaves whose host memory the backend may reuse for results of later evaluations. They must not be read afterwards. */
+  readonly release?: readonly Tensor[];
+}
+
+/** Counters since the backend was made. */
+export interface BackendStatistics {
+  /** Programs compiled so far. Graphs that are equal up to their leaves' elements share one. */
+  readonly compilations: number;
+  /** Evaluations so far. */
+  readonly evaluations: number;
+}
+
+/** A compute engine. The whole contract is tested by `describeBackend` in @lowbit/testkit. */
+export interface Backend {
+  /** Engine and device, for records: 'reference', 'onnxruntime:cpu'. */
+  readonly name: string;
+  readonly statistics: BackendStatistics;
+  /** Computes the tensors, shared subgraphs once, and returns leaves in the same order. Leaves pass through. */
+  evaluate<const T extends readonly Tensor[]>(tensors: T, options?: EvaluateOptions): Promise<{ -readonly [I in keyof T]: Tensor }>;
+  /** Frees compiled programs and device memory. */
+  dispose(): Promise<void>;
+}

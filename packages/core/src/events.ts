@@ -1,0 +1,20 @@
+// What a run tells about itself. Progress bar, log file and benchmark read the same events.
+
+export type RunEvent =
+  | { readonly type: 'run-start'; readonly steps: number; readonly blocks: number; readonly linears: number }
+  | { readonly type: 'step-start'; readonly step: number; readonly method: string; readonly targets: number }
+  | { readonly type: 'progress'; readonly step: number; readonly stage: string; readonly path: string; readonly done: number; readonly total: number }
+  | {
+      readonly type: 'linear-done';
+      readonly step: number;
+      readonly path: string;
+      /** ‖X(Ŵ−W)ᵀ‖² / ‖XWᵀ‖² on the calibration rows; undefined when the step folds no Gram matrix. */
+      readonly error: number | undefined;
+      readonly bitsPerWeight: number;
+      readonly milliseconds: number;
+    }
+  | { readonly type: 'block-done'; readonly step: number; readonly path: string; readonly done: number; readonly total: number; readonly milliseconds: number }
+  | { readonly type: 'log'; readonly step: number; readonly path: string; readonly record: Readonly<Record<string, unknown>> }
+  | { readonly type: 'warning'; readonly step: number; readonly path: string; readonly code: string; readonly message: string }
+  | { readonly type: 'step-done'; readonly step: number; readonly method: string; readonly milliseconds: number }
+  | { readonly type: 'run-done'; readonly milliseconds: number };

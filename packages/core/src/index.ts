@@ -1,0 +1,25 @@
+// @lowbit/core: tensors, operators, gradients, and the contracts that models, methods and backends meet in.
+export type { Backend, BackendStatistics, EvaluateOptions } from './backend.js';
+export { type Batches, batchesOf, type TokenBatches } from './batches.js';
+export type { AttentionCache, Block, BlockParts, BlockTrace, DecodeResult, LinearGroup } from './block.js';
+export { arrayTypes, bytesPerElement, type DType, dtypeOf, type TypedArray } from './dtype.js';
+export { LowbitError, throwIfAborted } from './errors.js';
+export type { EvaluationContext, Evaluator, Score } from './evaluator.js';
+export type { RunEvent } from './events.js';
+export type { ExportContext, Exporter } from './exporter.js';
+export { grad } from './grad.js';
+export {
+  DenseLinear, type Linear, type LinearKinds, type LinearRestorer, type LinearState, requireDense, restoreDense, restoreLinear, type TensorMap,
+} from './linear.js';
+export {
+  type BlockContext, DEFAULT_TARGETS, defineMethod, type FinetuneContext, type LinearContext, type LinearShape, type Method, type MethodContext,
+  type MethodDefinition, type Recipe, type Step, type StepSettings, type TransformContext,
+} from './method.js';
+export { Embedding, materialize, Model, type ModelConfig, type ModelParts, tensorsOf } from './model.js';
+export { Norm } from './norm.js';
+export * from './ops/index.js';
+export { createRng, philox, type Rng } from './rng.js';
+export { broadcastShapes, formatShape, resolveAxis, sameShape, type Shape, sizeOf, stridesOf } from './shape.js';
+export { absmax, flattenRows, gram, type Statistic } from './statistic.js';
+export { memoryStore, type Store, type StoreEntry } from './store.js';
+export { type Attributes, type Expression, lazyTensor, type LeafSource, read, readFloats, readNumber, Tensor, tensor } from './tensor.js';

@@ -1,0 +1,153 @@
+// The contract of a quantization method: a function of options that returns a step of a recipe.
+import type { StandardSchemaV1 } from '@standard-schema/spec';
+import type { Backend } from './backend.js';
+import type { Batches, TokenBatches } from './batches.js';
+import type { Block } from './block.js';
+import { LowbitError } from './errors.js';
+import type { Linear } from './linear.js';
+import type { Model } from './model.js';
+import type { Rng } from './rng.js';
+import type { Statistic } from './statistic.js';
+import type { StoreEntry } from './store.js';
+import type { Tensor } from './tensor.js';
+
+/** What every stage of a method is given. */
+export interface MethodContext<Options> {
+  readonly backend: Backend;
+  /** Parsed options; per-layer overrides are applied already where the stage works on one layer. */
+  readonly options: Options;
+  /** Randomness addressed by step and by what the stage works on. */
+  readonly rng: Rng;
+  readonly signal: AbortSignal | undefined;
+  /** Reports progress within the stage. */
+  progress(done: number, total: number): void;
+  /** What an interrupted stage saved last, if the run was resumed. */
+  readonly saved: StoreEntry | undefined;
+  /** Saves the state of a long stage so that it can resume. */
+  save(entry: StoreEntry): Promise<void>;
+  /** Adds a JSON record to the run's log: losses, damping, choices. */
+  log(record: Readonly<Record<string, unknown>>): void;
+  /** Emits a warning event: something is off but the run goes on. */
+  warn(code: string, message: string): void;
+}
+
+/** Before anything else: function-preserving rewrites of the whole model. */
+export interface TransformContext<Options> extends MethodContext<Options> {
+  readonly calibration: TokenBatches;
+}
+
+/** One targeted Linear, in group order. */
+export interface LinearContext<Options> extends MethodContext<Options> {
+  /** Path in the checkpoint: 'model.layers.3.mlp.down_proj'. */
+  readonly path: string;
+  /** Leaves by statistic name, of the inputs of this Linear's group. */
+  readonly stats: Readonly<Record<string, Tensor>>;
+  /** Rows (tokens) that the statistics were folded over. */
+  readonly rows: number;
+}
+
+/** One block, after its Linears have been quantized. */
+export interface BlockContext<Options> extends MethodContext<Options> {
+  readonly path: string;
+  /** Inputs of the block, [batch, tokens, width]: the stream that the runner propagates. */
+  readonly inputs: Batches;
+  /** What the block gave on the same inputs before this step touched it. */
+  readonly targets: Batches;
+  /** Options that hold for a Linear of the block, overrides applied; undefined when the step does not target it. */
+  optionsFor(linearName: string): Options | undefined;
+}
+
+/** The whole model, after all blocks. */
+export interface FinetuneContext<Options> extends MethodContext<Options> {
+  /** The model as it was before the recipe. */
+  readonly reference: Model;
+  readonly calibration: TokenBatches;
+  /** Options that hold for a Linear by path, overrides applied; undefined when the step does not target it. */
+  optionsFor(path: string): Options | undefined;
+}
+
+/** Shape of a Linear, known before its weights are read. */
+export interface LinearShape {
+  readonly path: string;
+  readonly kind: string;
+  readonly inFeatures: number;
+  readonly outFeatures: number;
+}
+
+/** A method. Absent stages are skipped; what a stage returns replaces what it was given. */
+export interface MethodDefinition<Schema extends StandardSchemaV1 = StandardSchemaV1, Options = StandardSchemaV1.InferOutput<Schema>> {
+  readonly name: string;
+  /** Raised whenever equal options give other weights: it keys checkpoints and benchmark rows. */
+  readonly version: number;
+  /** One line for listings. */
+  readonly description?: string;
+  readonly options: Schema;
+  /** Statistics of each group's inputs that `quantizeLinear` reads; a function when they depend on options. */
+  readonly statistics?: Readonly<Record<string, Statistic>> | ((options: Options) => Readonly<Record<string, Statistic>>);
+  /** Throws, before any weight is read, when a targeted layer cannot be handled with these options. */
+  check?(linear: LinearShape, options: Options): void;
+  transform?(model: Model, context: TransformContext<Options>): Promise<Model>;
+  quantizeLinear?(linear: Linear, context: LinearContext<Options>): Promise<Linear>;
+  refineBlock?(block: Block, context: BlockContext<Options>): Promise<Block>;
+  finetune?(model: Model, context: FinetuneContext<Options>): Promise<Model>;
+}
+
+/** Settings every method accepts beside its own options. */
+export interface StepSettings<Input> {
+  /** Globs over Linear paths ('model.layers.*.mlp.*', '**.down_proj'); all Linears of all blocks by default. '!' negates. */
+  readonly targets?: readonly string[];
+  /** Other options for the Linears a glob matches; the last match wins. */
+  readonly overrides?: Readonly<Record<string, Partial<Input>>>;
+}
+
+/** A method with its options: one entry of a recipe. */
+export interface Step<Options = unknown> {
+  readonly method: MethodDefinition<StandardSchemaV1, Options>;
+  readonly options: Options;
+  readonly targets: readonly string[];
+  /** Fully parsed options by glob, in order. */
+  readonly overrides: readonly { readonly glob: string; readonly options: Options }[];
+}
+
+/** A list of steps, applied in order. */
+export type Recipe = readonly Step[];
+
+/** What `defineMethod` returns: call it with options to get a step. */
+export interface Method<Schema extends StandardSchemaV1 = StandardSchemaV1> {
+  (options?: StandardSchemaV1.InferInput<Schema> & StepSettings<StandardSchemaV1.InferInput<Schema>>): Step<StandardSchemaV1.InferOutput<Schema>>;
+  readonly definition: MethodDefinition<Schema>;
+}
+
+/** Every Linear of every block. */
+export const DEFAULT_TARGETS: readonly string[] = ['**'];
+
+/**
+ * Makes a method from its definition. Options are parsed when the step is written.
+ * @throws OPTIONS_INVALID naming the method, the option and what it expects.
+ */
+export function defineMethod<Schema extends StandardSchemaV1>(definition: MethodDefinition<Schema>): Method<Schema> {
+  const create = (input: Record<string, unknown> & StepSettings<Record<string, unknown>> = {}): Step => {
+    const { targets = DEFAULT_TARGETS, overrides = {}, ...options } = input;
+    if (!Array.isArray(targets) || targets.some((glob) => typeof glob !== 'string')) {
+      throw new LowbitError('OPTIONS_INVALID', `${definition.name}: targets must be a list of globs`);
+    }
+    return {
+      method: definition as unknown as MethodDefinition<StandardSchemaV1, unknown>,
+      options: parseOptions(definition, options),
+      targets,
+      overrides: Object.entries(overrides).map(([glob, changed]) => ({ glob, options: parseOptions(definition, { ...options, ...changed }) })),
+    };
+  };
+  return Object.assign(create as unknown as Method<Schema>, { definition });
+}
+
+function parseOptions(definition: MethodDefinition, options: unknown): unknown {
+  const result = definition.options['~standard'].validate(options);
+  if (result instanceof Promise) throw new LowbitError('OPTIONS_SCHEMA', `${definition.name}: an options schema must validate synchronously`);
+  if (!result.issues) return result.value;
+  const problems = result.issues.map((issue) => {
+    const path = (issue.path ?? []).map((part) => String(typeof part === 'object' ? part.key : part)).join('.');
+    return path ? `${path}: ${issue.message}` : issue.message;
+  });
+  throw new LowbitError('OPTIONS_INVALID', `${definition.name}: ${problems.join('; ')}`);
+}

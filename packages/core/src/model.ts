@@ -1,0 +1,137 @@
+// A model: embed → blocks → norm → head. Immutable; tensors at the leaves are read when touched.
+import type { Block } from './block.js';
+import { LowbitError } from './errors.js';
+import type { Linear, TensorMap } from './linear.js';
+import type { Norm } from './norm.js';
+import { gather } from './ops/index.js';
+import { type Tensor, read, tensor } from './tensor.js';
+
+/** What is known of a model besides its weights. */
+export interface ModelConfig {
+  /** Family as in the checkpoint's config.json: 'llama', 'mistral', 'qwen2'. */
+  readonly architecture: string;
+  readonly vocabularySize: number;
+  readonly hiddenSize: number;
+  readonly blockCount: number;
+  readonly headCount: number;
+  readonly keyValueHeadCount: number;
+  readonly headDim: number;
+  /** Longest sequence the model was trained for, in tokens. */
+  readonly contextLength: number;
+  readonly tiedEmbeddings: boolean;
+  /** The checkpoint's config.json, unchanged, so that what is saved can be loaded elsewhere. */
+  readonly source: Readonly<Record<string, unknown>>;
+}
+
+/** Token embedding: weight [vocabulary, width]. */
+export class Embedding {
+  readonly weight: Tensor;
+
+  constructor(weight: Tensor) {
+    this.weight = weight;
+  }
+
+  /** int32 [batch, tokens] → [batch, tokens, width]. */
+  forward(tokens: Tensor): Tensor {
+    return gather(this.weight, tokens, 0);
+  }
+
+  map(map: TensorMap): Embedding {
+    return new Embedding(map(this.weight, 'weight'));
+  }
+}
+
+export interface ModelParts {
+  readonly config: ModelConfig;
+  readonly embedding: Embedding;
+  readonly blocks: readonly Block[];
+  readonly norm: Norm;
+  readonly head: Linear;
+}
+
+/** A decoder-only language model. */
+export class Model implements ModelParts {
+  readonly config: ModelConfig;
+  readonly embedding: Embedding;
+  readonly blocks: readonly Block[];
+  readonly norm: Norm;
+  readonly head: Linear;
+
+  constructor(parts: ModelParts) {
+    this.config = parts.config;
+    this.embedding = parts.embedding;
+    this.blocks = parts.blocks;
+    this.norm = parts.norm;
+    this.head = parts.head;
+  }
+
+  /** int32 [batch, tokens] → logits [batch, tokens, vocabulary]. */
+  forward(tokens: Tensor): Tensor {
+    let x = this.embedding.forward(tokens);
+    for (const block of this.blocks) x = block.forward(x);
+    return this.logits(x);
+  }
+
+  /** Residual stream [..., width] → logits [..., vocabulary]. */
+  logits(x: Tensor): Tensor {
+    return this.head.forward(this.norm.forward(x));
+  }
+
+  with(parts: Partial<ModelParts>): Model {
+    return new Model({ config: this.config, embedding: this.embedding, blocks: this.blocks, norm: this.norm, head: this.head, ...parts });
+  }
+
+  /** The model with block `index` replaced. */
+  withBlock(index: number, block: Block): Model {
+    return this.with({ blocks: this.blocks.map((old, i) => (i === index ? block : old)) });
+  }
+
+  /** Rebuilds every tensor; one that occurs twice (tied embeddings) is mapped once and stays shared. */
+  map(map: TensorMap): Model {
+    const once = mapOnce(map);
+    return this.with({
+      embedding: this.embedding.map((t, name) => once(t, `model.embed_tokens.${name}`)),
+      blocks: this.blocks.map((block) => block.map((t, name) => once(t, `${block.path}.${name}`))),
+      norm: this.norm.map((t, name) => once(t, `model.norm.${name}`)),
+      head: this.head.map((t, name) => once(t, `lm_head.${name}`)),
+    });
+  }
+}
+
+function mapOnce(map: TensorMap): TensorMap {
+  const seen = new Map<Tensor, Tensor>();
+  return (from, name) => {
+    let to = seen.get(from);
+    if (!to) seen.set(from, (to = map(from, name)));
+    return to;
+  };
+}
+
+/** A tree of tensors: a Linear, a Norm, a Block, a Model. */
+interface Mappable<T> {
+  map(map: TensorMap): T;
+}
+
+/** Every tensor of a tree by name, shared ones once. */
+export function tensorsOf(tree: Mappable<unknown>): Map<string, Tensor> {
+  const found = new Map<string, Tensor>();
+  const seen = new Set<Tensor>();
+  tree.map((t, name) => {
+    if (!seen.has(t)) found.set(name, t);
+    seen.add(t);
+    return t;
+  });
+  return found;
+}
+
+/** The tree with every lazy leaf read into host memory, once. Use it before touching the same weights many times. */
+export async function materialize<T extends Mappable<T>>(tree: T): Promise<T> {
+  const loaded = new Map<Tensor, Tensor>();
+  for (const [name, t] of tensorsOf(tree)) {
+    if (!t.isLeaf) throw new LowbitError('TENSOR_NOT_EVALUATED', `${name}: is an expression; evaluate it before materializing the tree`);
+    const source = t.source;
+    if (source.kind === 'leaf' && source.data) continue;
+    loaded.set(t, tensor(await read(t), t.shape, t.dtype));
+  }
+  return tree.map((t) => loaded.get(t) ?? t);
+}
