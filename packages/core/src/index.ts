@@ -9,6 +9,10 @@ export type { RunEvent } from './events.js';
 export type { ExportContext, Exporter } from './exporter.js';
 export { grad } from './grad.js';
 export {
+  bfloat16Bits, bfloat16FromBits, decodeBfloat16, decodeFloat16, encodeBfloat16, encodeFloat16, fitsBfloat16, fitsFloat16, float16Bits,
+  float16FromBits, roundToBfloat16, roundToFloat16,
+} from './half.js';
+export {
   DenseLinear, type Linear, type LinearKinds, type LinearRestorer, type LinearState, requireDense, restoreDense, restoreLinear, type TensorMap,
 } from './linear.js';
 export {
