@@ -1,1 +1,2 @@
-export {};
+
+export { describeBackend, type DescribeBackendOptions, type Float64Oracle } from './describe-backend.js';

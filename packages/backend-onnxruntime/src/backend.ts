@@ -1,0 +1,108 @@
+// The backend: a cache of compiled programs by structure, and a pool of result buffers.
+import { availableParallelism } from 'node:os';
+import { arrayTypes, type Backend, type CompositeName, LowbitError, read, type Tensor, tensor, type TypedArray } from '@lowbit/core';
+import type { InferenceSession } from 'onnxruntime-node';
+import { BufferPool } from './buffer-pool.js';
+import { fusions } from './emit-composites.js';
+import { compile, leafOrder, type Program } from './program.js';
+import { structureOf } from './structure.js';
+
+/** Execution providers of ONNX Runtime. cpu and webgpu are in the npm package; the others must be installed by the user. */
+export type Provider = 'cpu' | 'webgpu' | 'cuda' | 'coreml' | 'dml';
+
+export interface OnnxBackendOptions {
+  /** Default: 'cpu'. */
+  readonly provider?: Provider;
+  /** Threads within an operator. Default: all cores. Results are equal bytes for an equal number of threads. */
+  readonly threads?: number;
+  /** Compiled programs that are kept, least recently used dropped first. Default: 128. */
+  readonly programs?: number;
+}
+
+const PROVIDERS: readonly Provider[] = ['cpu', 'webgpu', 'cuda', 'coreml', 'dml'];
+
+/** Released result buffers kept for reuse, in bytes: enough for two copies of a training step's state of a small model. */
+const POOL_BYTES = 2 ** 30;
+
+function fuses(op: CompositeName, node: Tensor): boolean {
+  return fusions[op]?.accepts(node) ?? false;
+}
+
+/**
+ * A backend on ONNX Runtime.
+ * @throws BACKEND_PROVIDER for an unknown provider; BACKEND_THREADS for a thread count below 1.
+ */
+export async function createOnnxBackend({ provider = 'cpu', threads = availableParallelism(), programs = 128 }: OnnxBackendOptions = {}): Promise<Backend> {
+  if (!PROVIDERS.includes(provider)) {
+    throw new LowbitError('BACKEND_PROVIDER', `onnxruntime: unknown provider '${provider}'; known: ${PROVIDERS.join(', ')}`);
+  }
+  if (!Number.isInteger(threads) || threads < 1) throw new LowbitError('BACKEND_THREADS', `onnxruntime: threads must be a positive integer, got ${threads}`);
+  const sessionOptions: InferenceSession.SessionOptions = {
+    executionProviders: provider === 'cpu' ? ['cpu'] : [provider, 'cpu'],
+    intraOpNumThreads: threads,
+    interOpNumThreads: 1,
+    executionMode: 'sequential',
+    graphOptimizationLevel: 'all',
+    logSeverityLevel: 3,
+  };
+  const cache = new Map<string, Promise<Program>>();
+  const pool = new BufferPool(POOL_BYTES);
+  let compilations = 0;
+  let evaluations = 0;
+
+  const programFor = (structure: ReturnType<typeof structureOf>): Promise<Program> => {
+    const known = cache.get(structure.key);
+    if (known) {
+      cache.delete(structure.key);
+      cache.set(structure.key, known);
+      return known;
+    }
+    compilations++;
+    const program = compile(structure, sessionOptions);
+    cache.set(structure.key, program);
+    program.catch(() => cache.delete(structure.key));
+    if (cache.size > programs) {
+      const [oldest] = cache.keys();
+      const dropped = cache.get(oldest);
+      cache.delete(oldest);
+      void dropped?.then((unused) => unused.release());
+    }
+    return program;
+  };
+
+  return {
+    name: `onnxruntime:${provider}`,
+    get statistics() {
+      return { compilations, evaluations };
+    },
+    async evaluate(tensors, { release = [] } = {}) {
+      const pending = [...new Set(tensors.filter((t) => !t.isLeaf))];
+      const results = new Map<Tensor, Tensor>();
+      if (pending.length > 0) {
+        evaluations++;
+        const structure = structureOf(pending, fuses);
+        const program = await programFor(structure);
+        const leaves: TypedArray[] = [];
+        for (const number of leafOrder(structure)) leaves.push(await hostData(structure.leaves.get(number) as Tensor));
+        const outputs = pending.map((t) => pool.take(t.dtype, t.size));
+        await program.run(leaves, outputs);
+        pending.forEach((t, i) => {
+          results.set(t, tensor(outputs[i], t.shape, t.dtype));
+        });
+      }
+      for (const leaf of release) if (leaf.source.kind === 'leaf' && leaf.source.data) pool.give(leaf.dtype, leaf.source.data);
+      return tensors.map((t) => results.get(t) ?? t) as never;
+    },
+    async dispose() {
+      const compiled = [...cache.values()];
+      cache.clear();
+      for (const program of compiled) await program.then((loaded) => loaded.release());
+    },
+  };
+}
+
+/** Elements of a leaf in memory the engine can read: not shared between threads. */
+async function hostData(leaf: Tensor): Promise<TypedArray> {
+  const data = leaf.source.kind === 'leaf' && leaf.source.data ? leaf.source.data : await read(leaf);
+  return data.buffer instanceof SharedArrayBuffer ? new arrayTypes[leaf.dtype](data) : data;
+}

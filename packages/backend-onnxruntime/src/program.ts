@@ -1,0 +1,79 @@
+// Compiles a graph structure into an ONNX Runtime session and runs it.
+import { type DType, LowbitError, type PrimitiveName, type Shape, type Tensor, type TypedArray } from '@lowbit/core';
+import * as ort from 'onnxruntime-node';
+import { fusions } from './emit-composites.js';
+import { primitiveEmitters } from './emit-primitives.js';
+import { OnnxGraph } from './onnx-graph.js';
+import type { Structure } from './structure.js';
+
+/** A compiled graph: leaves in, elements of the roots out. */
+export interface Program {
+  /** `outputs[i]` receives the elements of root i. */
+  run(leaves: readonly TypedArray[], outputs: readonly TypedArray[]): Promise<void>;
+  release(): Promise<void>;
+}
+
+/** Value numbers of the leaves in feeding order. */
+export function leafOrder(structure: Structure): number[] {
+  return [...structure.leaves.keys()];
+}
+
+interface OnnxModel {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  /** Name, type and shape of the outputs, root by root. */
+  readonly outputs: readonly { readonly name: string; readonly dtype: DType; readonly shape: Shape }[];
+}
+
+/** The ONNX model of a graph. Inputs are named x<n>. */
+function buildModel(structure: Structure): OnnxModel {
+  const graph = new OnnxGraph();
+  const names = new Map<number, string>();
+  for (const [number, leaf] of structure.leaves) {
+    names.set(number, `x${number}`);
+    graph.input(`x${number}`, leaf.shape, leaf.dtype);
+  }
+  const nameOf = (number: number): string => names.get(number) as string;
+  const tensorOf = (number: number): Tensor => structure.leaves.get(number) ?? (structure.nodes.get(number)?.tensor as Tensor);
+  for (const [number, { tensor, expression, inputs }] of structure.nodes) {
+    const fusion = fusions[expression.op as keyof typeof fusions];
+    const emit = fusion?.emit ?? primitiveEmitters[expression.op as PrimitiveName];
+    names.set(number, emit({ graph, names: inputs.map(nameOf), inputs: inputs.map(tensorOf), attributes: expression.attributes, output: tensor }));
+  }
+  const taken = new Set<string>();
+  const outputs = structure.roots.map((number) => {
+    const { shape, dtype } = tensorOf(number);
+    // An ONNX output must be the value of a node, once.
+    const isFree = graph.isNodeOutput(nameOf(number)) && !taken.has(nameOf(number));
+    const name = isFree ? nameOf(number) : graph.node('Identity', [nameOf(number)]);
+    taken.add(name);
+    graph.output(name, shape, dtype);
+    return { name, dtype, shape };
+  });
+  return { bytes: graph.encode(), outputs };
+}
+
+/** @throws ONNX_COMPILE when the engine rejects the graph. */
+export async function compile(structure: Structure, options: ort.InferenceSession.SessionOptions): Promise<Program> {
+  const { bytes, outputs } = buildModel(structure);
+  const session = await ort.InferenceSession.create(bytes, options).catch((cause: unknown) => {
+    throw new LowbitError('ONNX_COMPILE', `ONNX Runtime rejected a graph of ${structure.nodes.size} nodes: ${String(cause)}`, { cause });
+  });
+  const inputs = leafOrder(structure).map((number) => {
+    const { dtype, shape } = structure.leaves.get(number) as Tensor;
+    return { name: `x${number}`, dtype, shape };
+  });
+  return {
+    async run(leaves, results) {
+      const feeds: Record<string, ort.Tensor> = {};
+      inputs.forEach(({ name, dtype, shape }, i) => {
+        feeds[name] = new ort.Tensor(dtype, leaves[i] as never, shape);
+      });
+      const fetches: Record<string, ort.Tensor> = {};
+      outputs.forEach(({ name, dtype, shape }, i) => {
+        fetches[name] = new ort.Tensor(dtype, results[i] as never, shape);
+      });
+      await session.run(feeds, fetches);
+    },
+    release: () => session.release(),
+  };
+}

@@ -1,0 +1,76 @@
+// The structure of an expression graph: its nodes in order, its leaves, and a key that equals that of any graph which differs only
+// in the elements of its leaves.
+import { composites, type CompositeName, expand, type Expression, type Tensor } from '@lowbit/core';
+
+export interface GraphNode {
+  readonly tensor: Tensor;
+  readonly expression: Expression;
+  /** Indices into the values: leaves first come first numbered, see `Structure.values`. */
+  readonly inputs: readonly number[];
+}
+
+/** Values are numbered in order of first visit; each is a leaf or the output of a node. */
+export interface Structure {
+  readonly key: string;
+  /** Leaves by value number. */
+  readonly leaves: ReadonlyMap<number, Tensor>;
+  /** Nodes by value number, inputs before users. */
+  readonly nodes: ReadonlyMap<number, GraphNode>;
+  /** Value number of each root. */
+  readonly roots: readonly number[];
+}
+
+/**
+ * Orders the graph below the roots. Composites that `fuses` accepts stay single nodes, unless a gradient has expanded them already:
+ * then the forward pass shares the expansion's values.
+ */
+export function structureOf(roots: readonly Tensor[], fuses: (op: CompositeName, node: Tensor) => boolean): Structure {
+  const numbers = new Map<Tensor, number>();
+  const leaves = new Map<number, Tensor>();
+  const nodes = new Map<number, GraphNode>();
+  const parts: string[] = [];
+
+  const aliasOf = (node: Tensor): Tensor => {
+    let target = node;
+    while (target.source.kind === 'expression') {
+      const { op, inputs } = target.source;
+      if (op in composites && (target.expansion || !fuses(op as CompositeName, target))) target = expand(target);
+      else if (op === 'detach' || op === 'straightThrough') target = inputs[0];
+      else break;
+    }
+    return target;
+  };
+
+  const visit = (root: Tensor): number => {
+    const stack: Tensor[] = [aliasOf(root)];
+    while (stack.length > 0) {
+      const node = stack[stack.length - 1];
+      if (numbers.has(node)) {
+        stack.pop();
+        continue;
+      }
+      if (node.source.kind === 'leaf') {
+        stack.pop();
+        parts.push(`${node.dtype}[${node.shape}]`);
+        leaves.set(numbers.size, node);
+        numbers.set(node, numbers.size);
+        continue;
+      }
+      const inputs = node.source.inputs.map(aliasOf);
+      const pending = inputs.filter((input) => !numbers.has(input));
+      if (pending.length > 0) {
+        for (let i = pending.length - 1; i >= 0; i--) stack.push(pending[i]);
+        continue;
+      }
+      stack.pop();
+      const indices = inputs.map((input) => numbers.get(input) as number);
+      parts.push(`${node.source.op}(${indices})${JSON.stringify(node.source.attributes)}`);
+      nodes.set(numbers.size, { tensor: node, expression: node.source, inputs: indices });
+      numbers.set(node, numbers.size);
+    }
+    return numbers.get(aliasOf(root)) as number;
+  };
+
+  const rootNumbers = roots.map(visit);
+  return { key: `${parts.join(';')}→${rootNumbers}`, leaves, nodes, roots: rootNumbers };
+}
