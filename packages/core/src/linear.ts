@@ -31,6 +31,11 @@ export interface Linear {
   readonly storageBits: number;
   /** [..., inFeatures] → [..., outFeatures]. */
   forward(x: Tensor): Tensor;
+  /**
+   * W of y = x Wᵀ + b as a graph, [out, in], corrections included. What the layer does to its input before the product
+   * (quantizing activations) is left out. Error measures, low-rank corrections and dense exports read it.
+   */
+  effectiveWeight(): Tensor;
   /** The same layer with every tensor replaced by `map(tensor, name)`. */
   map(map: TensorMap): Linear;
   state(): LinearState;
@@ -75,6 +80,10 @@ export class DenseLinear implements Linear {
   forward(x: Tensor): Tensor {
     const y = linearOp(x, this.weight);
     return this.bias ? add(y, this.bias) : y;
+  }
+
+  effectiveWeight(): Tensor {
+    return this.weight;
   }
 
   map(map: TensorMap): DenseLinear {
