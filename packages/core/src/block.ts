@@ -32,11 +32,11 @@ export interface AttentionCache {
   readonly values: Tensor;
 }
 
-/** What one decoding step yields. */
+/** What a block yields for new positions while generating: one of them when decoding, the whole prompt at first. */
 export interface DecodeResult {
-  /** [batch, 1, width]. */
+  /** [batch, positions, width]. */
   readonly output: Tensor;
-  /** Keys and values of the new position, [batch, keyValueHeads, 1, headDim]. */
+  /** Keys and values of the new positions, [batch, keyValueHeads, positions, headDim], for the cache. */
   readonly keys: Tensor;
   readonly values: Tensor;
 }
@@ -58,6 +58,8 @@ export interface Block {
   forward(x: Tensor): Tensor;
   /** `forward`, and the input of every group. */
   trace(x: Tensor): BlockTrace;
+  /** `forward`, and the keys and values of every position: how generation takes in a prompt. */
+  prefill(x: Tensor): DecodeResult;
   /** One new position [batch, 1, width]; `position` is an int32 scalar leaf: how many positions the cache holds. */
   decode(x: Tensor, cache: AttentionCache, position: Tensor): DecodeResult;
   /** The block with some Linears or norms replaced, by name. @throws BLOCK_PART for an unknown name. */

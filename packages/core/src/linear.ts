@@ -36,6 +36,11 @@ export interface Linear {
    * (quantizing activations) is left out. Error measures, low-rank corrections and dense exports read it.
    */
   effectiveWeight(): Tensor;
+  /**
+   * The layer with a dense float32 weight [out, in] in place of `effectiveWeight()`; bias and what it does to its input stay. With
+   * the evaluated effective weight it computes the same without dequantizing each time.
+   */
+  withWeight(weight: Tensor): Linear;
   /** The same layer with every tensor replaced by `map(tensor, name)`. */
   map(map: TensorMap): Linear;
   state(): LinearState;
@@ -84,6 +89,10 @@ export class DenseLinear implements Linear {
 
   effectiveWeight(): Tensor {
     return this.weight;
+  }
+
+  withWeight(weight: Tensor): DenseLinear {
+    return new DenseLinear(weight, this.bias, this.bitsPerElement);
   }
 
   map(map: TensorMap): DenseLinear {
