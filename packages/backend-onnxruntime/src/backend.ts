@@ -49,6 +49,7 @@ export async function createOnnxBackend({ provider = 'cpu', threads = availableP
   const pool = new BufferPool(POOL_BYTES);
   let compilations = 0;
   let evaluations = 0;
+  let engineMilliseconds = 0;
 
   const programFor = (structure: ReturnType<typeof structureOf>): Promise<Program> => {
     const known = cache.get(structure.key);
@@ -73,7 +74,7 @@ export async function createOnnxBackend({ provider = 'cpu', threads = availableP
   return {
     name: `onnxruntime:${provider}`,
     get statistics() {
-      return { compilations, evaluations };
+      return { compilations, evaluations, engineMilliseconds };
     },
     async evaluate(tensors, { release = [] } = {}) {
       const pending = [...new Set(tensors.filter((t) => !t.isLeaf))];
@@ -85,7 +86,7 @@ export async function createOnnxBackend({ provider = 'cpu', threads = availableP
         const leaves: TypedArray[] = [];
         for (const number of leafOrder(structure)) leaves.push(await hostData(structure.leaves.get(number) as Tensor));
         const outputs = pending.map((t) => pool.take(t.dtype, t.size));
-        await program.run(leaves, outputs);
+        engineMilliseconds += await program.run(leaves, outputs);
         pending.forEach((t, i) => {
           results.set(t, tensor(outputs[i], t.shape, t.dtype));
         });

@@ -8,8 +8,8 @@ import type { Structure } from './structure.js';
 
 /** A compiled graph: leaves in, elements of the roots out. */
 export interface Program {
-  /** `outputs[i]` receives the elements of root i. */
-  run(leaves: readonly TypedArray[], outputs: readonly TypedArray[]): Promise<void>;
+  /** `outputs[i]` receives the elements of root i. Returns the milliseconds spent in the engine. */
+  run(leaves: readonly TypedArray[], outputs: readonly TypedArray[]): Promise<number>;
   release(): Promise<void>;
 }
 
@@ -72,7 +72,9 @@ export async function compile(structure: Structure, options: ort.InferenceSessio
       outputs.forEach(({ name, dtype, shape }, i) => {
         fetches[name] = new ort.Tensor(dtype, results[i] as never, shape);
       });
+      const start = performance.now();
       await session.run(feeds, fetches);
+      return performance.now() - start;
     },
     release: () => session.release(),
   };

@@ -5,11 +5,11 @@ import { composites, type CompositeName, expand, type Expression, type Tensor } 
 export interface GraphNode {
   readonly tensor: Tensor;
   readonly expression: Expression;
-  /** Indices into the values: leaves first come first numbered, see `Structure.values`. */
+  /** Value numbers. */
   readonly inputs: readonly number[];
 }
 
-/** Values are numbered in order of first visit; each is a leaf or the output of a node. */
+/** Values are numbered in order of first visit; each is a leaf or the output of a node. Nodes that compute the same are one. */
 export interface Structure {
   readonly key: string;
   /** Leaves by value number. */
@@ -26,6 +26,8 @@ export interface Structure {
  */
 export function structureOf(roots: readonly Tensor[], fuses: (op: CompositeName, node: Tensor) => boolean): Structure {
   const numbers = new Map<Tensor, number>();
+  const known = new Map<string, number>();
+  let count = 0;
   const leaves = new Map<number, Tensor>();
   const nodes = new Map<number, GraphNode>();
   const parts: string[] = [];
@@ -52,8 +54,8 @@ export function structureOf(roots: readonly Tensor[], fuses: (op: CompositeName,
       if (node.source.kind === 'leaf') {
         stack.pop();
         parts.push(`${node.dtype}[${node.shape}]`);
-        leaves.set(numbers.size, node);
-        numbers.set(node, numbers.size);
+        leaves.set(count, node);
+        numbers.set(node, count++);
         continue;
       }
       const inputs = node.source.inputs.map(aliasOf);
@@ -64,9 +66,16 @@ export function structureOf(roots: readonly Tensor[], fuses: (op: CompositeName,
       }
       stack.pop();
       const indices = inputs.map((input) => numbers.get(input) as number);
-      parts.push(`${node.source.op}(${indices})${JSON.stringify(node.source.attributes)}`);
-      nodes.set(numbers.size, { tensor: node, expression: node.source, inputs: indices });
-      numbers.set(node, numbers.size);
+      const signature = `${node.source.op}(${indices})${JSON.stringify(node.source.attributes)}`;
+      const twin = known.get(signature);
+      if (twin !== undefined) {
+        numbers.set(node, twin);
+        continue;
+      }
+      parts.push(signature);
+      known.set(signature, count);
+      nodes.set(count, { tensor: node, expression: node.source, inputs: indices });
+      numbers.set(node, count++);
     }
     return numbers.get(aliasOf(root)) as number;
   };

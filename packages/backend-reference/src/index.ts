@@ -9,14 +9,17 @@ export interface ReferenceBackend extends Backend {
 /** The oracle backend. Compiles nothing; keeps nothing. */
 export function createReferenceBackend(): ReferenceBackend {
   let evaluations = 0;
+  let engineMilliseconds = 0;
   return {
     name: 'reference',
     get statistics() {
-      return { compilations: 0, evaluations };
+      return { compilations: 0, evaluations, engineMilliseconds };
     },
     async evaluate(tensors) {
       evaluations++;
+      const start = performance.now();
       const values = await interpret(tensors);
+      engineMilliseconds += performance.now() - start;
       return tensors.map((t) => (t.isLeaf ? t : tensor(round(valueOf(values, t).data, t.dtype), t.shape, t.dtype))) as never;
     },
     async float64(x) {

@@ -12,6 +12,8 @@ export interface BackendStatistics {
   readonly compilations: number;
   /** Evaluations so far. */
   readonly evaluations: number;
+  /** Time spent in the engine's own runs, in milliseconds: what remains of an evaluation is lowbit's. */
+  readonly engineMilliseconds: number;
 }
 
 /** A compute engine. The whole contract is tested by `describeBackend` in @lowbit/testkit. */
