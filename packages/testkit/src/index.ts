@@ -1,2 +1,3 @@
-
-export { describeBackend, type DescribeBackendOptions, type Float64Oracle } from './describe-backend.js';
+// @lowbit/testkit: what backends and methods must do, as vitest suites, and a toy model to try them on.
+export { type DescribeBackendOptions, describeBackend, type Float64Oracle } from './describe-backend.js';
+export { createToyModel, createToyTokens, type ToyModelOptions, type ToyTokensOptions } from './toy-model.js';
