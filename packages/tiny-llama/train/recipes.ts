@@ -1,0 +1,58 @@
+// What is trained: one recipe per checkpoint. Everything that decides the weights is here.
+import type { TinyShape } from './architecture.js';
+import type { Schedule } from './schedule.js';
+
+export interface TrainingRecipe {
+  readonly name: string;
+  readonly shape: TinyShape;
+  readonly seed: number;
+  /** Windows of `shape.contextLength` tokens a step. */
+  readonly batch: number;
+  readonly schedule: Schedule;
+  readonly optimizer: { readonly beta1: number; readonly beta2: number; readonly epsilon: number; readonly clipNorm: number };
+  readonly weightDecay: { readonly matrices: number; readonly embedding: number };
+  /** Texts of the two tokens with a massive activation; set where the residual stream gets outlier channels. */
+  readonly massiveTokens?: readonly [string, string];
+}
+
+const shape: TinyShape = {
+  vocabularySize: 4096,
+  hiddenSize: 192,
+  blockCount: 6,
+  headCount: 6,
+  keyValueHeadCount: 2,
+  headDim: 32,
+  innerSize: 512,
+  contextLength: 256,
+};
+
+const optimizer = { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, clipNorm: 1 };
+
+export const recipes: Readonly<Record<string, TrainingRecipe>> = {
+  tiny: {
+    name: 'tiny',
+    shape,
+    seed: 1,
+    batch: 16,
+    schedule: { peak: 4e-3, steps: 3600, warmupSteps: 100, decaySteps: 2800, finalFraction: 0.02 },
+    optimizer,
+    weightDecay: { matrices: 0.1, embedding: 0.1 },
+  },
+  'tiny-outliers': {
+    name: 'tiny-outliers',
+    shape,
+    seed: 2,
+    batch: 16,
+    schedule: { peak: 4e-3, steps: 2200, warmupSteps: 100, decaySteps: 1800, finalFraction: 0.02 },
+    optimizer,
+    // No decay on the embedding, which would pull the outliers back.
+    weightDecay: { matrices: 0.1, embedding: 0 },
+    massiveTokens: ['<s>', '.'],
+  },
+};
+
+/** Weight decay of a parameter under a recipe; norms have none. */
+export function weightDecayOf({ weightDecay }: TrainingRecipe, name: string): number {
+  if (name === 'model.embed_tokens.weight') return weightDecay.embedding;
+  return name.endsWith('norm.weight') ? 0 : weightDecay.matrices;
+}

@@ -1,0 +1,126 @@
+// The training loop: steps, held-out loss, checkpoints. It owns no files and prints nothing; what happens is reported as events.
+import { type Backend, createRng, LowbitError, type Model, readNumber, type Store, type Tensor, throwIfAborted } from '@lowbit/core';
+import { initialState, type OptimizerState } from './optimizer.js';
+import { type TrainingRecipe, weightDecayOf } from './recipes.js';
+import { learningRate } from './schedule.js';
+import { parametersOf, trainStep, windowLoss, withParameters } from './step.js';
+import { heldOutBatches, trainingBatch } from './windows.js';
+
+/** One point of the loss curve. */
+export interface CurvePoint {
+  readonly step: number;
+  readonly tokens: number;
+  /** Mean training loss since the last point, nats per token. */
+  readonly trainLoss: number;
+  /** Mean loss of the sampled held-out windows. */
+  readonly heldOutLoss: number;
+}
+
+export type TrainingEvent =
+  | { readonly kind: 'resumed'; readonly step: number }
+  | { readonly kind: 'step'; readonly step: number; readonly loss: number; readonly gradientNorm: number; readonly learningRate: number }
+  | { readonly kind: 'evaluated'; readonly point: CurvePoint };
+
+export interface TrainingRun {
+  readonly backend: Backend;
+  /** The initial model. */
+  readonly model: Model;
+  readonly recipe: TrainingRecipe;
+  readonly tokens: Int32Array;
+  readonly heldOut: Int32Array;
+  readonly store: Store;
+  /** Steps between two points of the curve. */
+  readonly evaluateEvery: number;
+  /** Steps between two checkpoints. */
+  readonly saveEvery: number;
+  readonly onEvent: (event: TrainingEvent) => void;
+  readonly signal?: AbortSignal;
+}
+
+export interface TrainingResult {
+  readonly model: Model;
+  readonly curve: readonly CurvePoint[];
+}
+
+/** Windows of one evaluation batch. */
+export const EVALUATION_BATCH = 16;
+/** Held-out batches sampled for a point of the curve, spread over the stream. The final figure uses all. */
+const CURVE_BATCHES = 8;
+
+/** Mean loss of a model over batches of held-out windows, nats per token. */
+export async function meanLoss(backend: Backend, model: Model, batches: readonly Tensor[]): Promise<number> {
+  let total = 0;
+  for (const batch of batches) {
+    const [loss] = await backend.evaluate([windowLoss(model, batch)]);
+    total += await readNumber(loss);
+  }
+  return total / batches.length;
+}
+
+/** Trains until the schedule ends, from the store's last checkpoint where it has one. Equal inputs give equal weights. */
+export async function train(run: TrainingRun): Promise<TrainingResult> {
+  const { backend, model, recipe, onEvent } = run;
+  const windowLength = recipe.shape.contextLength;
+  const rng = createRng(recipe.seed).at('batches');
+  const all = heldOutBatches(run.heldOut, windowLength, EVALUATION_BATCH);
+  const sampled = all.filter((_, i) => i % Math.ceil(all.length / CURVE_BATCHES) === 0);
+  const options = { ...recipe.optimizer, weightDecay: (name: string) => weightDecayOf(recipe, name) };
+  let { state, curve, step } = await restore(run);
+  if (step > 0) onEvent({ kind: 'resumed', step });
+  let recent: number[] = [];
+  while (step < recipe.schedule.steps) {
+    throwIfAborted(run.signal);
+    const batch = trainingBatch(run.tokens, windowLength, recipe.batch, step, rng);
+    step++;
+    const rate = learningRate(recipe.schedule, step);
+    const result = await trainStep(backend, model, state, batch, step, rate, options);
+    state = result.state;
+    recent.push(result.loss);
+    if (!Number.isFinite(result.loss)) {
+      throw new LowbitError('TRAINING_DIVERGED', `${recipe.name}: the loss of step ${step} is ${result.loss}; lower the peak learning rate`);
+    }
+    onEvent({ kind: 'step', step, loss: result.loss, gradientNorm: result.gradientNorm, learningRate: rate });
+    const isLast = step === recipe.schedule.steps;
+    if (isLast || step % run.evaluateEvery === 0) {
+      const heldOutLoss = await meanLoss(backend, withParameters(model, state.parameters), sampled);
+      const trainLoss = recent.reduce((a, b) => a + b, 0) / recent.length;
+      const point = { step, tokens: step * recipe.batch * windowLength, trainLoss, heldOutLoss };
+      recent = [];
+      curve = [...curve, point];
+      onEvent({ kind: 'evaluated', point });
+    }
+    if (isLast || step % run.saveEvery === 0) await save(run, state, curve, step);
+  }
+  return { model: withParameters(model, state.parameters), curve };
+}
+
+interface Progress {
+  readonly state: OptimizerState;
+  readonly curve: readonly CurvePoint[];
+  readonly step: number;
+}
+
+async function save({ store, recipe }: TrainingRun, state: OptimizerState, curve: readonly CurvePoint[], step: number): Promise<void> {
+  const tensors: Record<string, Tensor> = {};
+  for (const [role, parts] of Object.entries(state) as [string, ReadonlyMap<string, Tensor>][]) {
+    for (const [name, t] of parts) tensors[`${role}.${name}`] = t;
+  }
+  await store.put(recipe.name, { metadata: { step, curve }, tensors });
+}
+
+async function restore({ store, recipe, model }: TrainingRun): Promise<Progress> {
+  const fresh = initialState(parametersOf(model));
+  const entry = await store.get(recipe.name);
+  if (!entry) return { state: fresh, curve: [], step: 0 };
+  const part = (role: string): Map<string, Tensor> =>
+    new Map([...fresh.parameters.keys()].map((name) => {
+      const t = entry.tensors[`${role}.${name}`];
+      if (!t) throw new LowbitError('CHECKPOINT', `${recipe.name}: the training checkpoint lacks ${role}.${name}; delete it to start anew`);
+      return [name, t];
+    }));
+  return {
+    state: { parameters: part('parameters'), first: part('first'), second: part('second') },
+    curve: entry.metadata.curve as readonly CurvePoint[],
+    step: entry.metadata.step as number,
+  };
+}

@@ -1,0 +1,29 @@
+// Training windows: every epoch cuts the token stream at a fresh offset and visits the windows in a fresh order.
+import { LowbitError, type Rng, type Tensor, tensor } from '@lowbit/core';
+
+/** Batch `index` of the run, int32 [batch, length + 1]: windows overlap by one token, which is the target of one and the input of the next. */
+export function trainingBatch(tokens: ArrayLike<number>, length: number, batch: number, index: number, rng: Rng): Tensor {
+  const perEpoch = Math.floor((tokens.length - length - 1) / length);
+  const batches = Math.floor(perEpoch / batch);
+  if (batches < 1) {
+    throw new LowbitError('CORPUS_SIZE', `trainingBatch: ${tokens.length} tokens do not fill a batch of ${batch} windows of ${length}; give more text`);
+  }
+  const epoch = Math.floor(index / batches);
+  const [offset] = rng.at('offset', epoch).integers(1, length);
+  const order = rng.at('order', epoch).permutation(perEpoch);
+  const out = new Int32Array(batch * (length + 1));
+  for (let row = 0; row < batch; row++) {
+    const start = offset + order[(index % batches) * batch + row] * length;
+    for (let i = 0; i <= length; i++) out[row * (length + 1) + i] = tokens[start + i];
+  }
+  return tensor(out, [batch, length + 1]);
+}
+
+/** Consecutive windows of a held-out stream, int32 [batch, length] each; a rest that does not fill a batch is dropped. */
+export function heldOutBatches(tokens: ArrayLike<number>, length: number, batch: number): Tensor[] {
+  const count = Math.floor(tokens.length / (length * batch));
+  return Array.from({ length: count }, (_, b) => {
+    const data = Int32Array.from({ length: length * batch }, (_, i) => tokens[b * length * batch + i]);
+    return tensor(data, [batch, length]);
+  });
+}
