@@ -1,6 +1,6 @@
 // The backend: a cache of compiled programs by structure, and a pool of result buffers.
 import { availableParallelism } from 'node:os';
-import { arrayTypes, type Backend, type CompositeName, LowbitError, read, type Tensor, tensor, type TypedArray } from '@lowbit/core';
+import { arrayTypes, type Backend, type CompositeName, LowbitError, neg, read, type Tensor, tensor, type TypedArray } from '@lowbit/core';
 import type { InferenceSession } from 'onnxruntime-node';
 import { BufferPool } from './buffer-pool.js';
 import { fusions } from './emit-composites.js';
@@ -30,7 +30,8 @@ function fuses(op: CompositeName, node: Tensor): boolean {
 
 /**
  * A backend on ONNX Runtime.
- * @throws BACKEND_PROVIDER for an unknown provider; BACKEND_THREADS for a thread count below 1.
+ * @throws BACKEND_PROVIDER for an unknown provider; BACKEND_UNAVAILABLE when its device or driver is missing, with what to
+ * install; BACKEND_THREADS for a thread count below 1.
  */
 export async function createOnnxBackend({ provider = 'cpu', threads = availableParallelism(), programs = 128 }: OnnxBackendOptions = {}): Promise<Backend> {
   if (!PROVIDERS.includes(provider)) {
@@ -44,7 +45,10 @@ export async function createOnnxBackend({ provider = 'cpu', threads = availableP
     executionMode: 'sequential',
     graphOptimizationLevel: 'all',
     logSeverityLevel: 3,
+    // Worker threads spin between the operators of a run, but not after it: the host's own loops need the cores.
+    extra: { session: { force_spinning_stop: '1' } },
   };
+  if (provider !== 'cpu') await probe(provider, sessionOptions);
   const cache = new Map<string, Promise<Program>>();
   const pool = new BufferPool(POOL_BYTES);
   let compilations = 0;
@@ -100,6 +104,25 @@ export async function createOnnxBackend({ provider = 'cpu', threads = availableP
       for (const program of compiled) await program.then((loaded) => loaded.release());
     },
   };
+}
+
+/** What a user installs to get a provider that could not be started. */
+const REMEDIES: Readonly<Record<Exclude<Provider, 'cpu'>, string>> = {
+  webgpu: 'it needs a GPU with a Vulkan, Metal or D3D12 driver that this process can load',
+  cuda: "install CUDA 12 or newer and cuDNN 9, then run onnxruntime-node's install script (`npm rebuild onnxruntime-node`) on Linux x64",
+  coreml: 'it exists on macOS only',
+  dml: 'it exists on Windows only',
+};
+
+/** Compiles a trivial graph, so that a missing device is reported now and not in the middle of a run. */
+async function probe(provider: Exclude<Provider, 'cpu'>, options: InferenceSession.SessionOptions): Promise<void> {
+  try {
+    const program = await compile(structureOf([neg(tensor([1]))], fuses), { ...options, executionProviders: [provider] });
+    await program.run([Float32Array.of(1)], [new Float32Array(1)]);
+    await program.release();
+  } catch (cause) {
+    throw new LowbitError('BACKEND_UNAVAILABLE', `onnxruntime: provider '${provider}' could not be started here: ${REMEDIES[provider]}. Use provider 'cpu' otherwise`, { cause });
+  }
 }
 
 /** Elements of a leaf in memory the engine can read: not shared between threads. */

@@ -52,7 +52,7 @@ function buildModel(structure: Structure): OnnxModel {
   return { bytes: graph.encode(), outputs };
 }
 
-/** @throws ONNX_COMPILE when the engine rejects the graph. */
+/** @throws ONNX_COMPILE when the engine rejects the graph; ONNX_RUN when a run fails (an index out of range, no memory). */
 export async function compile(structure: Structure, options: ort.InferenceSession.SessionOptions): Promise<Program> {
   const { bytes, outputs } = buildModel(structure);
   const session = await ort.InferenceSession.create(bytes, options).catch((cause: unknown) => {
@@ -73,7 +73,9 @@ export async function compile(structure: Structure, options: ort.InferenceSessio
         fetches[name] = new ort.Tensor(dtype, results[i] as never, shape);
       });
       const start = performance.now();
-      await session.run(feeds, fetches);
+      await session.run(feeds, fetches).catch((cause: unknown) => {
+        throw new LowbitError('ONNX_RUN', `ONNX Runtime failed on a graph of ${structure.nodes.size} nodes: ${String(cause)}`, { cause });
+      });
       return performance.now() - start;
     },
     release: () => session.release(),
