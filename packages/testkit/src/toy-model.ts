@@ -106,14 +106,13 @@ class ToyBlock implements Block {
   }
 
   trace(x: Tensor): BlockTrace {
-    const { cos, sin, headDim } = this.#geometry;
-    const [batch, tokens] = x.shape;
-    const attentionInput = this.norms['input_layernorm'].forward(x);
-    const [q, k, v] = this.#project(attentionInput);
-    const [cosines, sines] = [slice(cos, 0, 0, tokens), slice(sin, 0, 0, tokens)];
-    const heads = attention(rope(q, cosines, sines), rope(k, cosines, sines), v);
-    const headOutput = reshape(transpose(heads, [0, 2, 1, 3]), [batch, tokens, q.shape[1] * headDim]);
-    return this.#finish(x, attentionInput, headOutput);
+    const { attentionInput, heads } = this.#attend(x);
+    return this.#finish(x, attentionInput, heads);
+  }
+
+  prefill(x: Tensor): DecodeResult {
+    const { attentionInput, heads, keys, values } = this.#attend(x);
+    return { output: this.#finish(x, attentionInput, heads).output, keys, values };
   }
 
   decode(x: Tensor, cache: AttentionCache, position: Tensor): DecodeResult {
@@ -143,6 +142,18 @@ class ToyBlock implements Block {
     const mapEach = <T extends { map(map: TensorMap): T }>(trees: Readonly<Record<string, T>>): Record<string, T> =>
       Object.fromEntries(Object.entries(trees).map(([name, tree]) => [name, tree.map((t, field) => map(t, `${name}.${field}`))]));
     return new ToyBlock(this.path, { linears: mapEach(this.linears), norms: mapEach(this.norms) }, this.#geometry);
+  }
+
+  /** Causal attention over positions 0 …, as far as what the output projection reads. */
+  #attend(x: Tensor): { attentionInput: Tensor; heads: Tensor; keys: Tensor; values: Tensor } {
+    const { cos, sin, headDim } = this.#geometry;
+    const [batch, tokens] = x.shape;
+    const attentionInput = this.norms['input_layernorm'].forward(x);
+    const [q, k, values] = this.#project(attentionInput);
+    const [cosines, sines] = [slice(cos, 0, 0, tokens), slice(sin, 0, 0, tokens)];
+    const keys = rope(k, cosines, sines);
+    const heads = transpose(attention(rope(q, cosines, sines), keys, values), [0, 2, 1, 3]);
+    return { attentionInput, heads: reshape(heads, [batch, tokens, q.shape[1] * headDim]), keys, values };
   }
 
   /** Queries, keys and values, [batch, heads, tokens, headDim], before rotation. */
