@@ -1,0 +1,71 @@
+// What one benchmark cell yields: one JSON line per number, with everything needed to compare it with another.
+
+/** One step of a recipe as it is written into rows. */
+export interface StepRecord {
+  readonly method: string;
+  readonly version: number;
+  readonly options: unknown;
+  readonly targets: readonly string[];
+  readonly overrides: readonly { readonly glob: string; readonly options: unknown }[];
+}
+
+/** What produced the numbers: package versions by name, Node, and the commit of a checkout. */
+export interface Provenance {
+  readonly versions: Readonly<Record<string, string>>;
+  readonly backend: string;
+  /** Commit of the checkout the code ran from, with '+' when files differed from it; null outside a checkout. */
+  readonly commit: string | null;
+}
+
+/** The calibration data of a cell. */
+export interface CalibrationRecord {
+  readonly description: string;
+  /** sha256 over the token ids. */
+  readonly hash: string;
+}
+
+interface RowBase extends Provenance {
+  readonly model: string;
+  /** Name of the recipe: 'gptq-2', or 'dense' for the model as it is. */
+  readonly recipe: string;
+  /** Methods in order, joined by '+'; 'dense' for none. */
+  readonly method: string;
+  /** Bits and group size of the steps' options where they agree on one; null otherwise. */
+  readonly bits: number | null;
+  readonly groupSize: number | null;
+  readonly steps: readonly StepRecord[];
+  readonly seed: number;
+  readonly calibration: CalibrationRecord | null;
+  readonly evaluator: string;
+  /** Wall time of quantizing the model; 0 for the dense one. */
+  readonly seconds: number;
+  /** Largest resident memory of the process since the cell began, MiB. */
+  readonly peakRssMiB: number;
+}
+
+/** A cell that gave a number. */
+export interface ScoreRow extends RowBase {
+  readonly evaluatorVersion: number;
+  readonly value: number;
+  readonly stderr: number;
+  readonly samples: number;
+  readonly higherIsBetter: boolean;
+  /** Bits per weight of the blocks' Linears, with scales, offsets and adapters counted. */
+  readonly bitsPerWeight: number;
+  readonly evaluateSeconds: number;
+  readonly protocol: Readonly<Record<string, unknown>>;
+}
+
+/** A cell that failed: the run went on without it. */
+export interface FailedRow extends RowBase {
+  readonly value: null;
+  readonly stderr: null;
+  readonly bitsPerWeight: number | null;
+  readonly error: { readonly code: string; readonly message: string };
+}
+
+export type BenchRow = ScoreRow | FailedRow;
+
+export function isScore(row: BenchRow): row is ScoreRow {
+  return row.value !== null;
+}

@@ -1,0 +1,60 @@
+// Rows as a Markdown table: one line per model, recipe and seed; one column per score.
+import { type BenchRow, isScore } from './row.js';
+
+const KEY_COLUMNS = ['model', 'recipe', 'bits', 'group', 'bits/weight'] as const;
+
+/** 4 significant digits, and no exponent where people expect none. */
+function formatNumber(value: number): string {
+  if (!Number.isFinite(value)) return String(value);
+  const size = Math.abs(value);
+  if (size !== 0 && (size >= 1e6 || size < 1e-4)) return value.toExponential(2);
+  return size >= 1000 ? value.toFixed(0) : Number(value.toPrecision(4)).toString();
+}
+
+/** 'value ± stderr'; exact quantities have no ±. */
+function formatScore(value: number, stderr: number): string {
+  return stderr === 0 ? formatNumber(value) : `${formatNumber(value)} ± ${Number(stderr.toPrecision(2))}`;
+}
+
+/** The cells of one model, recipe and seed. */
+interface Line {
+  readonly first: BenchRow;
+  readonly scores: Map<string, string>;
+}
+
+/** A Markdown table in the order of the rows. The seed is a column when there is more than one. */
+export function markdownTable(rows: readonly BenchRow[]): string {
+  const lines = new Map<string, Line>();
+  const evaluators: string[] = [];
+  const hasSeeds = new Set(rows.map((row) => row.seed)).size > 1;
+  for (const row of rows) {
+    const key = JSON.stringify([row.model, row.recipe, row.seed]);
+    const line = lines.get(key) ?? { first: row, scores: new Map<string, string>() };
+    lines.set(key, line);
+    if (!evaluators.includes(row.evaluator)) evaluators.push(row.evaluator);
+    line.scores.set(row.evaluator, isScore(row) ? formatScore(row.value, row.stderr) : row.error.code);
+  }
+  const header = [...KEY_COLUMNS, ...(hasSeeds ? ['seed'] : []), ...evaluators, 'seconds', 'peak MiB'];
+  const body = [...lines.values()].map(({ first, scores }) => [
+    first.model,
+    first.recipe,
+    first.bits === null ? '' : String(first.bits),
+    first.groupSize === null ? '' : String(first.groupSize),
+    first.bitsPerWeight === null ? '' : first.bitsPerWeight.toFixed(2),
+    ...(hasSeeds ? [String(first.seed)] : []),
+    ...evaluators.map((name) => scores.get(name) ?? ''),
+    first.seconds.toFixed(1),
+    String(first.peakRssMiB),
+  ]);
+  return layOut(header, body);
+}
+
+/** Columns padded to equal width, so that the table reads in a terminal as well. Text columns left, numbers right. */
+function layOut(header: readonly string[], body: readonly (readonly string[])[]): string {
+  const widths = header.map((title, column) => Math.max(title.length, 3, ...body.map((cells) => cells[column].length)));
+  const isText = (column: number): boolean => column < 2;
+  const line = (cells: readonly string[]): string =>
+    `| ${cells.map((cell, i) => (isText(i) ? cell.padEnd(widths[i]) : cell.padStart(widths[i]))).join(' | ')} |`;
+  const rule = `| ${widths.map((width, i) => (isText(i) ? '-'.repeat(width) : `${'-'.repeat(width - 1)}:`)).join(' | ')} |`;
+  return [line(header), rule, ...body.map(line)].join('\n');
+}

@@ -1,0 +1,102 @@
+// From what a person wrote (inline text or a file) to a recipe.
+import { readFile } from 'node:fs/promises';
+import { basename, extname, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import type { NamedRecipe } from '@lowbit/bench';
+import { LowbitError, type Recipe, type Step } from '@lowbit/core';
+import { parse as parseYaml, YAMLParseError } from 'yaml';
+import { parseInlineRecipe, type StepText } from './inline-recipe.js';
+import { findMethod } from './methods.js';
+
+const FILE_TYPES = ['.ts', '.mts', '.js', '.mjs', '.json', '.yaml', '.yml'];
+
+/**
+ * A recipe by its text: a path to a file (.ts, .js, .json, .yaml) or inline steps.
+ * @throws RECIPE_SYNTAX, RECIPE_FILE, METHOD_UNKNOWN, OPTIONS_INVALID
+ */
+export async function readRecipe(text: string, directory: string): Promise<NamedRecipe> {
+  const type = extname(text);
+  if (FILE_TYPES.includes(type)) {
+    const path = resolve(directory, text);
+    const recipe = /[jt]s$/.test(type) && type !== '.json' ? await importRecipe(path) : await readSteps(path, directory);
+    return { name: basename(text, type), recipe };
+  }
+  return { name: text, recipe: await buildSteps(parseInlineRecipe(text), directory) };
+}
+
+async function buildSteps(steps: readonly StepText[], directory: string): Promise<Recipe> {
+  const built: Step[] = [];
+  for (const { method, options } of steps) built.push((await findMethod(method, directory))(options));
+  return built;
+}
+
+/** A module whose default export is a step or a list of steps. TypeScript is compiled as it is loaded. */
+async function importRecipe(path: string): Promise<Recipe> {
+  const exported = ((await importModule(path)) as { default?: unknown }).default;
+  const steps: unknown[] = Array.isArray(exported) ? exported : [exported];
+  if (steps.length === 0 || !steps.every(isStep)) {
+    throw new LowbitError('RECIPE_FILE', `${path}: the default export is not a recipe; export default [gptq({ bits: 2 })]`);
+  }
+  return steps;
+}
+
+async function importModule(path: string): Promise<unknown> {
+  const url = pathToFileURL(path).href;
+  try {
+    if (!/ts$/.test(path)) return await import(url);
+    const { tsImport } = await import('tsx/esm/api');
+    return await tsImport(url, import.meta.url);
+  } catch (error) {
+    if (error instanceof LowbitError) throw error;
+    throw new LowbitError('RECIPE_FILE', `${path}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+  }
+}
+
+function isStep(value: unknown): value is Step {
+  return typeof value === 'object' && value !== null && 'method' in value && 'options' in value && 'targets' in value;
+}
+
+/** A JSON or YAML list of { method, options?, targets?, overrides? }. */
+async function readSteps(path: string, directory: string): Promise<Recipe> {
+  const entries = parseDocument(path, await readText(path));
+  if (!Array.isArray(entries) || entries.length === 0) {
+    throw new LowbitError('RECIPE_FILE', `${path}: expected a list of steps, each with a method: [{ "method": "gptq", "options": { "bits": 2 } }]`);
+  }
+  return buildSteps(
+    entries.map((entry, i) => stepText(entry, `${path}: step ${i + 1}`)),
+    directory,
+  );
+}
+
+async function readText(path: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (error) {
+    throw new LowbitError('RECIPE_FILE', `${path}: cannot be read; give the path of a recipe file`, { cause: error });
+  }
+}
+
+function parseDocument(path: string, text: string): unknown {
+  try {
+    // Every JSON document is a YAML document; the YAML parser's messages name line and column.
+    return parseYaml(text) as unknown;
+  } catch (error) {
+    if (error instanceof YAMLParseError) throw new LowbitError('RECIPE_FILE', `${path}: ${error.message}`, { cause: error });
+    throw error;
+  }
+}
+
+const STEP_MEMBERS = ['method', 'options', 'targets', 'overrides'];
+
+function stepText(entry: unknown, where: string): StepText {
+  if (typeof entry !== 'object' || entry === null || !('method' in entry) || typeof entry.method !== 'string') {
+    throw new LowbitError('RECIPE_FILE', `${where}: has no method; write { "method": "gptq", "options": { "bits": 2 } }`);
+  }
+  const unknown = Object.keys(entry).filter((name) => !STEP_MEMBERS.includes(name));
+  if (unknown.length > 0) {
+    throw new LowbitError('RECIPE_FILE', `${where}: ${unknown.join(', ')} is not known here; a step has ${STEP_MEMBERS.join(', ')}. Put a method's options under options`);
+  }
+  const { method, options = {}, ...settings } = entry as { method: string; options?: unknown };
+  if (typeof options !== 'object' || options === null || Array.isArray(options)) throw new LowbitError('RECIPE_FILE', `${where}: options must be an object`);
+  return { method, options: { ...options, ...settings } };
+}

@@ -1,0 +1,39 @@
+// Recipes written on the command line.
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { parseInlineRecipe } from '../src/inline-recipe.js';
+
+describe('parseInlineRecipe', () => {
+  it.each([
+    ['rtn', [{ method: 'rtn', options: {} }]],
+    ['gptq:bits=2,groupSize=64', [{ method: 'gptq', options: { bits: 2, groupSize: 64 } }]],
+    ['rtn:clip=mse,symmetric=true', [{ method: 'rtn', options: { clip: 'mse', symmetric: true } }]],
+    ['quad:rank=16+gptq:bits=4', [{ method: 'quad', options: { rank: 16 } }, { method: 'gptq', options: { bits: 4 } }]],
+    ['gptq:dampening=1e+3', [{ method: 'gptq', options: { dampening: 1000 } }]],
+    ['rtn:targets=["**.q_proj","**.k_proj"],bits=3', [{ method: 'rtn', options: { targets: ['**.q_proj', '**.k_proj'], bits: 3 } }]],
+    ['rtn:overrides={"**.down_proj":{"bits":8}}', [{ method: 'rtn', options: { overrides: { '**.down_proj': { bits: 8 } } } }]],
+  ])('reads %s', (text, steps) => expect(parseInlineRecipe(text)).toEqual(steps));
+
+  it.each([
+    ['', "'' is not the name of a method"],
+    ['gptq:', "'' is not name=value"],
+    ['gptq:bits', "'bits' is not name=value"],
+    ['gptq:=3', "'=3' is not name=value"],
+    ['gptq:bits=2,bits=3', 'bits is given twice'],
+    ['rtn+', "'' is not the name of a method"],
+    ['two words:bits=2', "'two words' is not the name of a method"],
+  ])('refuses %j and says why', (text, why) => {
+    expect(() => parseInlineRecipe(text)).toThrow(`RECIPE_SYNTAX: --recipe ${text}: ${why}`);
+  });
+
+  it('reads back any options written as JSON', () => {
+    const names = fc.stringMatching(/^[a-z][a-zA-Z]{0,8}$/).filter((name) => name !== 'toString' && name !== 'valueOf');
+    const options = fc.dictionary(names, fc.oneof(fc.integer(), fc.boolean(), fc.double({ noNaN: true, noDefaultInfinity: true }), fc.array(fc.stringMatching(/^[\w*.,+]*$/))), { minKeys: 1 });
+    fc.assert(
+      fc.property(options, (given) => {
+        const text = Object.entries(given).map(([name, value]) => `${name}=${JSON.stringify(value)}`).join(',');
+        expect(JSON.stringify(parseInlineRecipe(`gptq:${text}`)[0].options)).toBe(JSON.stringify(given));
+      }),
+    );
+  });
+});
