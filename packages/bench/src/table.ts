@@ -20,6 +20,7 @@ function formatScore(value: number, stderr: number): string {
 interface Line {
   readonly first: BenchRow;
   readonly scores: Map<string, string>;
+  peakRssMiB: number;
 }
 
 /** A Markdown table in the order of the rows. The seed is a column when there is more than one. */
@@ -29,13 +30,14 @@ export function markdownTable(rows: readonly BenchRow[]): string {
   const hasSeeds = new Set(rows.map((row) => row.seed)).size > 1;
   for (const row of rows) {
     const key = JSON.stringify([row.model, row.recipe, row.seed]);
-    const line = lines.get(key) ?? { first: row, scores: new Map<string, string>() };
+    const line = lines.get(key) ?? { first: row, scores: new Map<string, string>(), peakRssMiB: 0 };
     lines.set(key, line);
+    line.peakRssMiB = Math.max(line.peakRssMiB, row.peakRssMiB);
     if (!evaluators.includes(row.evaluator)) evaluators.push(row.evaluator);
     line.scores.set(row.evaluator, isScore(row) ? formatScore(row.value, row.stderr) : row.error.code);
   }
   const header = [...KEY_COLUMNS, ...(hasSeeds ? ['seed'] : []), ...evaluators, 'seconds', 'peak MiB'];
-  const body = [...lines.values()].map(({ first, scores }) => [
+  const body = [...lines.values()].map(({ first, scores, peakRssMiB }) => [
     first.model,
     first.recipe,
     first.bits === null ? '' : String(first.bits),
@@ -44,7 +46,7 @@ export function markdownTable(rows: readonly BenchRow[]): string {
     ...(hasSeeds ? [String(first.seed)] : []),
     ...evaluators.map((name) => scores.get(name) ?? ''),
     first.seconds.toFixed(1),
-    String(first.peakRssMiB),
+    String(peakRssMiB),
   ]);
   return layOut(header, body);
 }

@@ -1,0 +1,55 @@
+// The Markdown table and the ranking that are made from rows.
+import { describe, expect, it } from 'vitest';
+import { closedGaps } from '../src/ranking.js';
+import { markdownTable } from '../src/table.js';
+import { failedRow, scoreRow } from './rows.js';
+
+describe('markdownTable', () => {
+  it('has a line per recipe and a column per score', () => {
+    const rows = [
+      scoreRow('dense', null, 12.3456),
+      scoreRow('gptq', 2, 20.5),
+      scoreRow('gptq', 2, 0.51, { evaluator: 'kl', stderr: 0, peakRssMiB: 420 }),
+      failedRow('rtn', 2, 'GROUP_SIZE'),
+    ];
+    expect(markdownTable(rows).split('\n')).toEqual([
+      '| model | recipe | bits | group | bits/weight |   perplexity |   kl | seconds | peak MiB |',
+      '| ----- | ------ | ---: | ----: | ----------: | -----------: | ---: | ------: | -------: |',
+      '| tiny  | dense  |      |       |       16.00 | 12.35 ± 0.01 |      |     1.5 |      300 |',
+      '| tiny  | gptq-2 |    2 |    32 |        2.50 |  20.5 ± 0.01 | 0.51 |     1.5 |      420 |',
+      '| tiny  | rtn-2  |    2 |    32 |             |   GROUP_SIZE |      |     1.5 |      300 |',
+    ]);
+  });
+
+  it('shows seeds where there are several', () => {
+    const rows = [scoreRow('gptq', 2, 20), scoreRow('gptq', 2, 21, { seed: 1 })];
+    expect(markdownTable(rows)).toContain('| seed |');
+    expect(markdownTable(rows).split('\n')).toHaveLength(4);
+  });
+
+  it('writes very small, large and infinite values so that they can be read', () => {
+    const values = [1.2e-5, 0, 123456, 3.2e9, Number.POSITIVE_INFINITY];
+    const cells = values.map((value) => markdownTable([scoreRow('rtn', 2, value, { stderr: 0 })]).split('\n')[2].split('|')[6].trim());
+    expect(cells).toEqual(['1.20e-5', '0', '123456', '3.20e+9', 'Infinity']);
+  });
+});
+
+describe('closedGaps', () => {
+  it('is the share of the added loss that the method wins back, over the mean of the seeds', () => {
+    const rows = [
+      scoreRow('dense', null, Math.exp(2)),
+      scoreRow('rtn', 2, Math.exp(4)),
+      scoreRow('gptq', 2, Math.exp(3) - 1),
+      scoreRow('gptq', 2, Math.exp(3) + 1, { seed: 1 }),
+      scoreRow('rtn', 4, Math.exp(2.5)),
+      scoreRow('rtn', 2, 99, { evaluator: 'kl' }),
+      failedRow('gptq', 4, 'CHOLESKY'),
+    ];
+    const gaps = closedGaps(rows, 'gptq', 'rtn');
+    expect(gaps).toHaveLength(1);
+    expect(gaps[0]).toMatchObject({ model: 'tiny', bits: 2, method: 'gptq', baseline: 'rtn' });
+    expect(gaps[0].share).toBeCloseTo(0.5, 12);
+  });
+
+  it('needs the dense model', () => expect(closedGaps([scoreRow('rtn', 2, 9), scoreRow('gptq', 2, 8)], 'gptq', 'rtn')).toEqual([]));
+});
