@@ -1,1 +1,15 @@
-export {};
+// @lowbit/data: tokenizers, corpora, windows and calibration sampling.
+export {
+  type Calibration,
+  type CalibrationOptions,
+  type CalibrationReport,
+  describeCalibration,
+  sampleCalibration,
+} from './calibration.js';
+export { type Corpus, type CorpusOptions, corpusOf, partOf, type Split } from './corpus.js';
+export { type SampleRequest, type SampleTokens, type SelfGeneratedOptions, selfGeneratedWindows } from './self-generated.js';
+export { sotuCorpus } from './sotu.js';
+export { type BosRule, type StreamOptions, type StreamRule, type TokenStream, tokenStream } from './stream.js';
+export { type DocumentRule, readJsonlFile, readTextFile } from './text-file.js';
+export { createTokenizer, type EncodeOptions, loadTokenizer, type Tokenizer } from './tokenizer.js';
+export { batchWindows, cutWindows, hashTokens, type TokenWindows, type WindowRule, windowsOf } from './windows.js';
