@@ -1,5 +1,17 @@
 // The affine quantized weight: codes, scales, and where zero lies.
-import { cast, dequantize, formatShape, LowbitError, mul, neg, sameShape, type Shape, type Tensor, type TensorMap, tensor } from '@lowbit/core';
+import {
+  cast,
+  dequantize,
+  formatShape,
+  LowbitError,
+  mul,
+  neg,
+  type Shape,
+  sameShape,
+  type Tensor,
+  type TensorMap,
+  tensor,
+} from '@lowbit/core';
 import type { Grid, ZeroKind } from './grid.js';
 import { type ScaleDtype, symmetricZero } from './range.js';
 

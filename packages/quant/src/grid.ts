@@ -38,7 +38,7 @@ export interface GridOptions extends RangeOptions {
 /** The code nearest to w, ties to even. */
 export function nearestCode(w: number, scale: number, offset: number, maxCode: number): number {
   const code = nearestInteger((w - offset) / scale);
-  return code < 0 ? 0 : code > maxCode ? maxCode : code;
+  return Math.min(maxCode, Math.max(0, code));
 }
 
 /**
@@ -60,12 +60,16 @@ export function fitGrid(weight: Float32Array, shape: Shape, options: GridOptions
   for (let g = 0; g < scale.length; g++) {
     const values = weight.subarray(g * groupSize, (g + 1) * groupSize);
     const column = (g % perRow) * groupSize;
-    const group = options.clip === 'mse'
-      ? leastErrorGrid(values, options, importance?.subarray(column, column + groupSize))
-      : coveringGrid(values, options);
+    const group =
+      options.clip === 'mse'
+        ? leastErrorGrid(values, options, importance?.subarray(column, column + groupSize))
+        : coveringGrid(values, options);
     if (!Number.isFinite(group.scale)) {
       const advice = scaleDtype === 'float16' ? "; use scaleDtype 'float32'" : '';
-      throw new LowbitError('SCALE_RANGE', `${path}: weights of output ${Math.floor(g / perRow)} need a scale beyond ${scaleDtype}${advice}`);
+      throw new LowbitError(
+        'SCALE_RANGE',
+        `${path}: weights of output ${Math.floor(g / perRow)} need a scale beyond ${scaleDtype}${advice}`,
+      );
     }
     scale[g] = group.scale;
     offset[g] = -group.scale * group.zero;
@@ -75,13 +79,17 @@ export function fitGrid(weight: Float32Array, shape: Shape, options: GridOptions
 }
 
 function checkWeight(weight: Float32Array, shape: Shape, bits: number, path: string): Shape {
-  if (!(Number.isInteger(bits) && bits >= 1 && bits <= 8)) throw new LowbitError('BITS_RANGE', `${path}: bits must be an integer from 1 to 8, got ${bits}`);
+  if (!(Number.isInteger(bits) && bits >= 1 && bits <= 8))
+    throw new LowbitError('BITS_RANGE', `${path}: bits must be an integer from 1 to 8, got ${bits}`);
   if (shape.length !== 2 || shape[0] * shape[1] !== weight.length) {
     throw new LowbitError('SHAPE_WEIGHT', `${path}: ${weight.length} weights do not fill a matrix ${formatShape(shape)}`);
   }
   const bad = weight.findIndex((w) => !Number.isFinite(w));
   if (bad >= 0) {
-    throw new LowbitError('WEIGHT_NOT_FINITE', `${path}: output ${Math.floor(bad / shape[1])}, input ${bad % shape[1]} is ${weight[bad]}; check the checkpoint`);
+    throw new LowbitError(
+      'WEIGHT_NOT_FINITE',
+      `${path}: output ${Math.floor(bad / shape[1])}, input ${bad % shape[1]} is ${weight[bad]}; check the checkpoint`,
+    );
   }
   return shape;
 }

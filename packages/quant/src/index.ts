@@ -5,8 +5,17 @@ export { type AffineParts, AffineWeight } from './affine-weight.js';
 export { dequantizeCodes, fitGrid, type Grid, type GridOptions, nearestCode, roundToGrid, type ZeroKind } from './grid.js';
 export { checkGroups, type GroupedLayer, resolveGroupSize } from './groups.js';
 export { bitsPerWeight, linearKinds } from './linear-kinds.js';
-export { type LowRankParts, LowRankLinear } from './low-rank-linear.js';
-export { activationBitsOption, activationClipOption, bitsOption, clipOption, gridOptions, groupSizeOption, scaleDtypeOption, symmetricOption } from './options.js';
+export { LowRankLinear, type LowRankParts } from './low-rank-linear.js';
+export {
+  activationBitsOption,
+  activationClipOption,
+  bitsOption,
+  clipOption,
+  gridOptions,
+  groupSizeOption,
+  scaleDtypeOption,
+  symmetricOption,
+} from './options.js';
 export { packCodes, packedLength, unpackCodes } from './packing.js';
 export { quantizeWeight } from './quantize-weight.js';
 export { QuantizedLinear } from './quantized-linear.js';

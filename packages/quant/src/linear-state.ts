@@ -7,7 +7,10 @@ export function parseAttributes<Schema extends z.ZodType>(state: LinearState, sc
   const result = schema.safeParse(state.attributes);
   if (result.success) return result.data;
   const problems = result.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);
-  throw new LowbitError('LINEAR_STATE', `a stored linear of kind '${state.kind}' has wrong attributes: ${problems.join('; ')}; the file is damaged or from another version`);
+  throw new LowbitError(
+    'LINEAR_STATE',
+    `a stored linear of kind '${state.kind}' has wrong attributes: ${problems.join('; ')}; the file is damaged or from another version`,
+  );
 }
 
 /** A tensor that the kind cannot do without. @throws LINEAR_STATE when it is missing. */
@@ -22,5 +25,8 @@ export function requirePart(state: LinearState, name: string): LinearState {
 
 function required<T>(state: LinearState, name: string, value: T | undefined, what: string): T {
   if (value !== undefined) return value;
-  throw new LowbitError('LINEAR_STATE', `a stored linear of kind '${state.kind}' lacks the ${what} '${name}'; the file is damaged or from another version`);
+  throw new LowbitError(
+    'LINEAR_STATE',
+    `a stored linear of kind '${state.kind}' lacks the ${what} '${name}'; the file is damaged or from another version`,
+  );
 }

@@ -1,5 +1,19 @@
 // A low-rank correction or adapter beside another linear layer.
-import { add, DenseLinear, formatShape, type Linear, type LinearRestorer, type LinearState, linear, LowbitError, matmul, mul, sub, type Tensor, type TensorMap } from '@lowbit/core';
+import {
+  add,
+  DenseLinear,
+  formatShape,
+  type Linear,
+  type LinearRestorer,
+  type LinearState,
+  LowbitError,
+  linear,
+  matmul,
+  mul,
+  sub,
+  type Tensor,
+  type TensorMap,
+} from '@lowbit/core';
 import { z } from 'zod';
 import { parseAttributes, requirePart, requireTensor } from './linear-state.js';
 import type { ScaleDtype } from './range.js';
@@ -28,10 +42,17 @@ export class LowRankLinear implements Linear {
   /** @throws SHAPE_FACTORS when the factors do not fit the base or each other. */
   constructor({ base, down, up, scaling = 1, factorDtype = 'float32' }: LowRankParts) {
     const fits =
-      down.rank === 2 && up.rank === 2 && down.shape[1] === base.inFeatures && up.shape[0] === base.outFeatures && down.shape[0] === up.shape[1];
+      down.rank === 2 &&
+      up.rank === 2 &&
+      down.shape[1] === base.inFeatures &&
+      up.shape[0] === base.outFeatures &&
+      down.shape[0] === up.shape[1];
     if (!fits) {
       const factors = `down ${formatShape(down.shape)} and up ${formatShape(up.shape)}`;
-      throw new LowbitError('SHAPE_FACTORS', `a low-rank correction of [${base.outFeatures}, ${base.inFeatures}] needs down [rank, in] and up [out, rank], got ${factors}`);
+      throw new LowbitError(
+        'SHAPE_FACTORS',
+        `a low-rank correction of [${base.outFeatures}, ${base.inFeatures}] needs down [rank, in] and up [out, rank], got ${factors}`,
+      );
     }
     this.base = base;
     this.down = down;

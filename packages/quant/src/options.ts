@@ -17,7 +17,10 @@ export const symmetricOption = z
   .default(false)
   .describe('No zero points: the grid is centred on 0, which saves bits per weight and costs accuracy (at 1 bit it is the better grid)');
 
-export const scaleDtypeOption = z.enum(['float16', 'float32']).default('float16').describe('How scales are stored; codes are computed with the stored scales');
+export const scaleDtypeOption = z
+  .enum(['float16', 'float32'])
+  .default('float16')
+  .describe('How scales are stored; codes are computed with the stored scales');
 
 /** How ranges are found, with the method's own default. */
 export function clipOption(preset: 'minmax' | 'mse') {
@@ -38,4 +41,9 @@ export const gridOptions = {
 
 export const activationBitsOption = z.int().min(2).max(16).describe('Bits of the activations, rounded per token on a symmetric grid');
 
-export const activationClipOption = z.number().gt(0).lte(1).default(1).describe("Share of a token's largest magnitude that the activation grid covers");
+export const activationClipOption = z
+  .number()
+  .gt(0)
+  .lte(1)
+  .default(1)
+  .describe("Share of a token's largest magnitude that the activation grid covers");

@@ -40,7 +40,10 @@ export function packCodes(codes: Uint8Array, bits: number): Uint8Array<ArrayBuff
 export function unpackCodes(bytes: Uint8Array, bits: number, length: number): Uint8Array<ArrayBuffer> {
   checkBits(bits);
   if (bytes.length !== packedLength(length, bits)) {
-    throw new LowbitError('PACKED_LENGTH', `unpackCodes: ${length} codes of ${bits} bits fill ${packedLength(length, bits)} bytes, got ${bytes.length}`);
+    throw new LowbitError(
+      'PACKED_LENGTH',
+      `unpackCodes: ${length} codes of ${bits} bits fill ${packedLength(length, bits)} bytes, got ${bytes.length}`,
+    );
   }
   const codes = new Uint8Array(length);
   const maxCode = 2 ** bits - 1;

@@ -1,5 +1,16 @@
 // A linear layer over an affine quantized weight.
-import { add, DenseLinear, formatShape, type Linear, type LinearRestorer, type LinearState, LowbitError, quantizedMatmul, type Tensor, type TensorMap } from '@lowbit/core';
+import {
+  add,
+  DenseLinear,
+  formatShape,
+  type Linear,
+  type LinearRestorer,
+  type LinearState,
+  LowbitError,
+  quantizedMatmul,
+  type Tensor,
+  type TensorMap,
+} from '@lowbit/core';
 import { z } from 'zod';
 import { AffineWeight } from './affine-weight.js';
 import { parseAttributes, requireTensor } from './linear-state.js';

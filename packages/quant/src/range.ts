@@ -143,15 +143,20 @@ function errorPower(x: number): number {
 }
 
 /** Σ importance · |ŵ − w|^2.4, or Infinity as soon as it is not below `limit`. */
-function groupError(values: Float32Array, { scale, zero }: GroupGrid, maxCode: number, limit: number, importance: Float32Array | undefined): number {
+function groupError(
+  values: Float32Array,
+  { scale, zero }: GroupGrid,
+  maxCode: number,
+  limit: number,
+  importance: Float32Array | undefined,
+): number {
   const inverse = 1 / scale;
   const unit = Math.abs(scale) ** ERROR_POWER;
   const stop = limit / unit;
   let total = 0;
   for (let i = 0; i < values.length; i++) {
     const x = values[i] * inverse + zero;
-    let code = x + ROUNDER - ROUNDER;
-    code = code < 0 ? 0 : code > maxCode ? maxCode : code;
+    const code = Math.min(maxCode, Math.max(0, x + ROUNDER - ROUNDER));
     const error = errorPower(Math.abs(x - code));
     total += importance ? importance[i] * error : error;
     if (total >= stop) return Infinity;
