@@ -1,0 +1,114 @@
+// Takes a model's parts out of a checkpoint: every tensor is checked against the configuration by name and shape, none is read.
+import {
+  DenseLinear,
+  Embedding,
+  formatShape,
+  type Linear,
+  type LinearKinds,
+  LowbitError,
+  Norm,
+  restoreLinear,
+  type Shape,
+  sameShape,
+  type Tensor,
+} from '@lowbit/core';
+import type { Checkpoint } from '@lowbit/formats';
+
+export interface LinearSpecification {
+  readonly inFeatures: number;
+  readonly outFeatures: number;
+  /** Whether the configuration promises a bias. One that is there without being promised is used as well. */
+  readonly hasBias?: boolean;
+}
+
+export interface NormSpecification {
+  readonly size: number;
+  readonly epsilon: number;
+}
+
+export class WeightReader {
+  readonly #checkpoint: Checkpoint;
+  readonly #kinds: LinearKinds;
+
+  constructor(checkpoint: Checkpoint, kinds: LinearKinds) {
+    this.#checkpoint = checkpoint;
+    this.#kinds = kinds;
+  }
+
+  has(name: string): boolean {
+    return this.#checkpoint.entries.has(name);
+  }
+
+  /** A float32 leaf. @throws TENSOR_MISSING, TENSOR_SHAPE, TENSOR_DTYPE, CHECKPOINT_QUANTIZED. */
+  tensor(name: string, shape: Shape): Tensor {
+    const entry = this.#checkpoint.entries.get(name);
+    if (!entry) throw this.#missing(name);
+    if (!sameShape(entry.shape, shape)) {
+      throw new LowbitError(
+        'TENSOR_SHAPE',
+        `${name}: has shape ${formatShape(entry.shape)} where config.json says ${formatShape(shape)}; the two do not belong together`,
+      );
+    }
+    const leaf = this.#checkpoint.tensor(name);
+    if (leaf.dtype !== 'float32') {
+      throw new LowbitError(
+        'TENSOR_DTYPE',
+        `${name}: holds ${entry.dtype} where floating-point weights are expected; load the full-precision checkpoint`,
+      );
+    }
+    return leaf;
+  }
+
+  /** The Linear at `path`: as it was quantized, or dense. @throws as `tensor`, and LINEAR_KIND. */
+  linear(path: string, { inFeatures, outFeatures, hasBias = false }: LinearSpecification): Linear {
+    const state = this.#checkpoint.linears.get(path);
+    if (!state) {
+      const weight = this.tensor(`${path}.weight`, [outFeatures, inFeatures]);
+      const bias = hasBias || this.has(`${path}.bias`) ? this.tensor(`${path}.bias`, [outFeatures]) : undefined;
+      return new DenseLinear(weight, bias, this.#checkpoint.storedBits(`${path}.weight`));
+    }
+    const linear = restoreLinear(state, this.#kinds);
+    if (linear.inFeatures !== inFeatures || linear.outFeatures !== outFeatures) {
+      const found = formatShape([linear.outFeatures, linear.inFeatures]);
+      throw new LowbitError(
+        'TENSOR_SHAPE',
+        `${path}: the stored ${linear.kind} layer is ${found} where config.json says ${formatShape([outFeatures, inFeatures])}; the two do not belong together`,
+      );
+    }
+    return linear;
+  }
+
+  rmsNorm(path: string, { size, epsilon }: NormSpecification): Norm {
+    return new Norm('rms', size, epsilon, this.tensor(`${path}.weight`, [size]));
+  }
+
+  embedding(path: string, vocabularySize: number, width: number): Embedding {
+    return new Embedding(this.tensor(`${path}.weight`, [vocabularySize, width]));
+  }
+
+  /** The output head: the embedding's own weight when the two are tied. */
+  head(path: string, embedding: Embedding, isTied: boolean): Linear {
+    const [outFeatures, inFeatures] = embedding.weight.shape;
+    if (!isTied || this.#checkpoint.linears.has(path)) return this.linear(path, { inFeatures, outFeatures });
+    return new DenseLinear(embedding.weight, undefined, this.#checkpoint.storedBits('model.embed_tokens.weight'));
+  }
+
+  #missing(name: string): LowbitError {
+    const { config, entries } = this.#checkpoint;
+    const foreign = config.quantization_config as { quant_method?: unknown } | undefined;
+    if (foreign && typeof foreign === 'object') {
+      const method = String(foreign.quant_method ?? 'an unknown method');
+      return new LowbitError(
+        'CHECKPOINT_QUANTIZED',
+        `${name}: is not in the checkpoint, which ${method} has quantized already; load the full-precision checkpoint`,
+      );
+    }
+    const suffix = name.split('.').slice(-3).join('.');
+    const alike = [...entries.keys()].filter((known) => known.endsWith(suffix) || known.endsWith(name.split('.').slice(-2).join('.')));
+    const near = alike.length > 0 ? `; it has ${alike.slice(0, 3).join(', ')}` : '';
+    return new LowbitError(
+      'TENSOR_MISSING',
+      `${name}: is not among the ${entries.size} tensors of the checkpoint${near}; the checkpoint is incomplete or of another architecture`,
+    );
+  }
+}
