@@ -47,12 +47,12 @@ describe('tokenizerJson', () => {
 
   it('decodes what it encodes, whatever the text', () => {
     fc.assert(fc.property(fc.string({ unit: 'grapheme', maxLength: 40 }), (sample) => {
-      fc.pre(!/<\/?s>/.test(sample));
+      fc.pre(!/<s>|<pad>/.test(sample));
       expect(tokenizer.decode(tokenizer.encode(sample).ids, { skip_special_tokens: true })).toBe(sample);
     }));
   });
 
   it('cuts numbers into at most three digits', () => {
-    expect(tokenizer.encode('123456', { add_special_tokens: false }).tokens.every((token) => token.length <= 3)).toBe(true);
+    expect(tokenizer.encode('123456', { add_special_tokens: false }).tokens.every((token: string) => token.length <= 3)).toBe(true);
   });
 });

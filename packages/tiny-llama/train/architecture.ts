@@ -32,7 +32,8 @@ export function llamaConfig(shape: TinyShape): Record<string, unknown> {
     mlp_bias: false,
     tie_word_embeddings: true,
     bos_token_id: 0,
-    eos_token_id: 1,
+    eos_token_id: 0,
+    pad_token_id: 1,
     torch_dtype: 'bfloat16',
   };
 }

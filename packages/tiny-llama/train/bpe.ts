@@ -2,8 +2,8 @@
 // Sennrich et al., arXiv 1508.07909; byte alphabet of Radford et al., "Language models are unsupervised multitask learners", 2019.
 import { LowbitError } from '@lowbit/core';
 
-/** Tokens before the 256 byte tokens, in the order of their ids. */
-export const SPECIAL_TOKENS = ['<s>', '</s>'] as const;
+/** Tokens before the 256 byte tokens, in the order of their ids: the first begins every text and so ends the one before it. */
+export const SPECIAL_TOKENS = ['<s>', '<pad>'] as const;
 
 /** Where text is cut before merging: no token crosses these pieces. A space belongs to the word after it; digits go by threes. */
 export const WORD_PATTERN = "'(?:[sdmt]|ll|ve|re)| ?\\p{L}+| ?\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
@@ -168,7 +168,8 @@ export function tokenizerConfig(contextLength: number): Record<string, unknown> 
   return {
     tokenizer_class: 'PreTrainedTokenizerFast',
     bos_token: SPECIAL_TOKENS[0],
-    eos_token: SPECIAL_TOKENS[1],
+    eos_token: SPECIAL_TOKENS[0],
+    pad_token: SPECIAL_TOKENS[1],
     add_bos_token: true,
     add_eos_token: false,
     clean_up_tokenization_spaces: false,

@@ -34,7 +34,7 @@ export const recipes: Readonly<Record<string, TrainingRecipe>> = {
     shape,
     seed: 1,
     batch: 16,
-    schedule: { peak: 4e-3, steps: 3600, warmupSteps: 100, decaySteps: 2800, finalFraction: 0.02 },
+    schedule: { peak: 3e-3, steps: 3000, warmupSteps: 100, decaySteps: 2000, finalFraction: 0.02 },
     optimizer,
     weightDecay: { matrices: 0.1, embedding: 0.1 },
   },
@@ -43,7 +43,7 @@ export const recipes: Readonly<Record<string, TrainingRecipe>> = {
     shape,
     seed: 2,
     batch: 16,
-    schedule: { peak: 4e-3, steps: 2200, warmupSteps: 100, decaySteps: 1800, finalFraction: 0.02 },
+    schedule: { peak: 3e-3, steps: 1600, warmupSteps: 100, decaySteps: 1300, finalFraction: 0.02 },
     optimizer,
     // No decay on the embedding, which would pull the outliers back.
     weightDecay: { matrices: 0.1, embedding: 0 },

@@ -1,10 +1,10 @@
 // The training loop: steps, held-out loss, checkpoints. It owns no files and prints nothing; what happens is reported as events.
-import { type Backend, createRng, LowbitError, type Model, readNumber, type Store, type Tensor, throwIfAborted } from '@lowbit/core';
+import { type Backend, createRng, LowbitError, type Model, readNumber, type Store, type Tensor, throwIfAborted, type TokenBatches } from '@lowbit/core';
 import { initialState, type OptimizerState } from './optimizer.js';
 import { type TrainingRecipe, weightDecayOf } from './recipes.js';
 import { learningRate } from './schedule.js';
 import { parametersOf, trainStep, windowLoss, withParameters } from './step.js';
-import { heldOutBatches, trainingBatch } from './windows.js';
+import { trainingBatch } from './windows.js';
 
 /** One point of the loss curve. */
 export interface CurvePoint {
@@ -27,7 +27,8 @@ export interface TrainingRun {
   readonly model: Model;
   readonly recipe: TrainingRecipe;
   readonly tokens: Int32Array;
-  readonly heldOut: Int32Array;
+  /** Windows of the context's length. */
+  readonly heldOut: TokenBatches;
   readonly store: Store;
   /** Steps between two points of the curve. */
   readonly evaluateEvery: number;
@@ -42,19 +43,22 @@ export interface TrainingResult {
   readonly curve: readonly CurvePoint[];
 }
 
-/** Windows of one evaluation batch. */
-export const EVALUATION_BATCH = 16;
 /** Held-out batches sampled for a point of the curve, spread over the stream. The final figure uses all. */
 const CURVE_BATCHES = 8;
 
-/** Mean loss of a model over batches of held-out windows, nats per token. */
-export async function meanLoss(backend: Backend, model: Model, batches: readonly Tensor[]): Promise<number> {
+/**
+ * Mean loss of a model over batches of windows, nats per token: of all batches, or of about `sample` that are spread over them. The
+ * first token of a window is not scored.
+ */
+export async function meanLoss(backend: Backend, model: Model, batches: TokenBatches, sample = batches.length): Promise<number> {
+  const stride = Math.max(1, Math.floor(batches.length / sample));
   let total = 0;
-  for (const batch of batches) {
-    const [loss] = await backend.evaluate([windowLoss(model, batch)]);
+  let count = 0;
+  for (let i = 0; i < batches.length; i += stride, count++) {
+    const [loss] = await backend.evaluate([windowLoss(model, await batches.at(i))]);
     total += await readNumber(loss);
   }
-  return total / batches.length;
+  return total / count;
 }
 
 /** Trains until the schedule ends, from the store's last checkpoint where it has one. Equal inputs give equal weights. */
@@ -62,34 +66,32 @@ export async function train(run: TrainingRun): Promise<TrainingResult> {
   const { backend, model, recipe, onEvent } = run;
   const windowLength = recipe.shape.contextLength;
   const rng = createRng(recipe.seed).at('batches');
-  const all = heldOutBatches(run.heldOut, windowLength, EVALUATION_BATCH);
-  const sampled = all.filter((_, i) => i % Math.ceil(all.length / CURVE_BATCHES) === 0);
   const options = { ...recipe.optimizer, weightDecay: (name: string) => weightDecayOf(recipe, name) };
-  let { state, curve, step } = await restore(run);
+  let { state, curve, step, recent } = await restore(run);
   if (step > 0) onEvent({ kind: 'resumed', step });
-  let recent: number[] = [];
   while (step < recipe.schedule.steps) {
+    if (run.signal?.aborted && step > 0) await save(run, { state, curve, step, recent });
     throwIfAborted(run.signal);
     const batch = trainingBatch(run.tokens, windowLength, recipe.batch, step, rng);
     step++;
     const rate = learningRate(recipe.schedule, step);
     const result = await trainStep(backend, model, state, batch, step, rate, options);
     state = result.state;
-    recent.push(result.loss);
+    recent = [...recent, result.loss];
     if (!Number.isFinite(result.loss)) {
       throw new LowbitError('TRAINING_DIVERGED', `${recipe.name}: the loss of step ${step} is ${result.loss}; lower the peak learning rate`);
     }
     onEvent({ kind: 'step', step, loss: result.loss, gradientNorm: result.gradientNorm, learningRate: rate });
     const isLast = step === recipe.schedule.steps;
     if (isLast || step % run.evaluateEvery === 0) {
-      const heldOutLoss = await meanLoss(backend, withParameters(model, state.parameters), sampled);
+      const heldOutLoss = await meanLoss(backend, withParameters(model, state.parameters), run.heldOut, CURVE_BATCHES);
       const trainLoss = recent.reduce((a, b) => a + b, 0) / recent.length;
       const point = { step, tokens: step * recipe.batch * windowLength, trainLoss, heldOutLoss };
       recent = [];
       curve = [...curve, point];
       onEvent({ kind: 'evaluated', point });
     }
-    if (isLast || step % run.saveEvery === 0) await save(run, state, curve, step);
+    if (isLast || step % run.saveEvery === 0) await save(run, { state, curve, step, recent });
   }
   return { model: withParameters(model, state.parameters), curve };
 }
@@ -98,20 +100,22 @@ interface Progress {
   readonly state: OptimizerState;
   readonly curve: readonly CurvePoint[];
   readonly step: number;
+  /** Losses of the steps since the curve's last point. */
+  readonly recent: readonly number[];
 }
 
-async function save({ store, recipe }: TrainingRun, state: OptimizerState, curve: readonly CurvePoint[], step: number): Promise<void> {
+async function save({ store, recipe }: TrainingRun, { state, curve, step, recent }: Progress): Promise<void> {
   const tensors: Record<string, Tensor> = {};
   for (const [role, parts] of Object.entries(state) as [string, ReadonlyMap<string, Tensor>][]) {
     for (const [name, t] of parts) tensors[`${role}.${name}`] = t;
   }
-  await store.put(recipe.name, { metadata: { step, curve }, tensors });
+  await store.put(recipe.name, { metadata: { step, curve, recent }, tensors });
 }
 
 async function restore({ store, recipe, model }: TrainingRun): Promise<Progress> {
   const fresh = initialState(parametersOf(model));
   const entry = await store.get(recipe.name);
-  if (!entry) return { state: fresh, curve: [], step: 0 };
+  if (!entry) return { state: fresh, curve: [], step: 0, recent: [] };
   const part = (role: string): Map<string, Tensor> =>
     new Map([...fresh.parameters.keys()].map((name) => {
       const t = entry.tensors[`${role}.${name}`];
@@ -122,5 +126,6 @@ async function restore({ store, recipe, model }: TrainingRun): Promise<Progress>
     state: { parameters: part('parameters'), first: part('first'), second: part('second') },
     curve: entry.metadata.curve as readonly CurvePoint[],
     step: entry.metadata.step as number,
+    recent: entry.metadata.recent as readonly number[],
   };
 }

@@ -18,12 +18,3 @@ export function trainingBatch(tokens: ArrayLike<number>, length: number, batch: 
   }
   return tensor(out, [batch, length + 1]);
 }
-
-/** Consecutive windows of a held-out stream, int32 [batch, length] each; a rest that does not fill a batch is dropped. */
-export function heldOutBatches(tokens: ArrayLike<number>, length: number, batch: number): Tensor[] {
-  const count = Math.floor(tokens.length / (length * batch));
-  return Array.from({ length: count }, (_, b) => {
-    const data = Int32Array.from({ length: length * batch }, (_, i) => tokens[b * length * batch + i]);
-    return tensor(data, [batch, length]);
-  });
-}
