@@ -32,7 +32,7 @@ export interface CalibrationReport {
   /** kept · window. */
   readonly tokens: number;
   readonly documents: number;
-  /** Documents that were encoded; the others were not needed. */
+  /** Documents that were encoded, whole or in part; the others were not needed. */
   readonly documentsRead: number;
   /** Documents shorter than a window that were put together. */
   readonly documentsConcatenated: number;
@@ -46,8 +46,9 @@ export interface Calibration {
 }
 
 /**
- * Draws windows from a corpus: documents in random order, one random window of each long one and short ones put together; then,
- * if that is not enough, the other windows of the long documents, then what is left at their ends. Windows never overlap.
+ * Draws windows from a corpus: its sections (documents, or parts of long ones) in random order, one random window of each and short
+ * documents put together; then, if that is not enough, the other windows of the sections, then what is left at their ends. Windows
+ * never overlap.
  * @throws CALIBRATION_SHORT when fewer than `minimumWindows` can be cut.
  */
 export function sampleCalibration(corpus: Corpus, tokenizer: Tokenizer, options: CalibrationOptions): Calibration {
@@ -66,15 +67,19 @@ export function sampleCalibration(corpus: Corpus, tokenizer: Tokenizer, options:
   const long: { readonly ids: Int32Array; readonly used: number }[] = [];
   const short = new Joined(window);
   const droppedShort = { documents: 0, tokens: 0 };
-  let documentsRead = 0;
+  const read = new Set<number>();
   let documentsConcatenated = 0;
 
-  for (const index of rng.at('documents').permutation(corpus.documents.length)) {
+  const sections = corpus.documents.flatMap((document, index) =>
+    sectionsOf(document, window).map((text, i) => ({ index, text, isFirst: i === 0 })),
+  );
+  for (const i of rng.at('documents').permutation(sections.length)) {
     if (rows.length >= requested) break;
-    documentsRead++;
-    const ids = tokenizer.encode(corpus.documents[index], { bos });
+    const { index, text, isFirst } = sections[i];
+    read.add(index);
+    const ids = tokenizer.encode(text, { bos: bos && isFirst });
     if (ids.length >= window) {
-      const used = rng.at('window', index).integers(1, Math.floor(ids.length / window))[0];
+      const used = rng.at('window', i).integers(1, Math.floor(ids.length / window))[0];
       rows.push(slot(ids, used, window));
       long.push({ ids, used });
     } else if (shortDocuments === 'drop') {
@@ -119,7 +124,7 @@ export function sampleCalibration(corpus: Corpus, tokenizer: Tokenizer, options:
     window,
     tokens: kept * window,
     documents: corpus.documents.length,
-    documentsRead,
+    documentsRead: read.size,
     documentsConcatenated,
     dropped: droppedShort.documents > 0 ? [{ reason: 'shorter than a window', ...droppedShort }] : [],
   };
@@ -135,6 +140,28 @@ export function describeCalibration(report: CalibrationReport): string {
   const joined = documentsConcatenated > 0 ? `, ${documentsConcatenated} of them short and put together` : '';
   const fewer = kept < requested ? ` (the corpus has no more)` : '';
   return `${corpus} ${split}: ${requested} windows of ${window} tokens requested, ${kept} kept${fewer}, ${tokens} tokens; ${documentsRead} of ${documents} documents read${joined}; dropped: ${dropped}`;
+}
+
+/** Characters per token that a section reckons with: more than any vocabulary reaches on plain text, so that sections hold whole windows. */
+const SECTION_CHARACTERS = 16;
+
+/**
+ * A document in sections of about equal length, cut at white space, so that a window of a book costs no encoding of the book. Documents too short for
+ * two sections stay whole.
+ */
+function sectionsOf(document: string, window: number): string[] {
+  const count = Math.floor(document.length / (window * SECTION_CHARACTERS));
+  const sections: string[] = [];
+  const space = /\s+/g;
+  let start = 0;
+  for (let i = 1; i < count; i++) {
+    space.lastIndex = Math.max(start, Math.floor((document.length * i) / count));
+    const end = space.exec(document) ? space.lastIndex : document.length;
+    if (end > start) sections.push(document.slice(start, end));
+    start = end;
+  }
+  if (start < document.length) sections.push(document.slice(start));
+  return sections;
 }
 
 function slot(ids: Int32Array, index: number, window: number): Int32Array {

@@ -48,12 +48,29 @@ describe('sampleCalibration', () => {
     );
   });
 
-  it('takes one window of each long document before a second of any', async () => {
-    const { ids, report } = await sample([80, 80, 80, 80], {});
-    const sources = [0, 8, 16, 24].map((start) => Math.floor((ids[start] - 1) / 80));
+  it('takes one window of each document before a second of any', async () => {
+    const { ids, report } = await sample([40, 40, 40, 40], {});
+    const sources = [0, 8, 16, 24].map((start) => Math.floor((ids[start] - 1) / 40));
     expect(sources.sort()).toEqual([0, 1, 2, 3]);
     expect(report).toMatchObject({ requested: 4, kept: 4, tokens: 32, documentsRead: 4, documentsConcatenated: 0, dropped: [] });
-    expect((await sample([800], {})).report).toMatchObject({ kept: 4, documentsRead: 1 });
+  });
+
+  it('encodes of a long document only the sections it takes windows from', () => {
+    const corpus = documents([5000]);
+    const encoded: string[] = [];
+    const tokenizer: Tokenizer = {
+      ...numbers,
+      encode(text, options) {
+        encoded.push(text);
+        return numbers.encode(text.trim(), options);
+      },
+    };
+    const { report } = sampleCalibration(corpus, tokenizer, { windows: 4, window: 8, rng: createRng(1), bos: true });
+    expect(report).toMatchObject({ kept: 4, documentsRead: 1 });
+    expect(encoded.length).toBe(4);
+    expect(encoded.join('').length).toBeLessThan(corpus.documents[0].length / 20);
+    const all = sampleCalibration(corpus, numbers, { windows: 625, window: 8, rng: createRng(1), bos: false });
+    expect(all.report.kept).toBe(625);
   });
 
   it('is the same for the same seed and another for another', async () => {
