@@ -1,1 +1,13 @@
-export {};
+// @lowbit/formats: model files. safetensors, Hugging Face and llama2.c checkpoints, quantized checkpoints, the run store.
+export type { Checkpoint, CheckpointEntry, Provenance, SideFile, TokenizerFiles } from './checkpoint.js';
+export { directoryBytes, fileSha256 } from './disk-usage.js';
+export { createFileStore } from './file-store.js';
+export { openCheckpoint } from './open-checkpoint.js';
+export { openSafetensors, type SafetensorsFile } from './safetensors-file.js';
+export { MAX_HEADER_BYTES, type SafetensorsEntry } from './safetensors-header.js';
+export {
+  DEFAULT_SHARD_BYTES, type ShardOptions, type StoredTensor, storedTensor, type WriteOptions, writeSafetensors, writeShards,
+} from './safetensors-write.js';
+export { type SaveOptions, saveCheckpoint } from './save-checkpoint.js';
+export { type StepRecord, stepRecord } from './step-record.js';
+export type { StoredDType } from './stored-dtype.js';

@@ -1,0 +1,75 @@
+// What of a model goes to disk, under which name and in which stored type.
+import {
+  DenseLinear, fitsBfloat16, fitsFloat16, type Linear, LowbitError, type Model, readFloats, type Tensor, throwIfAborted,
+} from '@lowbit/core';
+import { sourceFloat } from './checkpoint-config.js';
+import { linearTensors, type PlainTensor } from './linear-record.js';
+import { located } from './located-error.js';
+import { type StoredTensor, storedTensor } from './safetensors-write.js';
+import { naturalDType, type StoredDType } from './stored-dtype.js';
+
+const fits = { F16: fitsFloat16, BF16: fitsBfloat16 } as const;
+
+/**
+ * Every tensor of the model in its stored type. `linears` holds every Linear by path.
+ * @throws TENSOR_NOT_EVALUATED for a tensor that is an expression.
+ */
+export async function tensorsToStore(model: Model, linears: ReadonlyMap<string, Linear>, signal: AbortSignal | undefined): Promise<StoredTensor[]> {
+  const quantized = [...linears].filter(([, linear]) => !(linear instanceof DenseLinear));
+  const states = quantized.map(([path, linear]) => linearTensors(path, linear.state()));
+  const plain = [...denseTensors(model, linears), ...states.flatMap((state) => state.plain)];
+  const float = sourceFloat(model.config.source);
+
+  const stored = states.flatMap((state) => state.ruled);
+  for (const found of plain) {
+    throwIfAborted(signal);
+    stored.push(storedTensor(found.name, found.tensor, await located(found.name, () => storedType(found, float))));
+  }
+  return stored.map((t) => ({
+    ...t,
+    bytes: () => {
+      throwIfAborted(signal);
+      return t.bytes();
+    },
+  }));
+}
+
+/** Tensors outside quantized Linears. One that occurs twice (tied embeddings) is kept under its first name. */
+function denseTensors(model: Model, linears: ReadonlyMap<string, Linear>): PlainTensor[] {
+  const found = new Map<Tensor, PlainTensor>();
+  const visit = (tensor: Tensor, name: string): Tensor => {
+    const owner = linears.get(ownerOf(name, linears) ?? '');
+    if (owner && !(owner instanceof DenseLinear)) return tensor;
+    const known = found.get(tensor);
+    found.set(tensor, { name: known?.name ?? name, tensor, bits: known?.bits ?? owner?.bitsPerElement });
+    return tensor;
+  };
+  model.embedding.map((tensor, name) => visit(tensor, `model.embed_tokens.${name}`));
+  for (const block of model.blocks) block.map((tensor, name) => visit(tensor, `${block.path}.${name}`));
+  model.norm.map((tensor, name) => visit(tensor, `model.norm.${name}`));
+  model.head.map((tensor, name) => visit(tensor, `lm_head.${name}`));
+  return [...found.values()];
+}
+
+/** The Linear that a tensor belongs to: the longest path that its name begins with. */
+function ownerOf(name: string, linears: ReadonlyMap<string, Linear>): string | undefined {
+  for (let end = name.lastIndexOf('.'); end > 0; end = name.lastIndexOf('.', end - 1)) {
+    if (linears.has(name.slice(0, end))) return name.slice(0, end);
+  }
+  return undefined;
+}
+
+/**
+ * The smallest type that loses nothing, of those that fit the tensor's past: 16 bits when its Linear says so, or else the type that
+ * the source was published in. A 16-bit layer whose values were changed beyond 16 bits becomes F32, and is counted as such when it is
+ * read again.
+ */
+async function storedType({ tensor, bits }: PlainTensor, source: 'F16' | 'BF16' | undefined): Promise<StoredDType> {
+  if (!tensor.isLeaf) throw new LowbitError('TENSOR_NOT_EVALUATED', 'is an expression; materialize the model before saving it');
+  if (tensor.dtype !== 'float32' || bits === 32) return naturalDType[tensor.dtype];
+  const either = source === 'F16' ? (['F16', 'BF16'] as const) : (['BF16', 'F16'] as const);
+  const candidates = bits === 16 ? either : source ? [source] : [];
+  if (candidates.length === 0) return 'F32';
+  const values = await readFloats(tensor);
+  return candidates.find((dtype) => fits[dtype](values)) ?? 'F32';
+}
