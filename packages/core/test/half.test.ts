@@ -2,8 +2,18 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
-  bfloat16Bits, bfloat16FromBits, decodeBfloat16, decodeFloat16, encodeBfloat16, encodeFloat16, fitsBfloat16, fitsFloat16, float16Bits,
-  float16FromBits, roundToBfloat16, roundToFloat16,
+  bfloat16Bits,
+  bfloat16FromBits,
+  decodeBfloat16,
+  decodeFloat16,
+  encodeBfloat16,
+  encodeFloat16,
+  fitsBfloat16,
+  fitsFloat16,
+  float16Bits,
+  float16FromBits,
+  roundToBfloat16,
+  roundToFloat16,
 } from '../src/half.js';
 
 const patterns = Uint16Array.from({ length: 65536 }, (_, i) => i);
@@ -22,12 +32,26 @@ interface Case {
 
 const cases: Case[] = [
   {
-    name: 'float16', fractionBits: 10, bias: 15, decode: decodeFloat16, encode: encodeFloat16, fits: fitsFloat16, round: roundToFloat16,
-    fromBits: float16FromBits, toBits: float16Bits,
+    name: 'float16',
+    fractionBits: 10,
+    bias: 15,
+    decode: decodeFloat16,
+    encode: encodeFloat16,
+    fits: fitsFloat16,
+    round: roundToFloat16,
+    fromBits: float16FromBits,
+    toBits: float16Bits,
   },
   {
-    name: 'bfloat16', fractionBits: 7, bias: 127, decode: decodeBfloat16, encode: encodeBfloat16, fits: fitsBfloat16, round: roundToBfloat16,
-    fromBits: bfloat16FromBits, toBits: bfloat16Bits,
+    name: 'bfloat16',
+    fractionBits: 7,
+    bias: 127,
+    decode: decodeBfloat16,
+    encode: encodeBfloat16,
+    fits: fitsBfloat16,
+    round: roundToBfloat16,
+    fromBits: bfloat16FromBits,
+    toBits: bfloat16Bits,
   },
 ];
 
@@ -38,7 +62,9 @@ function valueOf(bits: number, { fractionBits, bias }: Case): number {
   const top = 0x7fff >>> fractionBits;
   const sign = bits & 0x8000 ? -1 : 1;
   if (exponent === top) return fraction === 0 ? sign * Infinity : Number.NaN;
-  return exponent === 0 ? sign * fraction * 2 ** (1 - bias - fractionBits) : sign * (1 + fraction * 2 ** -fractionBits) * 2 ** (exponent - bias);
+  return exponent === 0
+    ? sign * fraction * 2 ** (1 - bias - fractionBits)
+    : sign * (1 + fraction * 2 ** -fractionBits) * 2 ** (exponent - bias);
 }
 
 /** Nearest value with ties to even, by bisection over the non-negative patterns; exact, as neighbours and midpoints are float64. */
@@ -64,7 +90,8 @@ function nearest(x: number, format: Case): number {
 describe.each(cases)('$name', (format) => {
   it('decodes every pattern to the value that the format defines', () => {
     const values = format.decode(patterns);
-    for (let i = 0; i < 65536; i++) if (!Object.is(values[i], valueOf(i, format))) expect(values[i], `pattern ${i}`).toBe(valueOf(i, format));
+    for (let i = 0; i < 65536; i++)
+      if (!Object.is(values[i], valueOf(i, format))) expect(values[i], `pattern ${i}`).toBe(valueOf(i, format));
   });
 
   it('encodes what it decoded to the same pattern, NaN payloads included', () => {
@@ -95,10 +122,13 @@ describe.each(cases)('$name', (format) => {
   });
 
   it('rounds any float64 once', () => {
-    fc.assert(fc.property(fc.oneof(fc.double(), fc.double({ min: -70000, max: 70000 }), fc.float()), (x) => {
-      expect(format.round(x)).toBe(nearest(x, format));
-      expect(format.fromBits(format.toBits(x))).toBe(nearest(x, format));
-    }), { numRuns: 2000 });
+    fc.assert(
+      fc.property(fc.oneof(fc.double(), fc.double({ min: -70000, max: 70000 }), fc.float()), (x) => {
+        expect(format.round(x)).toBe(nearest(x, format));
+        expect(format.fromBits(format.toBits(x))).toBe(nearest(x, format));
+      }),
+      { numRuns: 2000 },
+    );
   });
 
   it('keeps signs of zero, infinities and NaN', () => {

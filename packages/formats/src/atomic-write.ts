@@ -57,7 +57,7 @@ async function withTemporary(directory: string, base: string, target: string, wo
     await work(temporary);
     await syncDirectory(directory);
   } catch (cause) {
-    await rm(temporary, { recursive: true, force: true });
+    await rm(temporary, { recursive: true, force: true }).catch(() => {}); // what failed first is what to tell
     throw fileError(cause, 'write', target);
   }
 }

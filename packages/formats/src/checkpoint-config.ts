@@ -17,16 +17,18 @@ export const FORMAT_VERSION = 1;
 export const QUANT_METHOD = 'lowbit';
 
 // What every Hugging Face config has in common; what the fields of a family mean is for the models package to say.
-const configSchema = z.looseObject({
-  model_type: z.string().optional(),
-  architectures: z.array(z.string()).nullish(),
-  torch_dtype: z.string().nullish(),
-  dtype: z.string().nullish(),
-  tie_word_embeddings: z.boolean().nullish(),
-  quantization_config: z.looseObject({ quant_method: z.string().optional() }).nullish(),
-}).refine((config) => config.model_type !== undefined || config.architectures?.length, {
-  message: 'neither model_type nor architectures says which model this is',
-});
+const configSchema = z
+  .looseObject({
+    model_type: z.string().optional(),
+    architectures: z.array(z.string()).nullish(),
+    torch_dtype: z.string().nullish(),
+    dtype: z.string().nullish(),
+    tie_word_embeddings: z.boolean().nullish(),
+    quantization_config: z.looseObject({ quant_method: z.string().optional() }).nullish(),
+  })
+  .refine((config) => config.model_type !== undefined || config.architectures?.length, {
+    message: 'neither model_type nor architectures says which model this is',
+  });
 
 const lowbitSchema = z.object({
   formatVersion: z.literal(FORMAT_VERSION),
@@ -48,18 +50,28 @@ export interface CheckpointConfig {
 /** Reads and checks a config.json. @throws CONFIG_JSON, CHECKPOINT_VERSION, JSON_FILE, FILE_MISSING */
 export async function readConfig(path: string): Promise<CheckpointConfig> {
   const { lowbit, ...source } = await readJsonObject(path);
-  const checked = configSchema.safeParse(source);
-  if (!checked.success) throw new LowbitError('CONFIG_JSON', `${path}: ${issue(checked.error)}; it is not a model's config.json, or damaged`);
+  const { quantization_config: quantization } = checkConfig(source, path);
   if (lowbit === undefined) return { source, lowbit };
 
   const version = (lowbit as { formatVersion?: unknown } | null)?.formatVersion;
   if (typeof version === 'number' && version > FORMAT_VERSION) {
-    throw new LowbitError('CHECKPOINT_VERSION', `${path}: has checkpoint format ${version} and this lowbit reads up to ${FORMAT_VERSION}; install a newer one`);
+    throw new LowbitError(
+      'CHECKPOINT_VERSION',
+      `${path}: has checkpoint format ${version} and this lowbit reads up to ${FORMAT_VERSION}; install a newer one`,
+    );
   }
   const section = lowbitSchema.safeParse(lowbit);
-  if (!section.success) throw new LowbitError('CONFIG_JSON', `${path}: lowbit: ${issue(section.error)}; the section is damaged, write the checkpoint again`);
-  if (checked.data.quantization_config?.quant_method === QUANT_METHOD) delete source.quantization_config;
+  if (!section.success)
+    throw new LowbitError('CONFIG_JSON', `${path}: lowbit: ${issue(section.error)}; the section is damaged, write the checkpoint again`);
+  if (quantization?.quant_method === QUANT_METHOD) delete source.quantization_config;
   return { source, lowbit: section.data };
+}
+
+/** Checks what every model's config has. @throws CONFIG_JSON */
+export function checkConfig(source: Readonly<Record<string, unknown>>, path: string): z.infer<typeof configSchema> {
+  const checked = configSchema.safeParse(source);
+  if (checked.success) return checked.data;
+  throw new LowbitError('CONFIG_JSON', `${path}: ${issue(checked.error)}; it is not a model's config.json, or damaged`);
 }
 
 function issue(error: z.ZodError): string {

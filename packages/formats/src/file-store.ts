@@ -24,7 +24,10 @@ export function createFileStore(directory: string): Store {
   const pathOf = (key: string): string => {
     // Segments of plain characters that do not begin with a dot: no key leads out of the directory or to a temporary file.
     if (!/^[A-Za-z0-9_][A-Za-z0-9_.-]*(\/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$/.test(key)) {
-      throw new LowbitError('STORE_KEY', `store ${directory}: '${key}' cannot be a key; use letters, digits, '_', '-', '.' and '/' between segments`);
+      throw new LowbitError(
+        'STORE_KEY',
+        `store ${directory}: '${key}' cannot be a key; use letters, digits, '_', '-', '.' and '/' between segments`,
+      );
     }
     return `${join(directory, ...key.split('/'))}.safetensors`;
   };
@@ -74,4 +77,8 @@ function entryMetadata(file: SafetensorsFile, key: string): Readonly<Record<stri
 }
 
 const corrupt = (path: string, key: string, why: string, cause: unknown): LowbitError =>
-  new LowbitError('STORE_CORRUPT', `${path}: the stored entry '${key}' is damaged (${why}); check the disk, delete the file, and the run computes it again`, { cause });
+  new LowbitError(
+    'STORE_CORRUPT',
+    `${path}: the stored entry '${key}' is damaged (${why}); check the disk, delete the file, and the run computes it again`,
+    { cause },
+  );

@@ -6,7 +6,13 @@ export { openCheckpoint } from './open-checkpoint.js';
 export { openSafetensors, type SafetensorsFile } from './safetensors-file.js';
 export { MAX_HEADER_BYTES, type SafetensorsEntry } from './safetensors-header.js';
 export {
-  DEFAULT_SHARD_BYTES, type ShardOptions, type StoredTensor, storedTensor, type WriteOptions, writeSafetensors, writeShards,
+  DEFAULT_SHARD_BYTES,
+  type ShardOptions,
+  type StoredTensor,
+  storedTensor,
+  type WriteOptions,
+  writeSafetensors,
+  writeShards,
 } from './safetensors-write.js';
 export { type SaveOptions, saveCheckpoint } from './save-checkpoint.js';
 export { type StepRecord, stepRecord } from './step-record.js';

@@ -1,5 +1,5 @@
 // A Linear's state as it is kept in a checkpoint: its tensors in safetensors under '<path>.<name>', the rest as JSON.
-import { encodeFloat16, fitsFloat16, lazyTensor, type LinearState, LowbitError, read, readFloats, type Tensor } from '@lowbit/core';
+import { encodeFloat16, fitsFloat16, type LinearState, LowbitError, lazyTensor, read, readFloats, type Tensor } from '@lowbit/core';
 import { packCodes, packedLength, unpackCodes } from '@lowbit/quant';
 import { z } from 'zod';
 import { located } from './located-error.js';
@@ -81,7 +81,11 @@ export function linearTensors(path: string, state: LinearState): { ruled: Stored
 }
 
 function packedTensor(name: string, codes: Tensor, bits: number): StoredTensor {
-  if (codes.dtype !== 'uint8') throw new LowbitError('LINEAR_STATE', `${name}: packed tensors are uint8 codes, this one is ${codes.dtype}; the plugin that made it must say so`);
+  if (codes.dtype !== 'uint8')
+    throw new LowbitError(
+      'LINEAR_STATE',
+      `${name}: packed tensors are uint8 codes, this one is ${codes.dtype}; the plugin that made it must say so`,
+    );
   return {
     name,
     shape: [packedLength(codes.size, bits)],
@@ -93,14 +97,18 @@ function packedTensor(name: string, codes: Tensor, bits: number): StoredTensor {
 function halfTensor(name: string, values: Tensor): StoredTensor {
   return {
     ...storedTensor(name, values, 'F16'),
-    bytes: () => located(name, async () => {
-      const floats = await readFloats(values);
-      if (!fitsFloat16(floats)) {
-        throw new LowbitError('LINEAR_STATE', 'is declared float16 and has values that float16 does not hold; the plugin that made it must round them or declare it otherwise');
-      }
-      const { buffer } = encodeFloat16(floats);
-      return new Uint8Array(buffer);
-    }),
+    bytes: () =>
+      located(name, async () => {
+        const floats = await readFloats(values);
+        if (!fitsFloat16(floats)) {
+          throw new LowbitError(
+            'LINEAR_STATE',
+            'is declared float16 and has values that float16 does not hold; the plugin that made it must round them or declare it otherwise',
+          );
+        }
+        const { buffer } = encodeFloat16(floats);
+        return new Uint8Array(buffer);
+      }),
   };
 }
 

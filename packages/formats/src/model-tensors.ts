@@ -1,6 +1,14 @@
 // What of a model goes to disk, under which name and in which stored type.
 import {
-  DenseLinear, fitsBfloat16, fitsFloat16, type Linear, LowbitError, type Model, readFloats, type Tensor, throwIfAborted,
+  DenseLinear,
+  fitsBfloat16,
+  fitsFloat16,
+  type Linear,
+  LowbitError,
+  type Model,
+  readFloats,
+  type Tensor,
+  throwIfAborted,
 } from '@lowbit/core';
 import { sourceFloat } from './checkpoint-config.js';
 import { linearTensors, type PlainTensor } from './linear-record.js';
@@ -14,7 +22,11 @@ const fits = { F16: fitsFloat16, BF16: fitsBfloat16 } as const;
  * Every tensor of the model in its stored type. `linears` holds every Linear by path.
  * @throws TENSOR_NOT_EVALUATED for a tensor that is an expression.
  */
-export async function tensorsToStore(model: Model, linears: ReadonlyMap<string, Linear>, signal: AbortSignal | undefined): Promise<StoredTensor[]> {
+export async function tensorsToStore(
+  model: Model,
+  linears: ReadonlyMap<string, Linear>,
+  signal: AbortSignal | undefined,
+): Promise<StoredTensor[]> {
   const quantized = [...linears].filter(([, linear]) => !(linear instanceof DenseLinear));
   const states = quantized.map(([path, linear]) => linearTensors(path, linear.state()));
   const plain = [...denseTensors(model, linears), ...states.flatMap((state) => state.plain)];
@@ -34,21 +46,28 @@ export async function tensorsToStore(model: Model, linears: ReadonlyMap<string, 
   }));
 }
 
-/** Tensors outside quantized Linears. One that occurs twice (tied embeddings) is kept under its first name. */
+/** Whether the head is the embedding's own weight, which is then stored once: `tie_word_embeddings` tells readers. */
+export function tiesEmbeddings({ head, embedding }: Model): boolean {
+  return head instanceof DenseLinear && head.weight === embedding.weight;
+}
+
+/** Tensors outside quantized Linears. Two names of one tensor are stored twice, as no reader could know, except for tied embeddings. */
 function denseTensors(model: Model, linears: ReadonlyMap<string, Linear>): PlainTensor[] {
-  const found = new Map<Tensor, PlainTensor>();
+  const found: PlainTensor[] = [];
   const visit = (tensor: Tensor, name: string): Tensor => {
     const owner = linears.get(ownerOf(name, linears) ?? '');
-    if (owner && !(owner instanceof DenseLinear)) return tensor;
-    const known = found.get(tensor);
-    found.set(tensor, { name: known?.name ?? name, tensor, bits: known?.bits ?? owner?.bitsPerElement });
+    if (!owner || owner instanceof DenseLinear) found.push({ name, tensor, bits: owner?.bitsPerElement });
     return tensor;
   };
-  model.embedding.map((tensor, name) => visit(tensor, `model.embed_tokens.${name}`));
+  const tied = tiesEmbeddings(model) ? (model.head as DenseLinear) : undefined;
+  model.embedding.map((tensor, name) => {
+    found.push({ name: `model.embed_tokens.${name}`, tensor, bits: tied?.bitsPerElement });
+    return tensor;
+  });
   for (const block of model.blocks) block.map((tensor, name) => visit(tensor, `${block.path}.${name}`));
   model.norm.map((tensor, name) => visit(tensor, `model.norm.${name}`));
-  model.head.map((tensor, name) => visit(tensor, `lm_head.${name}`));
-  return [...found.values()];
+  model.head.map((tensor, name) => (tensor === tied?.weight ? tensor : visit(tensor, `lm_head.${name}`)));
+  return found;
 }
 
 /** The Linear that a tensor belongs to: the longest path that its name begins with. */

@@ -51,7 +51,10 @@ async function missing(directory: string): Promise<unknown> {
   let names: string[];
   try {
     if (!(await stat(directory)).isDirectory()) {
-      return new LowbitError('CHECKPOINT_MISSING', `${directory}: is a file; give the directory that holds ${CONFIG_FILE} and ${WEIGHTS_FILE}`);
+      return new LowbitError(
+        'CHECKPOINT_MISSING',
+        `${directory}: is a file; give the directory that holds ${CONFIG_FILE} and ${WEIGHTS_FILE}`,
+      );
     }
     names = await readdir(directory);
   } catch (cause) {

@@ -66,7 +66,8 @@ export async function readRange(handle: FileHandle, path: string, start: number,
   const bytes = new Uint8Array(length);
   for (let done = 0; done < length; ) {
     const { bytesRead } = await handle.read(bytes, done, Math.min(length - done, READ_BYTES), start + done);
-    if (bytesRead === 0) throw new LowbitError('FILE_TRUNCATED', `${path}: ends at byte ${start + done} of the ${start + length} expected; fetch it again`);
+    if (bytesRead === 0)
+      throw new LowbitError('FILE_TRUNCATED', `${path}: ends at byte ${start + done} of the ${start + length} expected; fetch it again`);
     done += bytesRead;
   }
   return bytes;
@@ -88,7 +89,8 @@ export function readUnchanged(path: string, identity: FileIdentity, start: numbe
 /** A whole small file. @throws FILE_SIZE when it is larger than SMALL_FILE_BYTES. */
 export function readSmallFile(path: string): Promise<Uint8Array<ArrayBuffer>> {
   return withFile(path, (handle, { size }) => {
-    if (size > SMALL_FILE_BYTES) throw new LowbitError('FILE_SIZE', `${path}: has ${size} bytes, more than the ${SMALL_FILE_BYTES} a file of its kind may have`);
+    if (size > SMALL_FILE_BYTES)
+      throw new LowbitError('FILE_SIZE', `${path}: has ${size} bytes, more than the ${SMALL_FILE_BYTES} a file of its kind may have`);
     return readRange(handle, path, 0, size);
   });
 }
@@ -118,7 +120,10 @@ export function parseJsonObject(bytes: Uint8Array, path: string): Record<string,
     throw new LowbitError('JSON_FILE', `${path}: is not JSON: ${(cause as Error).message}; repair it or fetch it again`, { cause });
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw new LowbitError('JSON_FILE', `${path}: must hold a JSON object, holds ${Array.isArray(value) ? 'an array' : typeof value}; fetch it again`);
+    throw new LowbitError(
+      'JSON_FILE',
+      `${path}: must hold a JSON object, holds ${Array.isArray(value) ? 'an array' : typeof value}; fetch it again`,
+    );
   }
   return value as Record<string, unknown>;
 }

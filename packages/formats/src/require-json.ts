@@ -16,6 +16,10 @@ export function requireJson(value: unknown, where: string): void {
     for (const [key, item] of Object.entries(value)) if (item !== undefined) requireJson(item, `${where}.${key}`);
     return;
   }
-  const what = typeof value === 'object' ? (value.constructor?.name ?? 'an object') : typeof value === 'number' ? String(value) : `a ${typeof value}`;
-  throw new LowbitError('NOT_JSON', `${where}: ${what} cannot be kept as JSON; use plain objects, lists, finite numbers, strings and booleans`);
+  const what =
+    typeof value === 'object' ? (value.constructor?.name ?? 'an object') : typeof value === 'number' ? String(value) : `a ${typeof value}`;
+  throw new LowbitError(
+    'NOT_JSON',
+    `${where}: ${what} cannot be kept as JSON; use plain objects, lists, finite numbers, strings and booleans`,
+  );
 }

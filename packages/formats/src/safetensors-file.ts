@@ -1,8 +1,8 @@
 // Reading one safetensors file: the header at once, each tensor's bytes when it is touched.
-import { lazyTensor, LowbitError, type Tensor } from '@lowbit/core';
+import { LowbitError, lazyTensor, type Tensor } from '@lowbit/core';
 import { located } from './located-error.js';
 import { type FileIdentity, readRange, readUnchanged, withFile } from './read-file.js';
-import { parseHeader, parseHeaderLength, PREFIX_BYTES, type SafetensorsEntry, type SafetensorsHeader } from './safetensors-header.js';
+import { PREFIX_BYTES, parseHeader, parseHeaderLength, type SafetensorsEntry, type SafetensorsHeader } from './safetensors-header.js';
 import { codecs, isStoredDType } from './stored-dtype.js';
 
 /** An open safetensors file. No file handle is held. */
@@ -47,9 +47,14 @@ function safetensorsFile(path: string, identity: FileIdentity, dataStart: number
       const entry = entryOf(name);
       const { dtype } = entry;
       if (!isStoredDType(dtype)) {
-        throw new LowbitError('SAFETENSORS_DTYPE', `${path}: tensor '${name}' has dtype ${dtype}; readable are ${Object.keys(codecs).join(', ')}. Convert the checkpoint first`);
+        throw new LowbitError(
+          'SAFETENSORS_DTYPE',
+          `${path}: tensor '${name}' has dtype ${dtype}; readable are ${Object.keys(codecs).join(', ')}. Convert the checkpoint first`,
+        );
       }
-      return lazyTensor(entry.shape, codecs[dtype].dtype, () => located(`${path}: tensor '${name}'`, async () => codecs[dtype].decode(await readEntry(entry))));
+      return lazyTensor(entry.shape, codecs[dtype].dtype, () =>
+        located(`${path}: tensor '${name}'`, async () => codecs[dtype].decode(await readEntry(entry))),
+      );
     },
   };
 }

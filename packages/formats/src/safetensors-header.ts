@@ -38,7 +38,10 @@ export function parseHeaderLength(prefix: Uint8Array, fileSize: number, file: st
   const view = new DataView(prefix.buffer, prefix.byteOffset, PREFIX_BYTES);
   const length = view.getUint32(0, true) + view.getUint32(4, true) * 2 ** 32;
   if (length < 2 || length > MAX_HEADER_BYTES) {
-    throw headerError(file, `its header claims ${length} bytes, outside 2 to ${MAX_HEADER_BYTES}; it is not a safetensors file, or damaged`);
+    throw headerError(
+      file,
+      `its header claims ${length} bytes, outside 2 to ${MAX_HEADER_BYTES}; it is not a safetensors file, or damaged`,
+    );
   }
   if (PREFIX_BYTES + length > fileSize) {
     throw headerError(file, `its header claims ${length} bytes and the file has ${fileSize}; it is truncated or damaged, fetch it again`);
@@ -52,7 +55,8 @@ export function parseHeaderLength(prefix: Uint8Array, fileSize: number, file: st
  */
 export function parseHeader(json: Uint8Array, dataBytes: number, file: string): SafetensorsHeader {
   const text = decodeText(json);
-  if (text === undefined || !text.startsWith('{')) throw headerError(file, 'its header is not a JSON object in UTF-8; it is not a safetensors file, or damaged');
+  if (text === undefined || !text.startsWith('{'))
+    throw headerError(file, 'its header is not a JSON object in UTF-8; it is not a safetensors file, or damaged');
   let parsed: unknown;
   try {
     parsed = JSON.parse(text);
@@ -86,7 +90,8 @@ function parseEntry(name: string, value: unknown, dataBytes: number, file: strin
   const { dtype, shape, data_offsets: offsets } = value;
   const elementBytes = typeof dtype === 'string' ? storedBytes.get(dtype) : undefined;
   if (elementBytes === undefined) throw fail(`has dtype ${printed(dtype)}; known are ${[...storedBytes.keys()].join(', ')}`);
-  if (!Array.isArray(shape) || !shape.every(isCount)) throw fail(`has shape ${printed(shape)}, which is not a list of non-negative integers`);
+  if (!Array.isArray(shape) || !shape.every(isCount))
+    throw fail(`has shape ${printed(shape)}, which is not a list of non-negative integers`);
   if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isCount)) {
     throw fail(`has data_offsets ${printed(offsets)}, which are not two non-negative integers`);
   }
@@ -100,7 +105,8 @@ function parseEntry(name: string, value: unknown, dataBytes: number, file: strin
     bytes *= dimension;
     if (!Number.isSafeInteger(bytes)) throw fail(`has shape ${printed(shape)}, which is too large`);
   }
-  if (bytes !== end - start) throw fail(`of shape ${printed(shape)} and dtype ${dtype as string} takes ${bytes} bytes; its data_offsets span ${end - start}`);
+  if (bytes !== end - start)
+    throw fail(`of shape ${printed(shape)} and dtype ${dtype as string} takes ${bytes} bytes; its data_offsets span ${end - start}`);
   return { shape: shape as number[], dtype: dtype as string, start, end };
 }
 
@@ -110,13 +116,18 @@ function requireContiguous(entries: ReadonlyMap<string, SafetensorsEntry>, dataB
   let covered = 0;
   for (const [name, { start, end }] of inOrder) {
     if (start !== covered) {
-      throw tensorError(file, name, start < covered
-        ? `begins at byte ${start}, inside the tensor before it, which ends at ${covered}`
-        : `begins at byte ${start}, leaving a hole after byte ${covered}`);
+      throw tensorError(
+        file,
+        name,
+        start < covered
+          ? `begins at byte ${start}, inside the tensor before it, which ends at ${covered}`
+          : `begins at byte ${start}, leaving a hole after byte ${covered}`,
+      );
     }
     covered = end;
   }
-  if (covered !== dataBytes) throw headerError(file, `its tensors take ${covered} bytes and ${dataBytes} follow the header; it is damaged, fetch it again`);
+  if (covered !== dataBytes)
+    throw headerError(file, `its tensors take ${covered} bytes and ${dataBytes} follow the header; it is damaged, fetch it again`);
 }
 
 /**
@@ -124,7 +135,10 @@ function requireContiguous(entries: ReadonlyMap<string, SafetensorsEntry>, dataB
  * stored in the order given. Entry offsets must be contiguous from 0.
  */
 export function buildHeader({ metadata, entries }: SafetensorsHeader): Uint8Array {
-  const fields: [string, unknown][] = [...entries].map(([name, { dtype, shape, start, end }]) => [name, { dtype, shape, data_offsets: [start, end] }]);
+  const fields: [string, unknown][] = [...entries].map(([name, { dtype, shape, start, end }]) => [
+    name,
+    { dtype, shape, data_offsets: [start, end] },
+  ]);
   if (metadata.size > 0) fields.unshift(['__metadata__', Object.fromEntries(metadata)]);
   const json = Buffer.from(JSON.stringify(Object.fromEntries(fields)));
   const length = Math.ceil(json.length / 8) * 8;
@@ -140,14 +154,18 @@ const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && (val
 
 // A value from a file in a message: short and without recursion, whatever the file claims.
 function printed(value: unknown): string {
-  if (Array.isArray(value)) return value.length > 8 ? `a list of ${value.length}` : `[${value.map((item) => (isObject(item) || Array.isArray(item) ? '…' : printed(item))).join(', ')}]`;
+  if (Array.isArray(value))
+    return value.length > 8
+      ? `a list of ${value.length}`
+      : `[${value.map((item) => (isObject(item) || Array.isArray(item) ? '…' : printed(item))).join(', ')}]`;
   if (value === undefined) return 'none';
   if (isObject(value)) return 'an object';
   const text = JSON.stringify(value);
   return text.length > 80 ? `${text.slice(0, 80)}…` : text;
 }
 
-const headerError = (file: string, what: string, cause?: unknown): LowbitError => new LowbitError('SAFETENSORS_HEADER', `${file}: ${what}`, { cause });
+const headerError = (file: string, what: string, cause?: unknown): LowbitError =>
+  new LowbitError('SAFETENSORS_HEADER', `${file}: ${what}`, { cause });
 
 const tensorError = (file: string, name: string, what: string): LowbitError =>
   new LowbitError('SAFETENSORS_TENSOR', `${file}: tensor ${printed(name)} ${what}`);

@@ -44,7 +44,11 @@ const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
  * and equal content gives equal bytes.
  * @throws TENSOR_NAME for a duplicate or reserved name; what `bytes` throws; DISK_FULL and the like. No file is left then.
  */
-export async function writeSafetensors(path: string, tensors: readonly StoredTensor[], { metadata = {}, progress }: WriteOptions = {}): Promise<void> {
+export async function writeSafetensors(
+  path: string,
+  tensors: readonly StoredTensor[],
+  { metadata = {}, progress }: WriteOptions = {},
+): Promise<void> {
   checkNames(path, tensors);
   const width = (t: StoredTensor) => storedBytes.get(t.dtype) as number;
   const inOrder = [...tensors].sort((a, b) => width(b) - width(a) || compare(a.name, b.name));
@@ -77,7 +81,10 @@ function checkNames(path: string, tensors: readonly StoredTensor[]): void {
   const seen = new Set(['__metadata__']);
   for (const { name } of tensors) {
     if (seen.has(name)) {
-      throw new LowbitError('TENSOR_NAME', `${path}: the name '${name}' ${name === '__metadata__' ? 'is reserved' : 'occurs twice'}; rename the tensor`);
+      throw new LowbitError(
+        'TENSOR_NAME',
+        `${path}: the name '${name}' ${name === '__metadata__' ? 'is reserved' : 'occurs twice'}; rename the tensor`,
+      );
     }
     seen.add(name);
   }
@@ -100,8 +107,13 @@ export async function writeShards(
 ): Promise<readonly string[]> {
   if (!(maxShardBytes > 0)) throw new LowbitError('SHARD_SIZE', `maxShardBytes is ${maxShardBytes}; give a positive number of bytes`);
   checkNames(directory, tensors);
-  const shards = planShards([...tensors].sort((a, b) => compare(a.name, b.name)), maxShardBytes);
-  const files = shards.map((_, i) => (shards.length === 1 ? WEIGHTS_FILE : `model-${padded(i + 1)}-of-${padded(shards.length)}.safetensors`));
+  const shards = planShards(
+    [...tensors].sort((a, b) => compare(a.name, b.name)),
+    maxShardBytes,
+  );
+  const files = shards.map((_, i) =>
+    shards.length === 1 ? WEIGHTS_FILE : `model-${padded(i + 1)}-of-${padded(shards.length)}.safetensors`,
+  );
   let written = 0;
   for (const [i, shard] of shards.entries()) {
     await writeSafetensors(join(directory, files[i]), shard, { metadata, progress: () => progress?.(++written, tensors.length) });

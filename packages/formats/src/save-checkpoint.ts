@@ -4,9 +4,9 @@ import { basename, join } from 'node:path';
 import { DenseLinear, type Linear, LowbitError, type Model, type Step, throwIfAborted } from '@lowbit/core';
 import { writeFileAtomically, writeFilesTogether } from './atomic-write.js';
 import type { SideFile } from './checkpoint.js';
-import { CONFIG_FILE, FORMAT_VERSION, type LowbitSection, QUANT_METHOD } from './checkpoint-config.js';
+import { CONFIG_FILE, checkConfig, FORMAT_VERSION, type LowbitSection, QUANT_METHOD } from './checkpoint-config.js';
 import { linearRecord } from './linear-record.js';
-import { tensorsToStore } from './model-tensors.js';
+import { tensorsToStore, tiesEmbeddings } from './model-tensors.js';
 import { fileError } from './read-file.js';
 import { requireJson } from './require-json.js';
 import { INDEX_FILE, WEIGHTS_FILE, writeShards } from './safetensors-write.js';
@@ -31,18 +31,22 @@ export interface SaveOptions {
 /**
  * Writes a model as a checkpoint directory that `openCheckpoint` reads. Nothing is lost: codes are packed, and a float tensor goes
  * into 16 bits only when every value fits (into the type of the source checkpoint; a dense Linear as its `bitsPerElement` says).
- * Tied tensors are stored once. Equal models and options give equal bytes. All files are complete on the disk before the first gets
+ * Tied embeddings are stored once. Equal models and options give equal bytes. All files are complete on the disk before the first gets
  * its final name, so the model may read lazily from the directory that it replaces.
- * @throws CHECKPOINT_EXISTS; TENSOR_NOT_EVALUATED when a tensor is an expression (materialize the model first); LINEAR_STATE; NOT_JSON;
+ * @throws CHECKPOINT_EXISTS; CONFIG_JSON when the model's source config is none; TENSOR_NOT_EVALUATED when a tensor is an expression (materialize the model first); LINEAR_STATE; NOT_JSON;
  * DISK_FULL and the like.
  */
 export async function saveCheckpoint(directory: string, model: Model, options: SaveOptions = {}): Promise<void> {
   const { sideFiles = new Map<string, SideFile>(), signal } = options;
   const obsolete = await existingCheckpoint(directory);
   if (obsolete.length > 0 && !options.overwrite) {
-    throw new LowbitError('CHECKPOINT_EXISTS', `${directory}: holds a checkpoint already (${obsolete.join(', ')}); choose another directory, or overwrite it`);
+    throw new LowbitError(
+      'CHECKPOINT_EXISTS',
+      `${directory}: holds a checkpoint already (${obsolete.join(', ')}); choose another directory, or overwrite it`,
+    );
   }
   checkSideFiles(directory, sideFiles);
+  checkConfig(model.config.source, join(directory, CONFIG_FILE));
   const linears = linearsOf(model);
   const config = configOf(model, linears, options);
   const tensors = await tensorsToStore(model, linears, signal);
@@ -75,7 +79,10 @@ const isCheckpointFile = (name: string): boolean =>
 function checkSideFiles(directory: string, sideFiles: ReadonlyMap<string, SideFile>): void {
   for (const name of sideFiles.keys()) {
     if (name !== basename(name) || name.startsWith('.') || isCheckpointFile(name)) {
-      throw new LowbitError('SIDE_FILE', `${directory}: '${name}' cannot be a side file; give plain names other than those of config and weights`);
+      throw new LowbitError(
+        'SIDE_FILE',
+        `${directory}: '${name}' cannot be a side file; give plain names other than those of config and weights`,
+      );
     }
   }
 }
@@ -88,7 +95,7 @@ function linearsOf(model: Model): Map<string, Linear> {
 }
 
 function configOf(model: Model, linears: ReadonlyMap<string, Linear>, { recipe, versions, seed }: SaveOptions): Record<string, unknown> {
-  const tied = model.head instanceof DenseLinear && model.head.weight === model.embedding.weight;
+  const tied = tiesEmbeddings(model);
   const source = { ...model.config.source, ...(tied !== model.config.tiedEmbeddings && { tie_word_embeddings: tied }) };
   const quantized = [...linears].filter(([, linear]) => !(linear instanceof DenseLinear)).sort(([a], [b]) => (a < b ? -1 : 1));
   if (quantized.length === 0 && !recipe && !versions && seed === undefined) return source;

@@ -5,7 +5,21 @@ import type { SideFile, TokenizerFiles } from './checkpoint.js';
 import { parseJsonObject, readSmallFile, SMALL_FILE_BYTES } from './read-file.js';
 
 /** Weights in any format, ours or another's: never copied along. */
-const weightExtensions = new Set(['.safetensors', '.bin', '.pt', '.pth', '.ckpt', '.h5', '.msgpack', '.gguf', '.ggml', '.onnx', '.onnx_data', '.npz', '.tmp']);
+const weightExtensions = new Set([
+  '.safetensors',
+  '.bin',
+  '.pt',
+  '.pth',
+  '.ckpt',
+  '.h5',
+  '.msgpack',
+  '.gguf',
+  '.ggml',
+  '.onnx',
+  '.onnx_data',
+  '.npz',
+  '.tmp',
+]);
 
 /** Every regular file directly in `directory` but the ones named, weights, hidden files and what is too large to be one, by name. */
 export async function findSideFiles(directory: string, except: readonly string[]): Promise<ReadonlyMap<string, SideFile>> {

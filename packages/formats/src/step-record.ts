@@ -16,6 +16,9 @@ export type StepRecord = z.infer<typeof stepRecordSchema>;
 /** A step as JSON; one that is a record already stays as it is. */
 export function stepRecord(step: Step | StepRecord): StepRecord {
   const { options, targets, overrides } = step;
-  const method = typeof step.method === 'string' ? { method: step.method, version: (step as StepRecord).version } : { method: step.method.name, version: step.method.version };
+  const method =
+    typeof step.method === 'string'
+      ? { method: step.method, version: (step as StepRecord).version }
+      : { method: step.method.name, version: step.method.version };
   return { ...method, options, targets: [...targets], overrides: overrides.map(({ glob, options }) => ({ glob, options })) };
 }

@@ -1,6 +1,6 @@
 // Element types of tensors in files, and how each becomes a typed array. Files are little-endian, as is every machine that
 // ONNX Runtime supports, so elements are viewed, not swapped.
-import { decodeBfloat16, decodeFloat16, type DType, encodeBfloat16, encodeFloat16, LowbitError, type TypedArray } from '@lowbit/core';
+import { type DType, decodeBfloat16, decodeFloat16, encodeBfloat16, encodeFloat16, LowbitError, type TypedArray } from '@lowbit/core';
 
 /** Types that are read and written, by their safetensors names. */
 export type StoredDType = 'F32' | 'F16' | 'BF16' | 'I64' | 'I32' | 'I8' | 'U8' | 'BOOL';
@@ -27,7 +27,11 @@ export const codecs: Readonly<Record<StoredDType, Codec>> = {
     decode: ({ buffer }) => decodeBfloat16(new Uint16Array(buffer)),
     encode: (values) => bytesOf(encodeBfloat16(values as Float32Array)),
   },
-  I64: { dtype: 'int32', decode: ({ buffer }) => narrowInt64(new Int32Array(buffer)), encode: (values) => bytesOf(widenInt32(values as Int32Array)) },
+  I64: {
+    dtype: 'int32',
+    decode: ({ buffer }) => narrowInt64(new Int32Array(buffer)),
+    encode: (values) => bytesOf(widenInt32(values as Int32Array)),
+  },
   I32: { dtype: 'int32', decode: ({ buffer }) => new Int32Array(buffer), encode: bytesOf },
   I8: { dtype: 'int8', decode: ({ buffer }) => new Int8Array(buffer), encode: bytesOf },
   U8: { dtype: 'uint8', decode: (bytes) => bytes, encode: bytesOf },
@@ -41,9 +45,27 @@ export const naturalDType: Readonly<Record<DType, StoredDType>> = { float32: 'F3
  * Bytes of one element of every whole-byte type of the format. Types without a codec may stand in a file, so that its header
  * can be checked; reading such a tensor is refused.
  */
-export const storedBytes: ReadonlyMap<string, number> = new Map(Object.entries({
-  BOOL: 1, U8: 1, I8: 1, F8_E4M3: 1, F8_E5M2: 1, F8_E8M0: 1, U16: 2, I16: 2, F16: 2, BF16: 2, U32: 4, I32: 4, F32: 4, U64: 8, I64: 8, F64: 8, C64: 8,
-}));
+export const storedBytes: ReadonlyMap<string, number> = new Map(
+  Object.entries({
+    BOOL: 1,
+    U8: 1,
+    I8: 1,
+    F8_E4M3: 1,
+    F8_E5M2: 1,
+    F8_E8M0: 1,
+    U16: 2,
+    I16: 2,
+    F16: 2,
+    BF16: 2,
+    U32: 4,
+    I32: 4,
+    F32: 4,
+    U64: 8,
+    I64: 8,
+    F64: 8,
+    C64: 8,
+  }),
+);
 
 export const isStoredDType = (name: string): name is StoredDType => Object.hasOwn(codecs, name);
 

@@ -42,7 +42,10 @@ async function openShards(directory: string, index: string): Promise<ReadonlyMap
   for (const [name, file] of placed) {
     // A shard lies beside its index: a name with a path in it could point anywhere.
     if (typeof file !== 'string' || !/^[^/\\]+\.safetensors$/.test(file)) {
-      throw indexError(index, `places tensor '${name}' in ${typeof file === 'string' ? `'${file.slice(0, 80)}'` : typeof file}, which is not the name of a safetensors file beside it`);
+      throw indexError(
+        index,
+        `places tensor '${name}' in ${typeof file === 'string' ? `'${file.slice(0, 80)}'` : typeof file}, which is not the name of a safetensors file beside it`,
+      );
     }
     if (!files.has(file)) {
       const path = join(directory, file);
@@ -50,13 +53,18 @@ async function openShards(directory: string, index: string): Promise<ReadonlyMap
       files.set(file, await openSafetensors(path));
     }
   }
-  return new Map(placed.map(([name, file]) => {
-    const shard = files.get(file as string) as SafetensorsFile;
-    if (!shard.entries.has(name)) {
-      throw indexError(index, `places tensor '${name}' in ${file}, which has ${listed([...shard.entries.keys()])}; index and shards are of different downloads, fetch them again`);
-    }
-    return [name, shard];
-  }));
+  return new Map(
+    placed.map(([name, file]) => {
+      const shard = files.get(file as string) as SafetensorsFile;
+      if (!shard.entries.has(name)) {
+        throw indexError(
+          index,
+          `places tensor '${name}' in ${file}, which has ${listed([...shard.entries.keys()])}; index and shards are of different downloads, fetch them again`,
+        );
+      }
+      return [name, shard];
+    }),
+  );
 }
 
 const indexError = (index: string, what: string): LowbitError => new LowbitError('SAFETENSORS_INDEX', `${index}: ${what}`);

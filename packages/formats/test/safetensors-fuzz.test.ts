@@ -43,12 +43,15 @@ function file(header: unknown, dataBytes: number): Uint8Array {
   return content;
 }
 
-const valid = file({
-  'model.embed_tokens.weight': { dtype: 'BF16', shape: [4, 3], data_offsets: [0, 24] },
-  'model.norm.weight': { dtype: 'F32', shape: [3], data_offsets: [24, 36] },
-  codes: { dtype: 'U8', shape: [5], data_offsets: [36, 41] },
-  __metadata__: { format: 'pt' },
-}, 41);
+const valid = file(
+  {
+    'model.embed_tokens.weight': { dtype: 'BF16', shape: [4, 3], data_offsets: [0, 24] },
+    'model.norm.weight': { dtype: 'F32', shape: [3], data_offsets: [24, 36] },
+    codes: { dtype: 'U8', shape: [5], data_offsets: [36, 41] },
+    __metadata__: { format: 'pt' },
+  },
+  41,
+);
 
 describe('a header', () => {
   it('is accepted undamaged', () => expect(parse(valid)?.entries.size).toBe(3));
@@ -59,45 +62,83 @@ describe('a header', () => {
   });
 
   it('survives changed bytes', () => {
-    fc.assert(fc.property(fc.array(fc.tuple(fc.nat(valid.length - 1), fc.nat(255)), { minLength: 1, maxLength: 4 }), (changes) => {
-      const content = Uint8Array.from(valid);
-      for (const [i, byte] of changes) content[i] = byte;
-      expectSound(content);
-    }), { numRuns: 3000 });
+    fc.assert(
+      fc.property(fc.array(fc.tuple(fc.nat(valid.length - 1), fc.nat(255)), { minLength: 1, maxLength: 4 }), (changes) => {
+        const content = Uint8Array.from(valid);
+        for (const [i, byte] of changes) content[i] = byte;
+        expectSound(content);
+      }),
+      { numRuns: 3000 },
+    );
   });
 
   it('survives lies in offsets, shapes and types', () => {
-    const lie = fc.oneof(fc.nat(60), fc.integer(), fc.double(), fc.constantFrom(2 ** 53, 2 ** 53 - 1, 2 ** 31, 2 ** 32, -0, 1e308, null, '1', true, [], {}));
-    const entry = fc.record({
-      dtype: fc.oneof({ weight: 9, arbitrary: fc.constantFrom(...storedBytes.keys()) }, { weight: 1, arbitrary: fc.jsonValue() }),
-      shape: fc.oneof({ weight: 9, arbitrary: fc.array(fc.oneof({ weight: 5, arbitrary: fc.nat(6) }, { weight: 1, arbitrary: lie }), { maxLength: 4 }) }, { weight: 1, arbitrary: fc.jsonValue() }),
-      data_offsets: fc.oneof({ weight: 9, arbitrary: fc.tuple(lie, lie) }, { weight: 1, arbitrary: fc.jsonValue() }),
-    }, { requiredKeys: [] });
-    fc.assert(fc.property(fc.dictionary(fc.string(), fc.oneof({ weight: 9, arbitrary: entry }, { weight: 1, arbitrary: fc.jsonValue() }), { maxKeys: 4 }), fc.nat(60), (header, dataBytes) => {
-      expectSound(file(header, dataBytes));
-    }), { numRuns: 3000 });
+    const lie = fc.oneof(
+      fc.nat(60),
+      fc.integer(),
+      fc.double(),
+      fc.constantFrom(2 ** 53, 2 ** 53 - 1, 2 ** 31, 2 ** 32, -0, 1e308, null, '1', true, [], {}),
+    );
+    const entry = fc.record(
+      {
+        dtype: fc.oneof({ weight: 9, arbitrary: fc.constantFrom(...storedBytes.keys()) }, { weight: 1, arbitrary: fc.jsonValue() }),
+        shape: fc.oneof(
+          {
+            weight: 9,
+            arbitrary: fc.array(fc.oneof({ weight: 5, arbitrary: fc.nat(6) }, { weight: 1, arbitrary: lie }), { maxLength: 4 }),
+          },
+          { weight: 1, arbitrary: fc.jsonValue() },
+        ),
+        data_offsets: fc.oneof({ weight: 9, arbitrary: fc.tuple(lie, lie) }, { weight: 1, arbitrary: fc.jsonValue() }),
+      },
+      { requiredKeys: [] },
+    );
+    fc.assert(
+      fc.property(
+        fc.dictionary(fc.string(), fc.oneof({ weight: 9, arbitrary: entry }, { weight: 1, arbitrary: fc.jsonValue() }), { maxKeys: 4 }),
+        fc.nat(60),
+        (header, dataBytes) => {
+          expectSound(file(header, dataBytes));
+        },
+      ),
+      { numRuns: 3000 },
+    );
   });
 
   it('survives contiguous tensors of which one claims another shape', () => {
-    fc.assert(fc.property(fc.array(fc.array(fc.nat(4), { maxLength: 3 }), { minLength: 1, maxLength: 4 }), fc.nat(3), fc.array(fc.oneof(fc.nat(5), fc.maxSafeNat())), (shapes, which, shape) => {
-      let end = 0;
-      const entries = shapes.map((s, i) => {
-        const start = end;
-        end += s.reduce((product, n) => product * n, 2);
-        return [`t${i}`, { dtype: 'F16', shape: i === which ? shape : s, data_offsets: [start, end] }];
-      });
-      expectSound(file(Object.fromEntries(entries), end));
-    }), { numRuns: 1000 });
+    fc.assert(
+      fc.property(
+        fc.array(fc.array(fc.nat(4), { maxLength: 3 }), { minLength: 1, maxLength: 4 }),
+        fc.nat(3),
+        fc.array(fc.oneof(fc.nat(5), fc.maxSafeNat())),
+        (shapes, which, shape) => {
+          let end = 0;
+          const entries = shapes.map((s, i) => {
+            const start = end;
+            end += s.reduce((product, n) => product * n, 2);
+            return [`t${i}`, { dtype: 'F16', shape: i === which ? shape : s, data_offsets: [start, end] }];
+          });
+          expectSound(file(Object.fromEntries(entries), end));
+        },
+      ),
+      { numRuns: 1000 },
+    );
   });
 
   it('survives any text and any bytes', () => {
-    fc.assert(fc.property(fc.uint8Array({ maxLength: 200 }), (content) => expectSound(content)), { numRuns: 1000 });
-    fc.assert(fc.property(fc.string({ unit: 'binary', maxLength: 100 }), (text) => {
-      const json = Buffer.from(`{${text}}`);
-      const length = Buffer.alloc(8);
-      length.writeBigUInt64LE(BigInt(json.length));
-      expectSound(Buffer.concat([length, json]));
-    }), { numRuns: 1000 });
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 200 }), (content) => expectSound(content)),
+      { numRuns: 1000 },
+    );
+    fc.assert(
+      fc.property(fc.string({ unit: 'binary', maxLength: 100 }), (text) => {
+        const json = Buffer.from(`{${text}}`);
+        const length = Buffer.alloc(8);
+        length.writeBigUInt64LE(BigInt(json.length));
+        expectSound(Buffer.concat([length, json]));
+      }),
+      { numRuns: 1000 },
+    );
   });
 });
 
@@ -109,12 +150,15 @@ describe('a file', () => {
       return openSafetensors(path);
     };
     const { size } = await (await import('node:fs/promises')).stat((await whole()).path);
-    await fc.assert(fc.asyncProperty(fc.nat(size - 1), async (length) => {
-      const opened = await whole();
-      await truncate(path, length);
-      await expect(openSafetensors(path)).rejects.toThrow(LowbitError);
-      await expect(read(opened.tensor('b'))).rejects.toThrow(/FILE_CHANGED/);
-    }), { numRuns: 25 });
+    await fc.assert(
+      fc.asyncProperty(fc.nat(size - 1), async (length) => {
+        const opened = await whole();
+        await truncate(path, length);
+        await expect(openSafetensors(path)).rejects.toThrow(LowbitError);
+        await expect(read(opened.tensor('b'))).rejects.toThrow(/FILE_CHANGED/);
+      }),
+      { numRuns: 25 },
+    );
   });
 
   it('that claims terabytes is refused without allocating them', async () => {

@@ -17,7 +17,12 @@ function file(header: unknown, data: Uint8Array = new Uint8Array()): Uint8Array 
   return Buffer.concat([length, json, data]);
 }
 
-const bytes = (name: string, content: number[]): StoredTensor => ({ name, shape: [content.length], dtype: 'U8', bytes: async () => Uint8Array.from(content) });
+const bytes = (name: string, content: number[]): StoredTensor => ({
+  name,
+  shape: [content.length],
+  dtype: 'U8',
+  bytes: async () => Uint8Array.from(content),
+});
 
 describe('reading', () => {
   it('reads a file written by hand, whatever its alignment', async () => {
@@ -28,15 +33,21 @@ describe('reading', () => {
     data.writeBigInt64LE(-7n, 7);
     data.writeFloatLE(0.25, 15);
     data.writeFloatLE(-1e30, 19);
-    await writeFile(at('x.safetensors'), file({
-      half: { dtype: 'F16', shape: [1], data_offsets: [0, 2] },
-      brain: { dtype: 'BF16', shape: [1, 1], data_offsets: [2, 4] },
-      flags: { dtype: 'BOOL', shape: [3], data_offsets: [4, 7] },
-      long: { dtype: 'I64', shape: [], data_offsets: [7, 15] },
-      float: { dtype: 'F32', shape: [2], data_offsets: [15, 23] },
-      empty: { dtype: 'F32', shape: [0, 4], data_offsets: [23, 23] },
-      __metadata__: { format: 'pt' },
-    }, data));
+    await writeFile(
+      at('x.safetensors'),
+      file(
+        {
+          half: { dtype: 'F16', shape: [1], data_offsets: [0, 2] },
+          brain: { dtype: 'BF16', shape: [1, 1], data_offsets: [2, 4] },
+          flags: { dtype: 'BOOL', shape: [3], data_offsets: [4, 7] },
+          long: { dtype: 'I64', shape: [], data_offsets: [7, 15] },
+          float: { dtype: 'F32', shape: [2], data_offsets: [15, 23] },
+          empty: { dtype: 'F32', shape: [0, 4], data_offsets: [23, 23] },
+          __metadata__: { format: 'pt' },
+        },
+        data,
+      ),
+    );
     const opened = await openSafetensors(at('x.safetensors'));
     expect(opened.metadata).toEqual(new Map([['format', 'pt']]));
     expect(await read(opened.tensor('half'))).toEqual(Float32Array.of(1));
@@ -53,7 +64,13 @@ describe('reading', () => {
   it.skipIf(process.platform === 'win32')('reads only the bytes of the tensor that is touched', async () => {
     // A sparse file: 8 GB of zeros that nobody could read in a test, and four bytes at its end.
     const hole = 8 * 2 ** 30;
-    await writeFile(at('x.safetensors'), file({ big: { dtype: 'U8', shape: [hole], data_offsets: [0, hole] }, end: { dtype: 'I32', shape: [1], data_offsets: [hole, hole + 4] } }));
+    await writeFile(
+      at('x.safetensors'),
+      file({
+        big: { dtype: 'U8', shape: [hole], data_offsets: [0, hole] },
+        end: { dtype: 'I32', shape: [1], data_offsets: [hole, hole + 4] },
+      }),
+    );
     await truncate(at('x.safetensors'), (await stat(at('x.safetensors'))).size + hole + 4);
     expect(await read((await openSafetensors(at('x.safetensors'))).tensor('end'))).toEqual(Int32Array.of(0));
   });
@@ -62,14 +79,25 @@ describe('reading', () => {
     const data = Buffer.alloc(17);
     data.writeBigInt64LE(2n ** 31n, 8);
     data[16] = 2;
-    await writeFile(at('x.safetensors'), file({ ids: { dtype: 'I64', shape: [2], data_offsets: [0, 16] }, mask: { dtype: 'BOOL', shape: [1], data_offsets: [16, 17] } }, data));
+    await writeFile(
+      at('x.safetensors'),
+      file({ ids: { dtype: 'I64', shape: [2], data_offsets: [0, 16] }, mask: { dtype: 'BOOL', shape: [1], data_offsets: [16, 17] } }, data),
+    );
     const opened = await openSafetensors(at('x.safetensors'));
-    await expect(read(opened.tensor('ids'))).rejects.toThrow(/TENSOR_VALUE: .*x\.safetensors: tensor 'ids': element 1 is 2147483648, outside the int32 range/);
+    await expect(read(opened.tensor('ids'))).rejects.toThrow(
+      /TENSOR_VALUE: .*x\.safetensors: tensor 'ids': element 1 is 2147483648, outside the int32 range/,
+    );
     await expect(read(opened.tensor('mask'))).rejects.toThrow(/TENSOR_VALUE: .*tensor 'mask': element 0 of a boolean tensor is 2/);
   });
 
   it('opens files with types it cannot compute with, and refuses those tensors alone', async () => {
-    await writeFile(at('x.safetensors'), file({ a: { dtype: 'F64', shape: [1], data_offsets: [0, 8] }, b: { dtype: 'U8', shape: [1], data_offsets: [8, 9] } }, new Uint8Array(9)));
+    await writeFile(
+      at('x.safetensors'),
+      file(
+        { a: { dtype: 'F64', shape: [1], data_offsets: [0, 8] }, b: { dtype: 'U8', shape: [1], data_offsets: [8, 9] } },
+        new Uint8Array(9),
+      ),
+    );
     const opened = await openSafetensors(at('x.safetensors'));
     expect(() => opened.tensor('a')).toThrow(/SAFETENSORS_DTYPE: .*tensor 'a' has dtype F64; readable are F32/);
     expect(await read(opened.tensor('b'))).toEqual(Uint8Array.of(0));
@@ -87,7 +115,9 @@ describe('reading', () => {
   });
 
   it('says what is wrong with a path', async () => {
-    await expect(openSafetensors(at('none.safetensors'))).rejects.toThrow(/^FILE_MISSING: .*none\.safetensors: could not read: no such file/);
+    await expect(openSafetensors(at('none.safetensors'))).rejects.toThrow(
+      /^FILE_MISSING: .*none\.safetensors: could not read: no such file/,
+    );
     await expect(openSafetensors(at())).rejects.toThrow(/^FILE_KIND/);
   });
 });
@@ -108,24 +138,44 @@ describe('header checks', () => {
     ['metadata of another shape', file({ __metadata__: [] }), /SAFETENSORS_HEADER: .*__metadata__ must be an object/],
     ['metadata with a number', file({ __metadata__: { n: 1 } }), /SAFETENSORS_HEADER: .*__metadata__ 'n' must be a string/],
     ['an entry that is no object', file({ a: 3 }), /SAFETENSORS_TENSOR: .*tensor "a" must be an object/],
-    ['an unknown dtype', file({ a: { ...u8(0, 1), dtype: 'Q4' } }, new Uint8Array(1)), /SAFETENSORS_TENSOR: .*tensor "a" has dtype "Q4"; known are BOOL/],
+    [
+      'an unknown dtype',
+      file({ a: { ...u8(0, 1), dtype: 'Q4' } }, new Uint8Array(1)),
+      /SAFETENSORS_TENSOR: .*tensor "a" has dtype "Q4"; known are BOOL/,
+    ],
     ['no dtype', file({ a: { shape: [], data_offsets: [0, 1] } }, new Uint8Array(1)), /has dtype none; known are/],
-    ['a negative dimension', file({ a: u8(0, 1, [-1]) }, new Uint8Array(1)), /has shape \[-1\], which is not a list of non-negative integers/],
+    [
+      'a negative dimension',
+      file({ a: u8(0, 1, [-1]) }, new Uint8Array(1)),
+      /has shape \[-1\], which is not a list of non-negative integers/,
+    ],
     ['a fractional dimension', file({ a: u8(0, 1, [0.5, 2]) }, new Uint8Array(1)), /has shape \[0\.5, 2\]/],
     ['a dimension in words', file('{"a":{"dtype":"U8","shape":["1"],"data_offsets":[0,1]}}', new Uint8Array(1)), /has shape \["1"\]/],
     ['a deep shape', file(`{"a":{"dtype":"U8","shape":${deep.slice(5, -1)},"data_offsets":[0,1]}}`, new Uint8Array(1)), /has shape \[…\]/],
     ['a deep entry', file(deep), /must be an object with dtype/],
     ['an overflowing shape', file({ a: u8(0, 1, [2 ** 40, 2 ** 40]) }, new Uint8Array(1)), /too large/],
     ['an overflow behind a zero', file({ a: u8(0, 0, [2 ** 40, 2 ** 40, 0]) }), /too large/],
-    ['a shape that is larger than its bytes', file({ a: u8(0, 2, [3]) }, new Uint8Array(2)), /shape \[3\] and dtype U8 takes 3 bytes; its data_offsets span 2/],
+    [
+      'a shape that is larger than its bytes',
+      file({ a: u8(0, 2, [3]) }, new Uint8Array(2)),
+      /shape \[3\] and dtype U8 takes 3 bytes; its data_offsets span 2/,
+    ],
     ['offsets that run backwards', file({ a: u8(2, 1, [0]) }, new Uint8Array(2)), /claims bytes 2 to 1/],
     ['one offset', file({ a: { ...u8(0, 1), data_offsets: [0] } }, new Uint8Array(1)), /data_offsets \[0\], which are not two/],
     ['offsets past the end', file({ a: u8(0, 9) }, new Uint8Array(8)), /claims bytes 0 to 9 of 8 bytes of data; the file is truncated/],
-    ['an overlap', file({ a: u8(0, 4), b: u8(3, 5) }, new Uint8Array(5)), /tensor "b" begins at byte 3, inside the tensor before it, which ends at 4/],
+    [
+      'an overlap',
+      file({ a: u8(0, 4), b: u8(3, 5) }, new Uint8Array(5)),
+      /tensor "b" begins at byte 3, inside the tensor before it, which ends at 4/,
+    ],
     ['a hole', file({ a: u8(0, 4), b: u8(5, 6) }, new Uint8Array(6)), /tensor "b" begins at byte 5, leaving a hole after byte 4/],
     ['a hole at the start', file({ a: u8(1, 2) }, new Uint8Array(2)), /leaving a hole after byte 0/],
     ['bytes behind the last tensor', file({ a: u8(0, 4) }, new Uint8Array(6)), /SAFETENSORS_HEADER: .*tensors take 4 bytes and 6 follow/],
-    ['a name twice', file('{"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"\\u0061":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}'), /has 'a' twice/],
+    [
+      'a name twice',
+      file('{"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"\\u0061":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}'),
+      /has 'a' twice/,
+    ],
     ['a field twice', file('{"a":{"dtype":"U8","dtype":"I8","shape":[0],"data_offsets":[0,0]}}'), /has 'dtype' twice/],
   ];
   it.each(cases)('refuses %s', async (_, content, message) => {
@@ -135,7 +185,10 @@ describe('header checks', () => {
 
   it('is not confused by names that look like syntax or like object members', async () => {
     const names = ['{"', '\\', '":', '[', '__proto__', 'constructor', '', '1', '▁é'];
-    await writeSafetensors(at('x.safetensors'), names.map((name, i) => bytes(name, [i])));
+    await writeSafetensors(
+      at('x.safetensors'),
+      names.map((name, i) => bytes(name, [i])),
+    );
     const opened = await openSafetensors(at('x.safetensors'));
     for (const [i, name] of names.entries()) expect(await read(opened.tensor(name))).toEqual(Uint8Array.of(i));
   });
@@ -171,11 +224,20 @@ describe('writing', () => {
   });
 
   it('starts the data at a multiple of 8 and aligns every tensor to its element', async () => {
-    await writeSafetensors(at('x.safetensors'), [bytes('a', [1, 2, 3]), storedTensor('b', tensor([1, 2])), storedTensor('c', tensor([1]), 'F16')], { metadata: { z: '1', a: '2' } });
+    await writeSafetensors(
+      at('x.safetensors'),
+      [bytes('a', [1, 2, 3]), storedTensor('b', tensor([1, 2])), storedTensor('c', tensor([1]), 'F16')],
+      { metadata: { z: '1', a: '2' } },
+    );
     const content = await readFile(at('x.safetensors'));
     const length = Number(content.readBigUInt64LE());
     expect(length % 8).toBe(0);
-    expect(content.subarray(8, 8 + length).toString().trimEnd()).toBe(
+    expect(
+      content
+        .subarray(8, 8 + length)
+        .toString()
+        .trimEnd(),
+    ).toBe(
       '{"__metadata__":{"a":"2","z":"1"},"b":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},' +
         '"c":{"dtype":"F16","shape":[1],"data_offsets":[8,10]},"a":{"dtype":"U8","shape":[3],"data_offsets":[10,13]}}',
     );
@@ -191,16 +253,18 @@ describe('writing', () => {
   it('asks for one tensor at a time, in the order of the file', async () => {
     let held = 0;
     const asked: string[] = [];
-    const tensors = ['b', 'a', 'c'].map((name): StoredTensor => ({
-      ...bytes(name, [0]),
-      bytes: async () => {
-        expect(held++).toBe(0);
-        asked.push(name);
-        await new Promise(setImmediate);
-        held--;
-        return Uint8Array.of(0);
-      },
-    }));
+    const tensors = ['b', 'a', 'c'].map(
+      (name): StoredTensor => ({
+        ...bytes(name, [0]),
+        bytes: async () => {
+          expect(held++).toBe(0);
+          asked.push(name);
+          await new Promise(setImmediate);
+          held--;
+          return Uint8Array.of(0);
+        },
+      }),
+    );
     const progress: string[] = [];
     await writeSafetensors(at('x.safetensors'), tensors, { progress: (done, total) => progress.push(`${done}/${total}`) });
     expect(asked).toEqual(['a', 'b', 'c']);
@@ -214,7 +278,9 @@ describe('writing', () => {
       throw new Error('gone');
     });
     await expect(writeSafetensors(at('x.safetensors'), [bytes('a', [1]), storedTensor('b', broken)])).rejects.toThrow('gone');
-    await expect(writeSafetensors(at('x.safetensors'), [{ ...bytes('a', [1]), shape: [2] }])).rejects.toThrow(/TENSOR_LOAD: .*tensor 'a' gave 1 bytes where its shape takes 2/);
+    await expect(writeSafetensors(at('x.safetensors'), [{ ...bytes('a', [1]), shape: [2] }])).rejects.toThrow(
+      /TENSOR_LOAD: .*tensor 'a' gave 1 bytes where its shape takes 2/,
+    );
     expect(await readFile(at('x.safetensors'))).toEqual(before);
     expect(await readdir(at())).toEqual(['x.safetensors']);
   });
@@ -231,7 +297,9 @@ describe('writing', () => {
     await writeFile(at(`x.safetensors.${process.ppid}-00000000.tmp`), 'half');
     await writeFile(at('y.safetensors.4194304-00000000.tmp'), 'half');
     await writeSafetensors(at('x.safetensors'), [bytes('a', [1])]);
-    expect(await readdir(at())).toEqual([`x.safetensors.${process.ppid}-00000000.tmp`, 'x.safetensors', 'y.safetensors.4194304-00000000.tmp'].sort());
+    expect(await readdir(at())).toEqual(
+      [`x.safetensors.${process.ppid}-00000000.tmp`, 'x.safetensors', 'y.safetensors.4194304-00000000.tmp'].sort(),
+    );
   });
 });
 
@@ -256,22 +324,38 @@ describe('shards', () => {
   });
 
   it('opens any split to the same tensors', async () => {
-    await fc.assert(fc.asyncProperty(fc.integer({ min: 1, max: 40 }), fc.array(fc.nat(9), { maxLength: 8 }), async (maxShardBytes, lengths) => {
-      const written = lengths.map((length, i) => bytes(`t${i}`, Array.from({ length }, () => i)));
-      const directory = at(`${maxShardBytes}-${lengths.join('_')}`);
-      await mkdir(directory, { recursive: true });
-      await writeShards(directory, written, { maxShardBytes });
-      const weights = await openWeights(directory);
-      expect(weights?.size).toBe(written.length);
-      for (const t of written) expect(await weights?.get(t.name)?.bytes(t.name)).toEqual(await t.bytes());
-    }), { numRuns: 15 });
+    await fc.assert(
+      fc.asyncProperty(fc.integer({ min: 1, max: 40 }), fc.array(fc.nat(9), { maxLength: 8 }), async (maxShardBytes, lengths) => {
+        const written = lengths.map((length, i) =>
+          bytes(
+            `t${i}`,
+            Array.from({ length }, () => i),
+          ),
+        );
+        const directory = at(`${maxShardBytes}-${lengths.join('_')}`);
+        await mkdir(directory, { recursive: true });
+        await writeShards(directory, written, { maxShardBytes });
+        const weights = await openWeights(directory);
+        expect(weights?.size).toBe(written.length);
+        for (const t of written) expect(await weights?.get(t.name)?.bytes(t.name)).toEqual(await t.bytes());
+      }),
+      { numRuns: 15 },
+    );
   });
 
   it.each([
-    ['a path', { a: '../x.safetensors' }, /places tensor 'a' in '\.\.\/x\.safetensors', which is not the name of a safetensors file beside it/],
+    [
+      'a path',
+      { a: '../x.safetensors' },
+      /places tensor 'a' in '\.\.\/x\.safetensors', which is not the name of a safetensors file beside it/,
+    ],
     ['no text', { a: 3 }, /places tensor 'a' in number/],
     ['a missing shard', { a: 'other.safetensors' }, /names the shard other\.safetensors, which is missing/],
-    ['a tensor that the shard has not', { a: 'model-00001-of-00002.safetensors', z: 'model-00001-of-00002.safetensors' }, /places tensor 'z' in .*, which has a, b/],
+    [
+      'a tensor that the shard has not',
+      { a: 'model-00001-of-00002.safetensors', z: 'model-00001-of-00002.safetensors' },
+      /places tensor 'z' in .*, which has a, b/,
+    ],
     ['no map', [], /weight_map must be an object/],
   ])('refuses an index with %s', async (_, weightMap, message) => {
     await writeShards(at(), tensors, { maxShardBytes: 7 });
