@@ -1,6 +1,7 @@
 // What a run tells about itself. Progress bar, log file and benchmark read the same events.
 
 export type RunEvent =
+  /** `linears`: how many linear-done events are to come, all steps together. */
   | { readonly type: 'run-start'; readonly steps: number; readonly blocks: number; readonly linears: number }
   | { readonly type: 'step-start'; readonly step: number; readonly method: string; readonly targets: number }
   | { readonly type: 'progress'; readonly step: number; readonly stage: string; readonly path: string; readonly done: number; readonly total: number }

@@ -79,6 +79,9 @@ export interface LinearShape {
   readonly outFeatures: number;
 }
 
+/** Statistics that depend on options. Taken from a method signature, so that a step of any options is a `Step`. */
+type StatisticsFor<Options> = { of(options: Options): Readonly<Record<string, Statistic>> }['of'];
+
 /** A method. Absent stages are skipped; what a stage returns replaces what it was given. */
 export interface MethodDefinition<Schema extends StandardSchemaV1 = StandardSchemaV1, Options = StandardSchemaV1.InferOutput<Schema>> {
   readonly name: string;
@@ -88,7 +91,7 @@ export interface MethodDefinition<Schema extends StandardSchemaV1 = StandardSche
   readonly description?: string;
   readonly options: Schema;
   /** Statistics of each group's inputs that `quantizeLinear` reads; a function when they depend on options. */
-  readonly statistics?: Readonly<Record<string, Statistic>> | ((options: Options) => Readonly<Record<string, Statistic>>);
+  readonly statistics?: Readonly<Record<string, Statistic>> | StatisticsFor<Options>;
   /** Throws, before any weight is read, when a targeted layer cannot be handled with these options. */
   check?(linear: LinearShape, options: Options): void;
   transform?(model: Model, context: TransformContext<Options>): Promise<Model>;
