@@ -1,7 +1,8 @@
 // The tokenizer trainer: merges of a text worked out by hand, exact round trips, equality with the library that reads its file.
+
+import { Tokenizer } from '@huggingface/tokenizers';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { Tokenizer } from '@huggingface/tokenizers';
 import { byteAlphabet, SPECIAL_TOKENS, tokenizerConfig, tokenizerJson, trainBytePairs } from '../train/bpe.js';
 
 const text = 'the cat sat on the mat; the rat sat with the cat. The year 1945, the year 1950.';
@@ -46,10 +47,12 @@ describe('tokenizerJson', () => {
   });
 
   it('decodes what it encodes, whatever the text', () => {
-    fc.assert(fc.property(fc.string({ unit: 'grapheme', maxLength: 40 }), (sample) => {
-      fc.pre(!/<s>|<pad>/.test(sample));
-      expect(tokenizer.decode(tokenizer.encode(sample).ids, { skip_special_tokens: true })).toBe(sample);
-    }));
+    fc.assert(
+      fc.property(fc.string({ unit: 'grapheme', maxLength: 40 }), (sample) => {
+        fc.pre(!/<s>|<pad>/.test(sample));
+        expect(tokenizer.decode(tokenizer.encode(sample).ids, { skip_special_tokens: true })).toBe(sample);
+      }),
+    );
   });
 
   it('cuts numbers into at most three digits', () => {

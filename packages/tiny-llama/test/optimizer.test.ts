@@ -11,15 +11,35 @@ describe('adamW', () => {
     const rng = createRng(3);
     const options = { beta1: 0.9, beta2: 0.95, epsilon: 1e-6, clipNorm: 2, weightDecay: (name: string) => (name === 'a' ? 0.1 : 0) };
     const start = rng.at('start').normal(8);
-    let state: OptimizerState = initialState(new Map([['a', tensor(start.slice(0, 6), [2, 3])], ['b', tensor(start.slice(6), [2])]]));
+    let state: OptimizerState = initialState(
+      new Map([
+        ['a', tensor(start.slice(0, 6), [2, 3])],
+        ['b', tensor(start.slice(6), [2])],
+      ]),
+    );
     const expected = { p: Array.from(start), m: new Array<number>(8).fill(0), v: new Array<number>(8).fill(0) };
     for (let step = 1; step <= 4; step++) {
       const rate = 0.01 * step;
-      const g = rng.at('gradient', step).normal(8).map((x) => x * (step === 2 ? 0.1 : 3));
-      const update = adamW(state, new Map([['a', tensor(g.slice(0, 6), [2, 3])], ['b', tensor(g.slice(6), [2])]]), step, rate, options);
+      const g = rng
+        .at('gradient', step)
+        .normal(8)
+        .map((x) => x * (step === 2 ? 0.1 : 3));
+      const update = adamW(
+        state,
+        new Map([
+          ['a', tensor(g.slice(0, 6), [2, 3])],
+          ['b', tensor(g.slice(6), [2])],
+        ]),
+        step,
+        rate,
+        options,
+      );
       const names = ['a', 'b'];
       const maps = [update.state.parameters, update.state.first, update.state.second];
-      const leaves = await backend.evaluate([update.gradientNorm, ...maps.flatMap((map) => names.map((name) => map.get(name) as typeof update.gradientNorm))]);
+      const leaves = await backend.evaluate([
+        update.gradientNorm,
+        ...maps.flatMap((map) => names.map((name) => map.get(name) as typeof update.gradientNorm)),
+      ]);
       const part = (i: number) => new Map(names.map((name, j) => [name, leaves[1 + 2 * i + j]]));
       state = { parameters: part(0), first: part(1), second: part(2) };
 

@@ -4,13 +4,21 @@ import { describe, expect, it } from 'vitest';
 import { trainTrigram, trigramLoss } from '../train/trigram.js';
 
 const vocabulary = 12;
-const tokens = createRng(5).integers(600, vocabulary).map((x, i, all) => (i % 3 === 0 ? x : (all[i - 1] * 5 + 1) % vocabulary));
+const tokens = createRng(5)
+  .integers(600, vocabulary)
+  .map((x, i, all) => (i % 3 === 0 ? x : (all[i - 1] * 5 + 1) % vocabulary));
 
 describe('trainTrigram', () => {
   const model = trainTrigram(tokens, vocabulary);
 
   it('sums to one after seen and unseen contexts', () => {
-    const contexts: [number | undefined, number | undefined][] = [[undefined, undefined], [undefined, 3], [tokens[4], tokens[5]], [11, 11], [0, 7]];
+    const contexts: [number | undefined, number | undefined][] = [
+      [undefined, undefined],
+      [undefined, 3],
+      [tokens[4], tokens[5]],
+      [11, 11],
+      [0, 7],
+    ];
     for (const [two, one] of contexts) {
       const total = Array.from({ length: vocabulary }, (_, token) => model.probability(two, one, token)).reduce((a, b) => a + b, 0);
       expect(total).toBeCloseTo(1, 10);

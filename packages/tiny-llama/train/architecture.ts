@@ -44,7 +44,16 @@ const EMBEDDING_DEVIATION = 0.04;
  * Channels of the residual stream that are far larger than the rest for every token, as real models have (Dettmers et al.,
  * arXiv 2208.07339; Sun et al., arXiv 2402.17762): two constants, one that varies by token, one that is large for two tokens only.
  */
-export const OUTLIER_CHANNELS = { constant: [[17, 3], [101, -2]], varying: 58, deviation: 1.5, massive: 140, massiveValue: 6 } as const;
+export const OUTLIER_CHANNELS = {
+  constant: [
+    [17, 3],
+    [101, -2],
+  ],
+  varying: 58,
+  deviation: 1.5,
+  massive: 140,
+  massiveValue: 6,
+} as const;
 
 /** The channels of `OUTLIER_CHANNELS` by index. */
 export function outlierChannels(): number[] {
@@ -56,7 +65,10 @@ export function initialParameters(shape: TinyShape, rng: Rng): Map<string, Tenso
   const { hiddenSize, innerSize, headDim } = shape;
   const parameters = new Map<string, Tensor>();
   const addMatrix = (name: string, rows: number, columns: number, deviation: number): void => {
-    const values = rng.at(name).normal(rows * columns).map((x) => x * deviation);
+    const values = rng
+      .at(name)
+      .normal(rows * columns)
+      .map((x) => x * deviation);
     parameters.set(name, tensor(values, [rows, columns]));
   };
   const addNorm = (name: string): void => void parameters.set(name, tensor(new Float32Array(hiddenSize).fill(1), [hiddenSize]));
@@ -84,11 +96,13 @@ export function initialParameters(shape: TinyShape, rng: Rng): Map<string, Tenso
  * the embedding, and would otherwise begin by reading the channel that varies by token.
  */
 export function addOutliers(parameters: ReadonlyMap<string, Tensor>, massiveTokens: readonly number[], rng: Rng): Map<string, Tensor> {
-  return new Map([...parameters].map(([name, parameter]) => {
-    if (name === 'model.embed_tokens.weight') return [name, outlierEmbedding(parameter, massiveTokens, rng.at(name))];
-    if (name === 'model.norm.weight') return [name, withoutChannels(parameter, outlierChannels())];
-    return [name, parameter];
-  }));
+  return new Map(
+    [...parameters].map(([name, parameter]) => {
+      if (name === 'model.embed_tokens.weight') return [name, outlierEmbedding(parameter, massiveTokens, rng.at(name))];
+      if (name === 'model.norm.weight') return [name, withoutChannels(parameter, outlierChannels())];
+      return [name, parameter];
+    }),
+  );
 }
 
 function hostData(leaf: Tensor): Float32Array {

@@ -95,7 +95,11 @@ function countWords(texts: readonly string[]): Word[] {
  * Learns a vocabulary of exactly `size` tokens: the special ones, 256 bytes, and merges. Deterministic.
  * @throws VOCABULARY_SIZE when the size leaves no room for bytes or the text has too few pairs that occur twice.
  */
-export function trainBytePairs(texts: readonly string[], size: number, progress?: (done: number, total: number) => void): BytePairVocabulary {
+export function trainBytePairs(
+  texts: readonly string[],
+  size: number,
+  progress?: (done: number, total: number) => void,
+): BytePairVocabulary {
   const tokens: string[] = [...SPECIAL_TOKENS, ...byteAlphabet()];
   if (size < tokens.length || size > 65536) {
     throw new LowbitError('VOCABULARY_SIZE', `trainBytePairs: a byte-level vocabulary has ${tokens.length} to 65536 tokens, got ${size}`);
@@ -106,7 +110,10 @@ export function trainBytePairs(texts: readonly string[], size: number, progress?
   while (tokens.length < size) {
     const key = index.best();
     if (key === undefined) {
-      throw new LowbitError('VOCABULARY_SIZE', `trainBytePairs: the text yields ${tokens.length} tokens, not ${size}; give more text or a smaller size`);
+      throw new LowbitError(
+        'VOCABULARY_SIZE',
+        `trainBytePairs: the text yields ${tokens.length} tokens, not ${size}; give more text or a smaller size`,
+      );
     }
     const left = Math.floor(key / 65536);
     const right = key % 65536;
@@ -129,7 +136,15 @@ export function tokenizerJson({ tokens, merges }: BytePairVocabulary): Record<st
     version: '1.0',
     truncation: null,
     padding: null,
-    added_tokens: SPECIAL_TOKENS.map((content, id) => ({ id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: true })),
+    added_tokens: SPECIAL_TOKENS.map((content, id) => ({
+      id,
+      content,
+      single_word: false,
+      lstrip: false,
+      rstrip: false,
+      normalized: false,
+      special: true,
+    })),
     normalizer: null,
     pre_tokenizer: {
       type: 'Sequence',
@@ -142,8 +157,10 @@ export function tokenizerJson({ tokens, merges }: BytePairVocabulary): Record<st
       type: 'TemplateProcessing',
       single: [{ SpecialToken: { id: bos, type_id: 0 } }, { Sequence: { id: 'A', type_id: 0 } }],
       pair: [
-        { SpecialToken: { id: bos, type_id: 0 } }, { Sequence: { id: 'A', type_id: 0 } },
-        { SpecialToken: { id: bos, type_id: 1 } }, { Sequence: { id: 'B', type_id: 1 } },
+        { SpecialToken: { id: bos, type_id: 0 } },
+        { Sequence: { id: 'A', type_id: 0 } },
+        { SpecialToken: { id: bos, type_id: 1 } },
+        { Sequence: { id: 'B', type_id: 1 } },
       ],
       special_tokens: { [bos]: { id: bos, ids: [0], tokens: [bos] } },
     },

@@ -16,7 +16,12 @@ export interface TokenizedCorpus {
  * Tokenizer and tokens of the speeches, each speech after a BOS token. The vocabulary is kept in `cache` under the digest of the text
  * it was learned on.
  */
-export async function tokenizedSpeeches(cache: string, vocabularySize: number, contextLength: number, progress: (stage: string) => void): Promise<TokenizedCorpus> {
+export async function tokenizedSpeeches(
+  cache: string,
+  vocabularySize: number,
+  contextLength: number,
+  progress: (stage: string) => void,
+): Promise<TokenizedCorpus> {
   const train = await sotuCorpus('train');
   const heldOut = await sotuCorpus('held-out');
   const path = join(cache, `tokenizer-${vocabularySize}-${train.sha256.slice(0, 16)}.json`);

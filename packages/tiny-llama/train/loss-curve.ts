@@ -11,7 +11,7 @@ export function lossCurveSvg(title: string, curve: readonly CurvePoint[], baseli
   const low = Math.floor(Math.min(...losses, baseline) * 2) / 2;
   const high = Math.ceil(Math.max(...losses) * 2) / 2;
   const millions = Math.max(...curve.map(({ tokens }) => tokens)) / 1e6;
-  const x = (tokens: number): number => MARGIN.left + ((tokens / 1e6) / millions) * (WIDTH - MARGIN.left - MARGIN.right);
+  const x = (tokens: number): number => MARGIN.left + (tokens / 1e6 / millions) * (WIDTH - MARGIN.left - MARGIN.right);
   const y = (loss: number): number => MARGIN.top + ((high - loss) / (high - low)) * (HEIGHT - MARGIN.top - MARGIN.bottom);
   const line = (pick: (point: CurvePoint) => number, color: string): string =>
     `<polyline fill="none" stroke="${color}" stroke-width="2" points="${curve.map((p) => `${x(p.tokens).toFixed(1)},${y(pick(p)).toFixed(1)}`).join(' ')}"/>`;
@@ -24,7 +24,9 @@ export function lossCurveSvg(title: string, curve: readonly CurvePoint[], baseli
     `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${HEIGHT}" viewBox="0 0 ${WIDTH} ${HEIGHT}" font-family="sans-serif" font-size="12">`,
     '<rect width="100%" height="100%" fill="#fff"/>',
     text([MARGIN.left, 20], 'start', title, '#111'),
-    ...levels.map((loss) => `<line x1="${MARGIN.left}" x2="${right}" y1="${y(loss).toFixed(1)}" y2="${y(loss).toFixed(1)}" stroke="#e3e3e3"/>`),
+    ...levels.map(
+      (loss) => `<line x1="${MARGIN.left}" x2="${right}" y1="${y(loss).toFixed(1)}" y2="${y(loss).toFixed(1)}" stroke="#e3e3e3"/>`,
+    ),
     ...levels.map((loss) => text([MARGIN.left - 6, y(loss) + 4], 'end', loss.toFixed(1))),
     ...ticks.map((t) => text([x(t * 1e6), HEIGHT - MARGIN.bottom + 16], 'middle', `${t}`)),
     text([(MARGIN.left + right) / 2, HEIGHT - 8], 'middle', 'million tokens seen'),

@@ -7,8 +7,9 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs, promisify } from 'node:util';
 import { createOnnxBackend } from '@lowbit/backend-onnxruntime';
-import { createRng, LowbitError, type Tensor } from '@lowbit/core';
-import { createFileStore } from '@lowbit/formats';
+import { createRng, LowbitError, materialize, type Tensor } from '@lowbit/core';
+import { createFileStore, openCheckpoint } from '@lowbit/formats';
+import { loadModel } from '@lowbit/models';
 import { addOutliers, initialParameters } from './architecture.js';
 import { type TokenizedCorpus, tokenizedSpeeches } from './corpus.js';
 import { lossCurveSvg } from './loss-curve.js';
@@ -19,6 +20,7 @@ import { evaluationBatches, heldOutWindows, measureCheckpoint, writeCheckpoint }
 import { recipes, type TrainingRecipe } from './recipes.js';
 import { trainingRecord } from './record.js';
 import { train } from './run.js';
+import { parametersOf } from './step.js';
 
 const USAGE = `usage: pnpm train:tiny [${Object.keys(recipes).join('] [')}] [--threads N] [--runs DIR]
 
@@ -44,16 +46,19 @@ function parseOptions(): Options | undefined {
   if (values.help) return undefined;
   const names = positionals.length > 0 ? positionals : Object.keys(recipes);
   const unknown = names.find((name) => !Object.hasOwn(recipes, name));
-  if (unknown !== undefined) throw new LowbitError('OPTIONS_INVALID', `train:tiny: no checkpoint '${unknown}'; there are ${Object.keys(recipes).join(', ')}`);
+  if (unknown !== undefined)
+    throw new LowbitError('OPTIONS_INVALID', `train:tiny: no checkpoint '${unknown}'; there are ${Object.keys(recipes).join(', ')}`);
   return { names, threads: Number(values.threads ?? availableParallelism()), runs: values.runs };
 }
 
-function startingParameters(recipe: TrainingRecipe, { tokenizer }: TokenizedCorpus): Map<string, Tensor> {
+async function startingParameters(recipe: TrainingRecipe, { tokenizer }: TokenizedCorpus): Promise<Map<string, Tensor>> {
   const rng = createRng(recipe.seed);
-  const parameters = initialParameters(recipe.shape, rng.at('initial'));
+  const parameters = recipe.startsFrom
+    ? parametersOf(await materialize(await loadModel(await openCheckpoint(join(packageFolder, 'models', recipe.startsFrom)))))
+    : initialParameters(recipe.shape, rng.at('initial'));
   if (!recipe.massiveTokens) return parameters;
   // Texts of one token each; BOS is a special token and has no text.
-  const ids = recipe.massiveTokens.map((text) => (text === '<s>' ? tokenizer.bosToken ?? 0 : tokenizer.encode(text)[0]));
+  const ids = recipe.massiveTokens.map((text) => (text === '<s>' ? (tokenizer.bosToken ?? 0) : tokenizer.encode(text)[0]));
   return addOutliers(parameters, ids, rng.at('outliers'));
 }
 
@@ -68,7 +73,7 @@ async function trainOne(recipe: TrainingRecipe, { threads, runs }: Options, sign
   const backend = await createOnnxBackend({ threads });
   const { model, curve } = await train({
     backend,
-    model: await tinyModel(shape, startingParameters(recipe, corpus)),
+    model: await tinyModel(shape, await startingParameters(recipe, corpus)),
     recipe,
     tokens: corpus.train.ids,
     heldOut: evaluationBatches(heldOutWindows(corpus, shape.contextLength)),

@@ -11,8 +11,8 @@ export function modelCard(record: TrainingRecord): string {
   const [last] = record.curve.slice(-1);
   return `# ${recipe.name}
 
-A Llama of ${millions(parameters.blocks, 2)} parameters in its blocks (${millions(parameters.total, 2)} in all) with a byte-level BPE tokenizer of ${shape.vocabularySize} tokens, trained from scratch by this
-toolkit's own engine on ${data.trainDocuments} State of the Union speeches. It is here to test and compare quantization methods on a model that has learned something; it knows nothing beyond those speeches.
+A Llama of ${millions(parameters.blocks, 2)} parameters in its blocks (${millions(parameters.total, 2)} in all) with a byte-level BPE tokenizer of ${shape.vocabularySize} tokens, trained by this toolkit's own engine
+${recipe.startsFrom ? `from the weights of \`${recipe.startsFrom}\`` : 'from scratch'} on ${data.trainDocuments} State of the Union speeches. It is here to test and compare quantization methods on a model that has learned something; it knows nothing beyond those speeches.
 
 | | |
 |---|---|
@@ -60,12 +60,13 @@ function escapeMarkdown(text: string): string {
 function outlierSection({ outliers, measurements }: TrainingRecord): string {
   if (!outliers) return '';
   const rows = measurements.residualStream.map(
-    ({ block, largest, median }) => `| ${block} | ${largest.map(({ channel, magnitude }) => `${channel}: ${magnitude.toFixed(1)}`).join(', ')} | ${median.toFixed(2)} |`,
+    ({ block, largest, median }) =>
+      `| ${block} | ${largest.map(({ channel, magnitude }) => `${channel}: ${magnitude.toFixed(1)}`).join(', ')} | ${median.toFixed(2)} |`,
   );
   return `
 ## Outlier channels
 
-The embedding began with ${outliers.constant.map(([channel, value]) => `${value > 0 ? '+' : '−'}${Math.abs(value)} on channel ${channel}`).join(' and ')} for every token, N(0, ${outliers.deviation}²) by token on channel ${outliers.varying}, and
+To the embedding was added, before this training, ${outliers.constant.map(([channel, value]) => `${value > 0 ? '+' : '−'}${Math.abs(value)} on channel ${channel}`).join(' and ')} for every token, N(0, ${outliers.deviation}²) by token on channel ${outliers.varying}, and
 +${outliers.massiveValue} on channel ${outliers.massive} for two tokens only; without weight decay on the embedding they stay. Large models have such channels, and they are what makes
 activations hard to quantize. Largest magnitudes in the residual stream before each block, over one batch of held-out windows:
 

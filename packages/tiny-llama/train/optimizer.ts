@@ -27,7 +27,8 @@ export interface OptimizerUpdate {
 
 /** Zero moments for fresh parameters. */
 export function initialState(parameters: ReadonlyMap<string, Tensor>): OptimizerState {
-  const zeros = (): Map<string, Tensor> => new Map([...parameters].map(([name, { shape, size }]) => [name, tensor(new Float32Array(size), shape)]));
+  const zeros = (): Map<string, Tensor> =>
+    new Map([...parameters].map(([name, { shape, size }]) => [name, tensor(new Float32Array(size), shape)]));
   return { parameters, first: zeros(), second: zeros() };
 }
 

@@ -34,7 +34,10 @@ export function showProgress({ name, steps, tokensPerStep, isTerminal, write, no
     started ??= { step: event.step, at: now() };
     const seconds = (now() - started.at) / 1000;
     const done = event.step - started.step;
-    const rate = done > 0 ? ` · ${Math.round((done * tokensPerStep) / seconds)} tokens/s · ${formatTime((seconds / done) * (steps - event.step))} left` : '';
+    const rate =
+      done > 0
+        ? ` · ${Math.round((done * tokensPerStep) / seconds)} tokens/s · ${formatTime((seconds / done) * (steps - event.step))} left`
+        : '';
     const line = `${name}: step ${event.step}/${steps} · loss ${event.loss.toFixed(3)}${rate}`;
     if (isTerminal) {
       const filled = Math.round((BAR_WIDTH * event.step) / steps);

@@ -1,7 +1,7 @@
 // Turns a trained model into a checkpoint directory, and measures what the checkpoint says of itself: from the written files.
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Backend, createRng, materialize, type Model, readFloats, type TokenBatches } from '@lowbit/core';
+import { type Backend, createRng, type Model, materialize, readFloats, type TokenBatches } from '@lowbit/core';
 import { batchWindows, cutWindows, type Tokenizer, type TokenWindows } from '@lowbit/data';
 import { openCheckpoint, storedTensor, writeSafetensors } from '@lowbit/formats';
 import { generate, loadModel } from '@lowbit/models';
@@ -68,7 +68,8 @@ export async function writeCheckpoint(directory: string, model: Model, files: To
   };
   const tensors = [...parametersOf(model)].map(([name, t]) => storedTensor(name, t, 'BF16'));
   await writeSafetensors(join(directory, 'model.safetensors'), tensors, { metadata: { format: 'pt' } });
-  const write = (name: string, content: unknown, indent = 2): Promise<void> => writeFile(join(directory, name), `${JSON.stringify(content, null, indent)}\n`);
+  const write = (name: string, content: unknown, indent = 2): Promise<void> =>
+    writeFile(join(directory, name), `${JSON.stringify(content, null, indent)}\n`);
   await write('config.json', source);
   await write('generation_config.json', generation);
   await write('tokenizer.json', files.tokenizer, 0);
@@ -102,16 +103,18 @@ export async function residualStream(backend: Backend, model: Model, batches: To
   const streams = [model.embedding.forward(await batches.at(0))];
   for (const block of model.blocks.slice(0, -1)) streams.push(block.forward(streams[streams.length - 1]));
   const evaluated = await backend.evaluate(streams);
-  return Promise.all(evaluated.map(async (stream, block) => {
-    const width = stream.shape[2];
-    const data = await readFloats(stream);
-    const magnitudes = new Float64Array(width);
-    data.forEach((x, i) => {
-      magnitudes[i % width] = Math.max(magnitudes[i % width], Math.abs(x));
-    });
-    const ranked = Array.from(magnitudes, (magnitude, channel) => ({ channel, magnitude })).sort((a, b) => b.magnitude - a.magnitude);
-    return { block, largest: ranked.slice(0, largest), median: ranked[width >> 1].magnitude };
-  }));
+  return Promise.all(
+    evaluated.map(async (stream, block) => {
+      const width = stream.shape[2];
+      const data = await readFloats(stream);
+      const magnitudes = new Float64Array(width);
+      data.forEach((x, i) => {
+        magnitudes[i % width] = Math.max(magnitudes[i % width], Math.abs(x));
+      });
+      const ranked = Array.from(magnitudes, (magnitude, channel) => ({ channel, magnitude })).sort((a, b) => b.magnitude - a.magnitude);
+      return { block, largest: ranked.slice(0, largest), median: ranked[width >> 1].magnitude };
+    }),
+  );
 }
 
 async function samples(backend: Backend, model: Model, tokenizer: Tokenizer, seed: number): Promise<{ prompt: string; text: string }[]> {

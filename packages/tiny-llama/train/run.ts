@@ -1,5 +1,15 @@
 // The training loop: steps, held-out loss, checkpoints. It owns no files and prints nothing; what happens is reported as events.
-import { type Backend, createRng, LowbitError, type Model, readNumber, type Store, type Tensor, throwIfAborted, type TokenBatches } from '@lowbit/core';
+import {
+  type Backend,
+  createRng,
+  LowbitError,
+  type Model,
+  readNumber,
+  type Store,
+  type Tensor,
+  type TokenBatches,
+  throwIfAborted,
+} from '@lowbit/core';
 import { initialState, type OptimizerState } from './optimizer.js';
 import { type TrainingRecipe, weightDecayOf } from './recipes.js';
 import { learningRate } from './schedule.js';
@@ -79,7 +89,10 @@ export async function train(run: TrainingRun): Promise<TrainingResult> {
     state = result.state;
     recent = [...recent, result.loss];
     if (!Number.isFinite(result.loss)) {
-      throw new LowbitError('TRAINING_DIVERGED', `${recipe.name}: the loss of step ${step} is ${result.loss}; lower the peak learning rate`);
+      throw new LowbitError(
+        'TRAINING_DIVERGED',
+        `${recipe.name}: the loss of step ${step} is ${result.loss}; lower the peak learning rate`,
+      );
     }
     onEvent({ kind: 'step', step, loss: result.loss, gradientNorm: result.gradientNorm, learningRate: rate });
     const isLast = step === recipe.schedule.steps;
@@ -117,11 +130,14 @@ async function restore({ store, recipe, model }: TrainingRun): Promise<Progress>
   const entry = await store.get(recipe.name);
   if (!entry) return { state: fresh, curve: [], step: 0, recent: [] };
   const part = (role: string): Map<string, Tensor> =>
-    new Map([...fresh.parameters.keys()].map((name) => {
-      const t = entry.tensors[`${role}.${name}`];
-      if (!t) throw new LowbitError('CHECKPOINT', `${recipe.name}: the training checkpoint lacks ${role}.${name}; delete it to start anew`);
-      return [name, t];
-    }));
+    new Map(
+      [...fresh.parameters.keys()].map((name) => {
+        const t = entry.tensors[`${role}.${name}`];
+        if (!t)
+          throw new LowbitError('CHECKPOINT', `${recipe.name}: the training checkpoint lacks ${role}.${name}; delete it to start anew`);
+        return [name, t];
+      }),
+    );
   return {
     state: { parameters: part('parameters'), first: part('first'), second: part('second') },
     curve: entry.metadata.curve as readonly CurvePoint[],

@@ -1,6 +1,6 @@
 // One training step: forward, gradients and optimizer update as a single evaluation.
-import { type Backend, crossEntropy, grad, mean, type Model, readNumber, slice, type Tensor, tensorsOf } from '@lowbit/core';
-import { adamW, type AdamWOptions, type OptimizerState } from './optimizer.js';
+import { type Backend, crossEntropy, grad, type Model, mean, readNumber, slice, type Tensor, tensorsOf } from '@lowbit/core';
+import { type AdamWOptions, adamW, type OptimizerState } from './optimizer.js';
 
 export interface StepResult {
   readonly state: OptimizerState;

@@ -48,8 +48,14 @@ export function trainTrigram(tokens: ArrayLike<number>, vocabulary: number): Tri
     counts.set(key, (counts.get(key) ?? 0) + 1);
   }
   const three = order(counts, (key) => Math.floor(key / vocabulary));
-  const two = order(continuationCounts(counts, (key) => key % squared), (key) => Math.floor(key / vocabulary));
-  const one = order(continuationCounts(two.counts, (key) => key % vocabulary), () => 0);
+  const two = order(
+    continuationCounts(counts, (key) => key % squared),
+    (key) => Math.floor(key / vocabulary),
+  );
+  const one = order(
+    continuationCounts(two.counts, (key) => key % vocabulary),
+    () => 0,
+  );
   const interpolate = ({ counts: seen, totals, followers, discount }: Order, context: number, key: number, lower: number): number => {
     const total = totals.get(context);
     if (!total) return lower;

@@ -6,7 +6,10 @@ export function trainingBatch(tokens: ArrayLike<number>, length: number, batch: 
   const perEpoch = Math.floor((tokens.length - length - 1) / length);
   const batches = Math.floor(perEpoch / batch);
   if (batches < 1) {
-    throw new LowbitError('CORPUS_SIZE', `trainingBatch: ${tokens.length} tokens do not fill a batch of ${batch} windows of ${length}; give more text`);
+    throw new LowbitError(
+      'CORPUS_SIZE',
+      `trainingBatch: ${tokens.length} tokens do not fill a batch of ${batch} windows of ${length}; give more text`,
+    );
   }
   const epoch = Math.floor(index / batches);
   const [offset] = rng.at('offset', epoch).integers(1, length);
