@@ -3,7 +3,6 @@ import {
   type AttentionCache,
   add,
   concat,
-  type DecodeResult,
   less,
   matmul,
   mul,
@@ -66,13 +65,13 @@ export class CacheBuffers {
   }
 
   /** Stores evaluated keys and values [batch, keyValueHeads, positions, headDim] from slot `start` on, with room made as needed. */
-  async write(start: number, added: Pick<DecodeResult, 'keys' | 'values'>): Promise<void> {
-    const positions = added.keys.shape[2];
+  async write(start: number, keys: Tensor, values: Tensor): Promise<void> {
+    const positions = keys.shape[2];
     let capacity = this.capacity;
     while (capacity < start + positions) capacity *= 2;
     if (capacity > this.capacity) this.#grow(capacity);
-    this.#copy(await readFloats(added.keys), positions, this.#keys, capacity, start);
-    this.#copy(await readFloats(added.values), positions, this.#values, capacity, start);
+    this.#copy(await readFloats(keys), positions, this.#keys, capacity, start);
+    this.#copy(await readFloats(values), positions, this.#values, capacity, start);
   }
 
   #grow(capacity: number): void {

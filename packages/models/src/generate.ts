@@ -1,23 +1,17 @@
 // Text generation with a key-value cache: the prompt in one pass, then one evaluation a token over the whole model.
 import {
-  argmax,
   type Backend,
-  type DecodeResult,
   LowbitError,
   type Model,
   materialize,
-  mul,
   type Rng,
   read,
   readFloats,
-  reshape,
-  slice,
-  softmax,
   type Tensor,
   tensor,
   throwIfAborted,
 } from '@lowbit/core';
-import { CacheBuffers } from './cached-attention.js';
+import { Decoder } from './decoder.js';
 import { densify } from './densify.js';
 import { type SamplingLimits, sampleToken } from './sampling.js';
 
@@ -42,9 +36,6 @@ export interface GenerateOptions extends SamplingLimits {
   /** Called after each step with the tokens it added. */
   readonly onTokens?: ((tokens: readonly GeneratedToken[]) => void) | undefined;
 }
-
-/** Smallest cache that is compiled for, in positions. */
-const LEAST_CAPACITY = 32;
 
 /**
  * Continues each prompt; returns the new tokens of each, without the prompt. Quantized weights are evaluated and lazy ones read once,
@@ -94,13 +85,6 @@ function indicesByLength(prompts: readonly Int32Array[]): number[][] {
   return [...groups.values()];
 }
 
-/** What a step computes: something to pick the next token from, and what the cache needs. */
-interface Step {
-  /** int32 [batch] when greedy, else float32 probabilities [batch, vocabulary]. */
-  readonly choice: Tensor;
-  readonly blocks: readonly DecodeResult[];
-}
-
 async function continueBatch(
   model: Model,
   backend: Backend,
@@ -108,85 +92,33 @@ async function continueBatch(
   options: GenerateOptions,
 ): Promise<Int32Array[]> {
   const { prompts, maxTokens, temperature = 0, stopToken, signal, onTokens } = options;
-  const batch = sequences.length;
+  const decoder = new Decoder(model, backend, temperature);
   const promptLength = prompts[sequences[0]].length;
-  const inverseTemperature = temperature > 0 ? tensor(1 / temperature) : undefined;
-  const tokens = sequences.map(() => new Int32Array(maxTokens));
-  const counts = sequences.map(() => 0);
-  const isDone = sequences.map(() => false);
-
-  const promptTokens = new Int32Array(batch * promptLength);
-  sequences.forEach((sequence, i) => {
-    promptTokens.set(prompts[sequence], i * promptLength);
-  });
-  let step = prefillStep(model, tensor(promptTokens, [batch, promptLength]), inverseTemperature);
-  let caches: readonly CacheBuffers[] | undefined;
-  let used: readonly Tensor[] = [];
-  for (let position = promptLength; ; position++) {
+  const written = sequences.map((): number[] => []);
+  const isDone = (i: number): boolean => written[i].length === maxTokens || (written[i].length > 0 && written[i].at(-1) === stopToken);
+  let tokens = stack(sequences.map((sequence) => prompts[sequence]));
+  for (let position = promptLength; !sequences.every((_, i) => isDone(i)); position++) {
     throwIfAborted(signal);
-    const evaluated = await evaluateStep(backend, step, used);
-    used = [evaluated.choice, ...evaluated.blocks.flatMap(({ keys, values }) => [keys, values])];
-    const next = await pickTokens(evaluated.choice, sequences, position, options);
-    const added: GeneratedToken[] = [];
-    next.forEach((token, i) => {
-      if (isDone[i]) return;
-      tokens[i][counts[i]++] = token;
-      isDone[i] = token === stopToken || counts[i] === maxTokens;
-      added.push({ sequence: sequences[i], token });
-    });
-    onTokens?.(added);
-    if (isDone.every(Boolean)) return tokens.map((all, i) => all.slice(0, counts[i]));
-    // The prompt's keys fill the first slots; each step's go behind them, and the token just picked is what the next step reads.
-    const filled = position === promptLength ? 0 : position - 1;
-    caches ??= evaluated.blocks.map(({ keys }) => emptyCache(keys));
-    for (const [i, cache] of caches.entries()) await cache.write(filled, evaluated.blocks[i]);
-    step = decodeStep(model, tensor(next, [batch, 1]), caches, tensor(Int32Array.of(position), []), inverseTemperature);
+    const next = await pickTokens(await decoder.advance(tokens), sequences, position, options);
+    const unfinished = sequences.map((_, i) => i).filter((i) => !isDone(i));
+    for (const i of unfinished) written[i].push(next[i]);
+    onTokens?.(unfinished.map((i) => ({ sequence: sequences[i], token: next[i] })));
+    tokens = tensor(next, [sequences.length, 1]);
   }
+  return written.map((ids) => Int32Array.from(ids));
 }
 
-/** Buffers for keys like these [batch, keyValueHeads, positions, headDim], with room for the next position. */
-function emptyCache({ shape: [batch, keyValueHeads, positions, headDim] }: Tensor): CacheBuffers {
-  let capacity = LEAST_CAPACITY;
-  while (capacity <= positions) capacity *= 2;
-  return new CacheBuffers(batch, keyValueHeads, capacity, headDim);
-}
-
-function prefillStep(model: Model, tokens: Tensor, inverseTemperature: Tensor | undefined): Step {
-  return stepOf(model, tokens, (index, x) => model.blocks[index].prefill(x), inverseTemperature);
-}
-
-function decodeStep(
-  model: Model,
-  tokens: Tensor,
-  caches: readonly CacheBuffers[],
-  position: Tensor,
-  inverseTemperature: Tensor | undefined,
-): Step {
-  return stepOf(model, tokens, (index, x) => model.blocks[index].decode(x, caches[index].leaves(), position), inverseTemperature);
-}
-
-function stepOf(
-  model: Model,
-  tokens: Tensor,
-  run: (index: number, x: Tensor) => DecodeResult,
-  inverseTemperature: Tensor | undefined,
-): Step {
-  let x = model.embedding.forward(tokens);
-  const blocks = model.blocks.map((_, index) => {
-    const result = run(index, x);
-    x = result.output;
-    return result;
+/** Rows of equal length as int32 [rows, length]. */
+function stack(rows: readonly Int32Array[]): Tensor {
+  const [{ length }] = rows;
+  const stacked = new Int32Array(rows.length * length);
+  rows.forEach((row, i) => {
+    stacked.set(row, i * length);
   });
-  const [batch, length, width] = x.shape;
-  const logits = model.logits(reshape(slice(x, 1, length - 1, length), [batch, width]));
-  return { choice: inverseTemperature ? softmax(mul(logits, inverseTemperature)) : argmax(logits), blocks };
+  return tensor(stacked, [rows.length, length]);
 }
 
-async function evaluateStep(backend: Backend, { choice, blocks }: Step, release: readonly Tensor[]): Promise<Step> {
-  const [picked, ...stored] = await backend.evaluate([choice, ...blocks.flatMap(({ keys, values }) => [keys, values])], { release });
-  return { choice: picked, blocks: blocks.map((block, i) => ({ ...block, keys: stored[2 * i], values: stored[2 * i + 1] })) };
-}
-
+/** Token ids from what a step computed: chosen already, or probabilities. */
 async function pickTokens(
   choice: Tensor,
   sequences: readonly number[],

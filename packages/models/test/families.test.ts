@@ -65,7 +65,7 @@ async function decodedLogits(model: Model, backend: Backend, tokens: Int32Array,
     const [output, keys, values] = await backend.evaluate(Object.values(block.prefill(x)) as [Tensor, Tensor, Tensor]);
     const [, heads, , headDim] = keys.shape;
     const cache = new CacheBuffers(batch, heads, 2, headDim); // small, so that it has to grow
-    await cache.write(0, { keys, values });
+    await cache.write(0, keys, values);
     caches.push(cache);
     x = output;
   }
@@ -79,7 +79,7 @@ async function decodedLogits(model: Model, backend: Backend, tokens: Int32Array,
       return step;
     });
     const [row, ...stored] = await backend.evaluate([model.logits(y), ...steps.flatMap(({ keys, values }) => [keys, values])]);
-    for (const [i, cache] of caches.entries()) await cache.write(position, { keys: stored[2 * i], values: stored[2 * i + 1] });
+    for (const [i, cache] of caches.entries()) await cache.write(position, stored[2 * i], stored[2 * i + 1]);
     logits.push(await readFloats(row));
   }
   return logits;

@@ -1,0 +1,77 @@
+// Runs a model over a growing batch of sequences: the prompt in one pass, then one position at a time over key-value caches.
+import { argmax, type Backend, type DecodeResult, type Model, mul, reshape, slice, softmax, type Tensor, tensor } from '@lowbit/core';
+import { CacheBuffers } from './cached-attention.js';
+
+/** Smallest cache that is compiled for, in positions. */
+const LEAST_CAPACITY = 32;
+
+/** One evaluation: something to pick the next token from, and what the caches need. */
+interface Step {
+  readonly choice: Tensor;
+  readonly blocks: readonly DecodeResult[];
+}
+
+/**
+ * Decoding state of a batch. A step is one evaluation over all blocks and the head; its program is compiled once a cache capacity,
+ * and capacities double.
+ */
+export class Decoder {
+  readonly #model: Model;
+  readonly #backend: Backend;
+  readonly #inverseTemperature: Tensor | undefined;
+  #caches: readonly CacheBuffers[] | undefined;
+  #position = 0;
+  /** Results of the last step: copied or handed out, and free once the next one begins. */
+  #stale: readonly Tensor[] = [];
+
+  /** Weights should be in memory and dense: they are touched at every step. A temperature of 0 is greedy. */
+  constructor(model: Model, backend: Backend, temperature: number) {
+    this.#model = model;
+    this.#backend = backend;
+    this.#inverseTemperature = temperature > 0 ? tensor(1 / temperature) : undefined;
+  }
+
+  /**
+   * Takes in the next tokens, int32 [batch, positions]: any number at first, one position from then on. Returns what follows them:
+   * the most probable token, int32 [batch], or probabilities [batch, vocabulary]. It holds until the next call.
+   */
+  async advance(tokens: Tensor): Promise<Tensor> {
+    const step = this.#caches ? this.#decode(tokens, this.#caches) : this.#prefill(tokens);
+    const stored = step.blocks.flatMap(({ keys, values }) => [keys, values]);
+    const [choice, ...results] = await this.#backend.evaluate([step.choice, ...stored], { release: this.#stale });
+    this.#caches ??= step.blocks.map(({ keys }) => emptyCache(keys));
+    for (const [i, cache] of this.#caches.entries()) await cache.write(this.#position, results[2 * i], results[2 * i + 1]);
+    this.#position += tokens.shape[1];
+    this.#stale = [choice, ...results];
+    return choice;
+  }
+
+  #prefill(tokens: Tensor): Step {
+    return this.#step(tokens, (index, x) => this.#model.blocks[index].prefill(x));
+  }
+
+  #decode(tokens: Tensor, caches: readonly CacheBuffers[]): Step {
+    const position = tensor(Int32Array.of(this.#position), []);
+    return this.#step(tokens, (index, x) => this.#model.blocks[index].decode(x, caches[index].leaves(), position));
+  }
+
+  #step(tokens: Tensor, run: (index: number, x: Tensor) => DecodeResult): Step {
+    let x = this.#model.embedding.forward(tokens);
+    const blocks = this.#model.blocks.map((_, index) => {
+      const result = run(index, x);
+      x = result.output;
+      return result;
+    });
+    const [batch, positions, width] = x.shape;
+    const logits = this.#model.logits(reshape(slice(x, 1, positions - 1, positions), [batch, width]));
+    const scale = this.#inverseTemperature;
+    return { choice: scale ? softmax(mul(logits, scale)) : argmax(logits), blocks };
+  }
+}
+
+/** Buffers for keys like these [batch, keyValueHeads, positions, headDim], with room for the next position. */
+function emptyCache({ shape: [batch, keyValueHeads, positions, headDim] }: Tensor): CacheBuffers {
+  let capacity = LEAST_CAPACITY;
+  while (capacity <= positions) capacity *= 2;
+  return new CacheBuffers(batch, keyValueHeads, capacity, headDim);
+}
