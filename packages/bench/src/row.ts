@@ -1,13 +1,5 @@
 // What one benchmark cell yields: one JSON line per number, with everything needed to compare it with another.
-
-/** One step of a recipe as it is written into rows. */
-export interface StepRecord {
-  readonly method: string;
-  readonly version: number;
-  readonly options: unknown;
-  readonly targets: readonly string[];
-  readonly overrides: readonly { readonly glob: string; readonly options: unknown }[];
-}
+import type { RecipeSummary } from './recipe.js';
 
 /** What produced the numbers: package versions by name, Node, and the commit of a checkout. */
 export interface Provenance {
@@ -24,16 +16,10 @@ export interface CalibrationRecord {
   readonly hash: string;
 }
 
-interface RowBase extends Provenance {
+interface RowBase extends Provenance, RecipeSummary {
   readonly model: string;
   /** Name of the recipe: 'gptq-2', or 'dense' for the model as it is. */
   readonly recipe: string;
-  /** Methods in order, joined by '+'; 'dense' for none. */
-  readonly method: string;
-  /** Bits and group size of the steps' options where they agree on one; null otherwise. */
-  readonly bits: number | null;
-  readonly groupSize: number | null;
-  readonly steps: readonly StepRecord[];
   readonly seed: number;
   readonly calibration: CalibrationRecord | null;
   readonly evaluator: string;

@@ -1,0 +1,58 @@
+// Models by what a person calls them: 'tiny', 'tiny-outliers', 'stories15M', or the directory of a checkpoint.
+import { existsSync } from 'node:fs';
+import { basename, resolve } from 'node:path';
+import { LowbitError, type Model } from '@lowbit/core';
+import { createTokenizer, type Tokenizer } from '@lowbit/data';
+import { type Checkpoint, openCheckpoint, openStories15M } from '@lowbit/formats';
+import { loadModel } from '@lowbit/models';
+import { tinyLlamaDirectory, tinyLlamaOutliersDirectory } from '@lowbit/tiny-llama';
+import { didYouMean } from './suggestion.js';
+import type { TextSource } from './texts.js';
+
+/** A model with what belongs to it. */
+export interface ResolvedModel {
+  /** As rows and tables call it. */
+  readonly name: string;
+  readonly model: Model;
+  readonly tokenizer: Tokenizer;
+  readonly checkpoint: Checkpoint;
+  /** Text of the kind the model was trained on, as far as that is at hand. */
+  readonly text: TextSource;
+}
+
+interface NamedModel {
+  readonly open: () => Promise<Checkpoint>;
+  readonly text: TextSource;
+}
+
+const namedModels: Readonly<Record<string, NamedModel>> = {
+  tiny: { open: () => openCheckpoint(tinyLlamaDirectory()), text: { kind: 'sotu' } },
+  'tiny-outliers': { open: () => openCheckpoint(tinyLlamaOutliersDirectory()), text: { kind: 'sotu' } },
+  // Trained on TinyStories, which no npm package holds: the model writes its own.
+  stories15M: { open: openStories15M, text: { kind: 'self' } },
+};
+
+/** Names that `resolveModel` knows besides directories. */
+export const modelNames: readonly string[] = Object.keys(namedModels);
+
+/**
+ * Opens a model by name or directory. Weights are read when they are touched.
+ * @throws MODEL_REFERENCE for what is neither; TOKENIZER_MISSING for a checkpoint without tokenizer.json.
+ */
+export async function resolveModel(reference: string, directory = process.cwd()): Promise<ResolvedModel> {
+  if (Object.hasOwn(namedModels, reference)) {
+    const { open, text } = namedModels[reference];
+    return load(reference, await open(), text);
+  }
+  const path = resolve(directory, reference);
+  if (!existsSync(path)) {
+    throw new LowbitError('MODEL_REFERENCE', `'${reference}' is no known model and no directory; ${didYouMean(reference, modelNames)}, or the directory of a checkpoint`);
+  }
+  return load(basename(path), await openCheckpoint(path), { kind: 'sotu' });
+}
+
+async function load(name: string, checkpoint: Checkpoint, text: TextSource): Promise<ResolvedModel> {
+  const files = await checkpoint.tokenizer();
+  if (!files) throw new LowbitError('TOKENIZER_MISSING', `${checkpoint.path}: has no tokenizer.json; copy it from the model's source into the directory`);
+  return { name, model: await loadModel(checkpoint), tokenizer: createTokenizer(files.tokenizer, files.config, checkpoint.path), checkpoint, text };
+}

@@ -1,0 +1,59 @@
+// Benchmarks that have a name: what they run, fixed here so that their numbers can be compared over time.
+import type { Step } from '@lowbit/core';
+import { LowbitError } from '@lowbit/core';
+import { gptq } from '@lowbit/gptq';
+import { rtn } from '@lowbit/rtn';
+import type { NamedRecipe } from './recipe.js';
+import type { BenchOptions } from './run.js';
+import { didYouMean } from './suggestion.js';
+
+export type Preset = Pick<BenchOptions, 'models' | 'recipes' | 'evaluators' | 'seeds' | 'calibration' | 'heldOut'>;
+
+const methods = { rtn, gptq } as const;
+
+/** 'gptq-2' with groups of 32. */
+function baseline(method: keyof typeof methods, bits: number): NamedRecipe {
+  const step: Step = methods[method]({ bits, groupSize: 32 });
+  return { name: `${method}-${bits}`, recipe: [step] };
+}
+
+const widths = [8, 4, 3, 2];
+const baselines = widths.flatMap((bits) => [baseline('rtn', bits), baseline('gptq', bits)]);
+
+const presets = {
+  /** A few seconds: is everything in place? */
+  quick: {
+    models: ['tiny'],
+    recipes: [baseline('rtn', 3), baseline('gptq', 3)],
+    evaluators: ['text'],
+    seeds: [0],
+    calibration: { windows: 32, window: 256 },
+    heldOut: { protocol: 'window-256', windows: 16 },
+  },
+  /** Round-to-nearest and GPTQ at four widths on a pretrained model, on text that the model writes itself. */
+  demo: {
+    models: ['stories15M'],
+    recipes: baselines,
+    evaluators: ['text'],
+    seeds: [0],
+    calibration: { windows: 64, window: 256 },
+    heldOut: { protocol: 'window-256', windows: 40 },
+  },
+  /** The same on the embedded model, calibrated and judged on speeches. */
+  tiny: {
+    models: ['tiny'],
+    recipes: baselines,
+    evaluators: ['text'],
+    seeds: [0],
+    calibration: { windows: 128, window: 256 },
+    heldOut: { protocol: 'window-256', windows: 64 },
+  },
+} satisfies Record<string, Preset>;
+
+export const presetNames: readonly string[] = Object.keys(presets);
+
+/** @throws PRESET_UNKNOWN naming the known ones. */
+export function presetOf(name: string): Preset {
+  if (!Object.hasOwn(presets, name)) throw new LowbitError('PRESET_UNKNOWN', `no preset '${name}'; ${didYouMean(name, presetNames)}`);
+  return presets[name as keyof typeof presets];
+}

@@ -1,0 +1,44 @@
+// Recipes as tables and rows speak of them.
+import type { Recipe, Step } from '@lowbit/core';
+import { type StepRecord, stepRecord } from '@lowbit/formats';
+
+/** A recipe and what tables call it. */
+export interface NamedRecipe {
+  readonly name: string;
+  readonly recipe: Recipe;
+}
+
+/** Whether some step looks at data. */
+export function needsData(recipe: Recipe): boolean {
+  return recipe.some(({ method }) => Boolean(method.statistics || method.transform || method.refineBlock || method.finetune));
+}
+
+/** What rows say about a recipe. */
+export interface RecipeSummary {
+  /** Methods in order, joined by '+'; 'dense' for none. */
+  readonly method: string;
+  readonly bits: number | null;
+  readonly groupSize: number | null;
+  readonly steps: readonly StepRecord[];
+}
+
+export function summarizeRecipe(recipe: Recipe): RecipeSummary {
+  return {
+    method: recipe.map(({ method }) => method.name).join('+') || 'dense',
+    bits: commonOption(recipe, 'bits'),
+    groupSize: commonOption(recipe, 'groupSize'),
+    steps: recipe.map(stepRecord),
+  };
+}
+
+/** The number that all steps which have the option, overrides included, agree on. */
+function commonOption(recipe: readonly Step[], name: string): number | null {
+  const options = recipe.flatMap((step) => [step.options, ...step.overrides.map((override) => override.options)]);
+  const values = new Set(options.flatMap((one) => (isRecord(one) && typeof one[name] === 'number' ? [one[name]] : [])));
+  const [value] = values;
+  return values.size === 1 ? value : null;
+}
+
+function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null;
+}

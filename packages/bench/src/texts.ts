@@ -1,0 +1,92 @@
+// Token windows to calibrate on and to judge by, from a text source that a person names.
+import { LowbitError, type Backend, createRng, type Model, type TokenBatches } from '@lowbit/core';
+import {
+  batchWindows, type Corpus, describeCalibration, type DocumentRule, partOf, readJsonlFile, readTextFile, sampleCalibration,
+  selfGeneratedWindows, sotuCorpus, type Split, type Tokenizer, type TokenWindows,
+} from '@lowbit/data';
+import { type ProtocolName, protocols, windowsByProtocol } from '@lowbit/eval';
+import { generate } from '@lowbit/models';
+
+/** Where text comes from: the dense model's own writing, the default corpus, or a file. */
+export type TextSource =
+  | { readonly kind: 'self' }
+  | { readonly kind: 'sotu'; readonly split?: Split }
+  | { readonly kind: 'file'; readonly path: string; readonly documents?: Exclude<DocumentRule, RegExp>; readonly field?: string; readonly split?: Split };
+
+/** How much of it. */
+export interface TextSize {
+  readonly windows: number;
+  /** Tokens in each. */
+  readonly window: number;
+}
+
+/** Held-out text is cut by a named protocol; another window length is recorded as a change of it. */
+export interface HeldOutSize {
+  readonly protocol: ProtocolName;
+  readonly windows: number;
+  /** The protocol's by default. */
+  readonly window?: number | undefined;
+}
+
+export interface TextContext {
+  /** Writes the text where the source is the model itself. */
+  readonly model: Model;
+  readonly tokenizer: Tokenizer;
+  readonly backend: Backend;
+  readonly seed: number;
+  readonly signal?: AbortSignal | undefined;
+  readonly progress?: ((done: number, total: number) => void) | undefined;
+}
+
+/** Calibration batches and one line that says what was asked for, kept and dropped. */
+export interface CalibrationText {
+  readonly batches: TokenBatches;
+  readonly report: string;
+}
+
+/** Windows of text to quantize with. They share nothing with the held-out windows of the same source. */
+export async function calibrationText(source: TextSource, size: TextSize, context: TextContext): Promise<CalibrationText> {
+  const window = checkWindow(size.window, context.model);
+  if (source.kind === 'self') {
+    const windows = await writeText('calibration', { ...size, window }, context);
+    return { batches: batchWindows(windows), report: `${windows.description}: ${windows.count * windows.length} tokens` };
+  }
+  const corpus = await openCorpus(source, 'train');
+  const { batches, report } = sampleCalibration(corpus, context.tokenizer, { ...size, window, rng: createRng(context.seed).at('calibration') });
+  return { batches, report: describeCalibration(report) };
+}
+
+/** Windows of text to judge by, each token scored once. */
+export async function heldOutText(source: TextSource, size: HeldOutSize, context: TextContext): Promise<TokenWindows> {
+  const { protocol, windows } = size;
+  const window = checkWindow(size.window ?? protocols[protocol].window, context.model);
+  if (source.kind === 'self') return writeText('held-out', { windows, window }, context);
+  const changes = window === protocols[protocol].window ? {} : { window, stride: window };
+  return windowsByProtocol(protocol, await openCorpus(source, 'held-out'), context.tokenizer, { limit: windows, ...changes });
+}
+
+function checkWindow(window: number, { config }: Model): number {
+  if (window <= config.contextLength) return window;
+  throw new LowbitError('WINDOW_CONTEXT', `a window of ${window} tokens is longer than the model's context of ${config.contextLength}; use a shorter one`);
+}
+
+function writeText(split: 'calibration' | 'held-out', size: TextSize, { model, tokenizer, backend, seed, signal, progress }: TextContext): Promise<TokenWindows> {
+  return selfGeneratedWindows({
+    ...size,
+    split,
+    sample: (request) => generate(model, backend, request),
+    rng: createRng(seed),
+    vocabularySize: Math.min(tokenizer.vocabularySize, model.config.vocabularySize),
+    bosToken: tokenizer.addsBos ? tokenizer.bosToken : undefined,
+    signal,
+    progress,
+  });
+}
+
+/** A file is used whole unless a part was asked for; the default corpus has a part for each use. */
+async function openCorpus(source: Exclude<TextSource, { kind: 'self' }>, use: Split): Promise<Corpus> {
+  if (source.kind === 'sotu') return sotuCorpus(source.split ?? use);
+  const { path, documents = 'whole', field = 'text', split = 'all' } = source;
+  const corpus = path.endsWith('.jsonl') ? await readJsonlFile(path, { field }) : await readTextFile(path, { rule: documents });
+  return partOf(corpus, split);
+}

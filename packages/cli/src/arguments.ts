@@ -1,0 +1,74 @@
+// Options that several commands share, and how their values are read.
+import { createOnnxBackend, type Provider } from '@lowbit/backend-onnxruntime';
+import type { TextSource } from '@lowbit/bench';
+import type { Backend } from '@lowbit/core';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+
+/** A whole number of at least `least`. */
+export function integer(least: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!Number.isSafeInteger(value) || value < least) throw new InvalidArgumentError(`expected a whole number of at least ${least}.`);
+    return value;
+  };
+}
+
+/** A number within bounds. */
+export function number(least: number, most = Number.POSITIVE_INFINITY): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (text.trim() === '' || !(value >= least && value <= most)) {
+      throw new InvalidArgumentError(`expected a number ${most === Number.POSITIVE_INFINITY ? `of at least ${least}` : `from ${least} to ${most}`}.`);
+    }
+    return value;
+  };
+}
+
+/** For options that may be given several times. */
+export function collect<T>(read: (text: string) => T): (text: string, previous: readonly T[] | undefined) => readonly T[] {
+  return (text, previous = []) => [...previous, read(text)];
+}
+
+export interface EngineArguments {
+  readonly provider: Provider;
+  readonly threads?: number;
+}
+
+export interface OutputArguments {
+  readonly json?: boolean;
+  readonly quiet?: boolean;
+}
+
+export interface TextArguments {
+  readonly text?: string;
+  readonly documents: 'whole' | 'lines' | 'blank-lines';
+  readonly field: string;
+}
+
+export function addEngineOptions(command: Command): Command {
+  return command
+    .addOption(new Option('--provider <name>', 'where ONNX Runtime computes').choices(['cpu', 'webgpu', 'cuda', 'coreml', 'dml']).default('cpu'))
+    .option('--threads <count>', 'threads within an operator (all cores)', integer(1));
+}
+
+export function addOutputOptions(command: Command, json: string): Command {
+  return command.option('--json', json).option('--quiet', 'no progress, only results, warnings and errors');
+}
+
+export function addTextOptions(command: Command, use: string): Command {
+  return command
+    .option('--text <source>', `${use}: 'sotu' (speeches), 'self' (written by the dense model), or a .txt or .jsonl file`)
+    .addOption(new Option('--documents <rule>', 'where documents end in a .txt file').choices(['whole', 'lines', 'blank-lines']).default('whole'))
+    .option('--field <path>', 'field of a .jsonl line that holds the text', 'text');
+}
+
+export function openBackend({ provider, threads }: EngineArguments): Promise<Backend> {
+  return createOnnxBackend({ provider, ...(threads !== undefined && { threads }) });
+}
+
+/** The text source that was asked for, or the model's own. */
+export function textSource({ text, documents, field }: TextArguments, fallback: TextSource): TextSource {
+  if (text === undefined) return fallback;
+  if (text === 'self' || text === 'sotu') return { kind: text };
+  return { kind: 'file', path: text, documents, field };
+}

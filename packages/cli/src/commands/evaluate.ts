@@ -1,0 +1,79 @@
+// lowbit eval: judges a model on held-out text, against the dense model where one is given.
+import { type EvaluatorName, evaluatorName, evaluatorsOf, heldOutText, provenanceOf, resolveModel } from '@lowbit/bench';
+import type { Score } from '@lowbit/core';
+import type { ProtocolName } from '@lowbit/eval';
+import { type Command, Option } from 'commander';
+import {
+  addEngineOptions, addOutputOptions, addTextOptions, type EngineArguments, integer, openBackend, type OutputArguments, type TextArguments, textSource,
+} from '../arguments.js';
+import type { CommandContext } from '../context.js';
+import { createReporter } from '../reporter.js';
+
+interface EvalArguments extends EngineArguments, OutputArguments, TextArguments {
+  readonly reference?: string;
+  readonly evaluators: readonly string[];
+  readonly protocol: ProtocolName;
+  readonly windows: number;
+  readonly window?: number;
+  readonly seed: number;
+}
+
+export function addEvalCommand(program: Command, context: CommandContext): void {
+  const command = program
+    .command('eval')
+    .description('judge a model on held-out text')
+    .argument('<model>', 'tiny, tiny-outliers, stories15M, or the directory of a checkpoint')
+    .option('--reference <model>', 'the dense model it was made from: adds KL divergence, top-1 agreement and loss gap, and writes the text of --text self')
+    .option('--evaluators <names...>', 'text (perplexity, and what --reference adds), layer-error, size', ['text', 'size'])
+    .addOption(new Option('--protocol <name>', 'how the text is cut into windows').choices(['window-256', 'gptq-2048']).default('window-256'))
+    .option('--windows <count>', 'windows at most', integer(1), 64)
+    .option('--window <tokens>', 'another window length than the protocol’s', integer(2))
+    .option('--seed <number>', 'of the text that --text self writes', integer(0), 0);
+  addTextOptions(command, 'held-out text');
+  addEngineOptions(command);
+  addOutputOptions(command, 'one JSON object a score on stdout');
+  command.action((reference: string, options: EvalArguments) => runEval(reference, options, context));
+}
+
+async function runEval(modelReference: string, options: EvalArguments, { terminal, directory, signal, startWork }: CommandContext): Promise<void> {
+  const names: EvaluatorName[] = options.evaluators.map(evaluatorName);
+  const resolved = await resolveModel(modelReference, directory);
+  const reference = options.reference === undefined ? undefined : await resolveModel(options.reference, directory);
+  const backend = await openBackend(options);
+  const reporter = createReporter(terminal, { isQuiet: options.quiet === true });
+  try {
+    const source = textSource(options, reference?.text ?? resolved.text);
+    const windows = await heldOutText(source, options, {
+      ...(reference ?? resolved),
+      backend,
+      seed: options.seed,
+      signal,
+      progress: (done, total) => reporter.progress('held-out text', resolved.name, done, total),
+    });
+    startWork();
+    reporter.note(`judged on ${windows.description}, ${windows.scoredTokens} tokens scored`);
+    for (const evaluator of evaluatorsOf(names, windows)) {
+      const started = performance.now();
+      const scores = await evaluator.evaluate(resolved.model, {
+        backend,
+        reference: reference?.model,
+        signal,
+        progress: (done, total) => reporter.progress(evaluator.name, resolved.name, done, total),
+      });
+      reporter.end();
+      const seconds = (performance.now() - started) / 1000;
+      const { versions, commit } = provenanceOf(backend);
+      for (const score of scores) {
+        terminal.out(options.json ? `${JSON.stringify({ model: resolved.name, ...score, seconds, versions, commit })}\n` : `${scoreLine(score)}\n`);
+      }
+    }
+  } finally {
+    reporter.end();
+    await backend.dispose();
+  }
+}
+
+function scoreLine({ evaluator, value, stderr, samples }: Score): string {
+  const error = stderr > 0 ? ` ± ${stderr.toPrecision(2)}` : '';
+  return `${evaluator.padEnd(28)} ${value.toPrecision(5)}${error}  (${samples} samples)`;
+}

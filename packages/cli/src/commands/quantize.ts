@@ -1,0 +1,114 @@
+// lowbit quantize: applies a recipe to a model and writes the result as a checkpoint.
+import { resolve } from 'node:path';
+import { calibrationText, needsData, nearestRounding, provenanceOf, resolveModel } from '@lowbit/bench';
+import type { Recipe } from '@lowbit/core';
+import { createFileStore, directoryBytes, saveCheckpoint } from '@lowbit/formats';
+import { type Propagation, quantize } from '@lowbit/pipeline';
+import { linearKinds } from '@lowbit/quant';
+import { type Command, Option } from 'commander';
+import {
+  addEngineOptions, addOutputOptions, addTextOptions, collect, type EngineArguments, integer, openBackend, type OutputArguments, type TextArguments, textSource,
+} from '../arguments.js';
+import { claimDirectory, type CommandContext } from '../context.js';
+import { builtInMethods } from '../methods.js';
+import { methodHelp } from '../option-help.js';
+import { formatDuration } from '../progress.js';
+import { readRecipe } from '../recipe.js';
+import { createReporter } from '../reporter.js';
+
+interface QuantizeArguments extends EngineArguments, OutputArguments, TextArguments {
+  readonly recipe: readonly string[];
+  readonly out: string;
+  readonly windows: number;
+  readonly window: number;
+  readonly seed: number;
+  readonly propagate: Propagation;
+  readonly store?: string;
+  readonly force?: boolean;
+}
+
+export function addQuantizeCommand(program: Command, context: CommandContext): void {
+  const command = program
+    .command('quantize')
+    .description('apply a recipe to a model and write the result as a checkpoint')
+    .argument('<model>', 'tiny, tiny-outliers, stories15M, or the directory of a checkpoint')
+    .requiredOption('--recipe <recipe>', "a file (.ts, .js, .json, .yaml), or inline: 'gptq:bits=2,groupSize=64'; steps of several are applied in order", collect(String))
+    .requiredOption('--out <directory>', 'where the checkpoint goes')
+    .option('--force', 'overwrite the checkpoint that is there')
+    .option('--windows <count>', 'calibration windows', integer(1), 128)
+    .option('--window <tokens>', 'tokens in each', integer(2), 256)
+    .option('--seed <number>', 'of every random choice', integer(0), 0)
+    .addOption(new Option('--propagate <stream>', 'what feeds the next block').choices(['quantized', 'dense']).default('quantized'))
+    .option('--store <directory>', 'keep finished blocks there; the same command continues where a killed one stopped');
+  addTextOptions(command, 'calibration text');
+  addEngineOptions(command);
+  addOutputOptions(command, 'one JSON object about the run on stdout');
+  command.addHelpText('after', () => `\nMethods:\n\n${builtInMethods.map(({ definition }) => methodHelp(definition)).join('\n\n')}`);
+  command.action((reference: string, options: QuantizeArguments) => runQuantize(reference, options, context));
+}
+
+async function runQuantize(reference: string, options: QuantizeArguments, context: CommandContext): Promise<void> {
+  const { terminal, directory, signal } = context;
+  const recipe = await joinRecipes(options.recipe, directory);
+  const out = resolve(directory, options.out);
+  await claimDirectory(out, options.force === true);
+  const resolved = await resolveModel(reference, directory);
+  const backend = await openBackend(options);
+  const reporter = createReporter(terminal, { isQuiet: options.quiet === true });
+  try {
+    const calibration = needsData(recipe) ? await calibrationText(textSource(options, resolved.text), options, {
+      ...resolved,
+      backend,
+      seed: options.seed,
+      signal,
+      progress: (done, total) => reporter.progress('calibration text', resolved.name, done, total),
+    }) : undefined;
+    if (calibration) reporter.note(`calibration: ${calibration.report}`);
+    const result = await quantize({
+      model: resolved.model,
+      backend,
+      recipe,
+      calibration: calibration?.batches,
+      seed: options.seed,
+      propagate: options.propagate,
+      store: options.store === undefined ? undefined : createFileStore(resolve(directory, options.store)),
+      kinds: linearKinds,
+      nearest: nearestRounding(backend),
+      signal,
+      onEvent: (event) => {
+        // The runner has accepted recipe, model and data when it says that it starts.
+        if (event.type === 'run-start') context.startWork();
+        reporter.event(event);
+      },
+    });
+    const { versions } = provenanceOf(backend);
+    await saveCheckpoint(out, result.model, {
+      recipe,
+      versions,
+      seed: options.seed,
+      sideFiles: resolved.checkpoint.sideFiles,
+      overwrite: options.force === true,
+      signal,
+      progress: (done, total) => reporter.progress('writing', out, done, total),
+    });
+    reporter.end();
+    const bytes = await directoryBytes(out);
+    const { bitsPerWeight } = result;
+    const seconds = result.milliseconds / 1000;
+    terminal.out(
+      options.json
+        ? `${JSON.stringify({ model: resolved.name, out, bitsPerWeight, bytes, seconds, warnings: result.warnings.length })}\n`
+        : `${out}: ${bitsPerWeight.toFixed(3)} bits per weight, ${(bytes / 2 ** 20).toFixed(1)} MiB on disk, ${formatDuration(seconds)}${result.warnings.length > 0 ? `, ${result.warnings.length} warnings` : ''}\n`,
+    );
+  } finally {
+    reporter.end();
+    await backend.dispose();
+  }
+}
+
+/** The steps of all recipes, one after another. */
+async function joinRecipes(texts: readonly string[], directory: string): Promise<Recipe> {
+  const recipes: Recipe[] = [];
+  for (const text of texts) recipes.push((await readRecipe(text, directory)).recipe);
+  return recipes.flat();
+}

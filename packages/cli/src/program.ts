@@ -1,0 +1,59 @@
+// The command line as a whole: its commands, and how it ends.
+import { readFileSync } from 'node:fs';
+import { LowbitError } from '@lowbit/core';
+import { Command } from 'commander';
+import { addBenchCommand } from './commands/bench.js';
+import { addEvalCommand } from './commands/evaluate.js';
+import { addGenerateCommand } from './commands/generate.js';
+import { addInspectCommand } from './commands/inspect.js';
+import { addMethodsCommand } from './commands/methods.js';
+import { addQuantizeCommand } from './commands/quantize.js';
+import type { CommandContext } from './context.js';
+import { exitCodes, reportError } from './exit.js';
+import type { Terminal } from './terminal.js';
+
+export interface CommandLine {
+  /** What follows the command's name. */
+  readonly arguments: readonly string[];
+  readonly terminal: Terminal;
+  readonly directory: string;
+  readonly signal: AbortSignal;
+}
+
+/** Runs one command and returns the exit code: 0, 1 for a failure, 2 for bad input, 130 when cancelled. */
+export async function runCommandLine({ arguments: words, terminal, directory, signal }: CommandLine): Promise<number> {
+  let isWorking = false;
+  const program = createProgram({ terminal, directory, signal, startWork: () => (isWorking = true) });
+  try {
+    await program.parseAsync(words, { from: 'user' });
+    return exitCodes.ok;
+  } catch (error) {
+    // What an interrupted engine or file throws is not the story: the person stopped it.
+    if (signal.aborted) return reportError(new LowbitError('ABORTED', 'the run was cancelled', { cause: error }), isWorking, terminal);
+    return reportError(error, isWorking, terminal);
+  }
+}
+
+function createProgram(context: CommandContext): Command {
+  const { terminal } = context;
+  const program = new Command('lowbit')
+    .description('Quantize language models, judge the result, and compare methods.')
+    .version(readVersion(), '--version', 'print the version')
+    .helpOption('--help', 'print help')
+    .helpCommand(false)
+    .exitOverride()
+    .configureOutput({ writeOut: terminal.out, writeErr: terminal.err, getOutHelpWidth: () => 120, getErrHelpWidth: () => 120 })
+    .showHelpAfterError('(lowbit --help lists commands, lowbit <command> --help its options)');
+  addQuantizeCommand(program, context);
+  addEvalCommand(program, context);
+  addBenchCommand(program, context);
+  addGenerateCommand(program, context);
+  addInspectCommand(program, context);
+  addMethodsCommand(program, context);
+  return program;
+}
+
+function readVersion(): string {
+  const manifest = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string };
+  return manifest.version;
+}
