@@ -55,7 +55,7 @@ describe('adamW', () => {
         expected.p[i] -= rate * (i < 6 ? 0.1 : 0) * expected.p[i] + (rate * mHat) / (Math.sqrt(vHat) + 1e-6);
       }
       const got = [...(await readFloats(leaves[1])), ...(await readFloats(leaves[2]))];
-      got.forEach((x, i) => expect(x).toBeCloseTo(expected.p[i], 5));
+      for (const [i, x] of got.entries()) expect(x).toBeCloseTo(expected.p[i], 5);
     }
   });
 });
