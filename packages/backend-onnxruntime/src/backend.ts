@@ -15,6 +15,11 @@ export interface OnnxBackendOptions {
   readonly provider?: Provider;
   /** Threads within an operator. Default: all cores. Results are equal bytes for an equal number of threads. */
   readonly threads?: number;
+  /**
+   * Whether threads spin while they wait for each other within a run: faster on an idle machine, wasteful on one that is busy with
+   * other work. Default: true.
+   */
+  readonly spin?: boolean;
   /** Compiled programs that are kept, least recently used dropped first. Default: 128. */
   readonly programs?: number;
 }
@@ -33,7 +38,7 @@ function fuses(op: CompositeName, node: Tensor): boolean {
  * @throws BACKEND_PROVIDER for an unknown provider; BACKEND_UNAVAILABLE when its device or driver is missing, with what to
  * install; BACKEND_THREADS for a thread count below 1.
  */
-export async function createOnnxBackend({ provider = 'cpu', threads = availableParallelism(), programs = 128 }: OnnxBackendOptions = {}): Promise<Backend> {
+export async function createOnnxBackend({ provider = 'cpu', threads = availableParallelism(), spin = true, programs = 128 }: OnnxBackendOptions = {}): Promise<Backend> {
   if (!PROVIDERS.includes(provider)) {
     throw new LowbitError('BACKEND_PROVIDER', `onnxruntime: unknown provider '${provider}'; known: ${PROVIDERS.join(', ')}`);
   }
@@ -45,8 +50,8 @@ export async function createOnnxBackend({ provider = 'cpu', threads = availableP
     executionMode: 'sequential',
     graphOptimizationLevel: 'all',
     logSeverityLevel: 3,
-    // Worker threads spin between the operators of a run, but not after it: the host's own loops need the cores.
-    extra: { session: { force_spinning_stop: '1' } },
+    // Threads never spin after a run: the host's own loops need the cores.
+    extra: { session: { force_spinning_stop: '1', intra_op: { allow_spinning: spin ? '1' : '0' } } },
   };
   if (provider !== 'cpu') await probe(provider, sessionOptions);
   const cache = new Map<string, Promise<Program>>();

@@ -70,7 +70,8 @@ async function commit(): Promise<string> {
 async function trainOne(recipe: TrainingRecipe, { threads, runs }: Options, signal: AbortSignal): Promise<void> {
   const { name, shape, batch, schedule } = recipe;
   const corpus = await tokenizedSpeeches(runs, shape.vocabularySize, shape.contextLength, (stage) => say(`${name}: ${stage}`));
-  const backend = await createOnnxBackend({ threads });
+  // A run of hours shares the machine with other work.
+  const backend = await createOnnxBackend({ threads, spin: false });
   const { model, curve } = await train({
     backend,
     model: await tinyModel(shape, await startingParameters(recipe, corpus)),
