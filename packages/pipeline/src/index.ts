@@ -1,1 +1,4 @@
-export {};
+// @lowbit/pipeline: runs recipes over models, block by block.
+export { compileGlob } from './globs.js';
+export { type QuantizeOptions, type QuantizeResult, quantize } from './quantize.js';
+export type { NearestRounding, Propagation } from './run.js';

@@ -1,0 +1,122 @@
+// The Linears of one block: statistics of each group's inputs, the method's rounding, and how good it came out.
+import { type Block, gram, type Linear, type LinearGroup, LowbitError, type Statistic, type Tensor, throwIfAborted } from '@lowbit/core';
+import { relativeOutputError } from './output-error.js';
+import { type PlannedStep, statisticsOf } from './plan.js';
+import { evaluateTree } from './resolve.js';
+import { inStage, methodContext, type Run } from './run.js';
+import { type FoldedStatistics, foldStatistics } from './statistics.js';
+import type { WalkProgress } from './walk-progress.js';
+
+/** A block that the step works on, with what its methods may read. */
+export interface BlockWork {
+  readonly run: Run;
+  readonly planned: PlannedStep;
+  /** Inputs of the block in the stream that is propagated; empty when the step reads no activations. */
+  readonly inputs: readonly Tensor[];
+  /** What each targeted Linear folds, by path. */
+  readonly statistics: ReadonlyMap<string, Readonly<Record<string, Statistic>>>;
+  readonly progress: WalkProgress;
+}
+
+/** What each targeted Linear folds; Linears that fold nothing are left out. One call of the method's function for each set of options. */
+export function statisticsByPath(planned: PlannedStep): Map<string, Readonly<Record<string, Statistic>>> {
+  if (!planned.step.method.quantizeLinear) return new Map();
+  const byOptions = new Map<unknown, Readonly<Record<string, Statistic>>>();
+  const byPath = new Map<string, Readonly<Record<string, Statistic>>>();
+  for (const [path, options] of planned.options) {
+    const known = byOptions.get(options) ?? statisticsOf(planned, options);
+    byOptions.set(options, known);
+    if (Object.keys(known).length > 0) byPath.set(path, known);
+  }
+  return byPath;
+}
+
+/** The block with its targeted Linears quantized, group by group in the order of computation. */
+export async function quantizeLinears(work: BlockWork, original: Block): Promise<Block> {
+  const { run, planned, inputs, progress } = work;
+  let block = original;
+  for (const group of block.groups) {
+    const names = group.linears.filter((name) => planned.options.has(`${block.path}.${name}`));
+    const wanted = groupStatistics(work.statistics, block, group);
+    const onBatch = (): void => progress.advance(`${block.path} ${group.name}`);
+    const folded = wanted.size > 0 ? await foldStatistics(run, block, group, [...wanted], inputs, onBatch) : undefined;
+    for (const name of names) {
+      throwIfAborted(run.signal);
+      block = block.with({ linears: { [name]: await quantizeOne(work, block, group, name, folded) } });
+      progress.advance(`${block.path}.${name}`);
+    }
+  }
+  return block;
+}
+
+/** Everything that the group's targeted Linears fold, each statistic once. */
+export function groupStatistics(byPath: BlockWork['statistics'], block: Block, group: LinearGroup): Set<Statistic> {
+  return new Set(group.linears.flatMap((name) => Object.values(byPath.get(`${block.path}.${name}`) ?? {})));
+}
+
+async function quantizeOne(
+  work: BlockWork,
+  block: Block,
+  group: LinearGroup,
+  name: string,
+  folded: FoldedStatistics | undefined,
+): Promise<Linear> {
+  const { run, planned, statistics, progress } = work;
+  const { method } = planned.step;
+  const path = `${block.path}.${name}`;
+  const original = block.linears[name];
+  const wanted = Object.entries(statistics.get(path) ?? {});
+  const stats = Object.fromEntries(wanted.map(([key, statistic]) => [key, valueOf(folded, statistic, group)]));
+  const started = performance.now();
+  const shared = await methodContext(run, planned, 'quantize', path, planned.options.get(path), progress.within(path, 1));
+  const made = await inStage(
+    planned,
+    path,
+    async () => method.quantizeLinear?.(original, { ...shared, path, stats, rows: folded?.rows ?? 0 }) ?? original,
+  );
+  const quantized = await evaluateTree(run.backend, made);
+  const milliseconds = performance.now() - started;
+  if (quantized.inFeatures !== original.inFeatures || quantized.outFeatures !== original.outFeatures) {
+    const shape = ({ outFeatures, inFeatures }: Linear): string => `[${outFeatures}, ${inFeatures}]`;
+    throw new LowbitError(
+      'METHOD_SHAPE',
+      `${path}: ${method.name} made ${shape(quantized)} of ${shape(original)}; a Linear keeps its shape`,
+    );
+  }
+  const folds = wanted.find(([, statistic]) => statistic === gram);
+  const error = folds && (await judge(work, path, original, quantized, stats[folds[0]]));
+  const bitsPerWeight = quantized.storageBits / (original.inFeatures * original.outFeatures);
+  run.emit({ type: 'linear-done', step: planned.index, path, error, bitsPerWeight, milliseconds });
+  return quantized;
+}
+
+function valueOf(folded: FoldedStatistics | undefined, statistic: Statistic, group: LinearGroup): Tensor {
+  const value = folded?.values.get(statistic);
+  if (!value) throw new LowbitError('INTERNAL', `statistic '${statistic.name}' of group '${group.name}' was not folded`);
+  return value;
+}
+
+/**
+ * The relative output error, with a warning when quantizing has done more harm than a plain method would.
+ * @throws NOT_FINITE when the activations or the new weights hold NaN or Infinity.
+ */
+async function judge({ run, planned }: BlockWork, path: string, original: Linear, quantized: Linear, gramMatrix: Tensor): Promise<number> {
+  const { name } = planned.step.method;
+  const error = await relativeOutputError(run.backend, original, quantized, gramMatrix);
+  if (!Number.isFinite(error)) {
+    throw new LowbitError(
+      'NOT_FINITE',
+      `${path}: the relative output error of ${name} is ${error}; the calibration activations or the new weights hold NaN or Infinity`,
+    );
+  }
+  const warn = (code: string, message: string): void => run.emit({ type: 'warning', step: planned.index, path, code, message });
+  if (error >= 1) warn('ERROR_ABOVE_ONE', `relative output error ${error.toPrecision(3)}: zeros would be no worse`);
+  const nearest = await run.nearest?.(original, quantized, path);
+  if (nearest) {
+    const baseline = await relativeOutputError(run.backend, original, nearest, gramMatrix);
+    if (error >= baseline && error > 0) {
+      warn('NOT_BELOW_NEAREST', `relative output error ${error.toPrecision(3)} is not below round-to-nearest's ${baseline.toPrecision(3)}`);
+    }
+  }
+  return error;
+}

@@ -1,0 +1,157 @@
+// Runs a recipe over a model: order, calibration streams, events, cancellation and determinism. It knows no method by name.
+import {
+  type Backend,
+  createRng,
+  type LinearKinds,
+  LowbitError,
+  type Model,
+  type Recipe,
+  type RunEvent,
+  type Store,
+  type TokenBatches,
+} from '@lowbit/core';
+import { quantizeBlocks } from './block-loop.js';
+import { lastHidden, meanDivergence } from './divergence.js';
+import { createEmitter } from './emitter.js';
+import { checkStep, linearShapes, type PlannedStep, planRecipe, planStep } from './plan.js';
+import { evaluateTree, hasExpressions } from './resolve.js';
+import { inStage, interruptible, methodContext, type NearestRounding, type Propagation, type Run } from './run.js';
+import { computeRunKey } from './run-key.js';
+
+export interface QuantizeOptions {
+  readonly model: Model;
+  readonly backend: Backend;
+  readonly recipe: Recipe;
+  /** Token windows that activations, statistics and losses are computed on. May be left out when no step needs data. */
+  readonly calibration?: TokenBatches | undefined;
+  /** Any integer from 0 to 2^53 − 1; every draw of the run is addressed below it. Default: 0. */
+  readonly seed?: number | undefined;
+  /**
+   * What feeds the next block: 'quantized', the outputs of the block as it has become, so that later blocks compensate for earlier
+   * ones; 'dense', those of the block as it was. Default: 'quantized'.
+   */
+  readonly propagate?: Propagation | undefined;
+  /**
+   * Where finished blocks go, one atomic entry each; the model that comes back reads them from there. The model is then read once
+   * more, from end to end, for the key of the run.
+   */
+  readonly store?: Store | undefined;
+  /** Restorers of quantized Linears (`linearKinds` of @lowbit/quant): with them, blocks in the store under the same key are reused. */
+  readonly kinds?: LinearKinds | undefined;
+  /** Rounds a Linear to nearest in the representation a method chose for it, to warn of methods that do no better. */
+  readonly nearest?: NearestRounding | undefined;
+  readonly onEvent?: ((event: RunEvent) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface QuantizeResult {
+  readonly model: Model;
+  /** Bits that the blocks' Linears store, scales, offsets and adapters counted, for each weight they had before the run. */
+  readonly bitsPerWeight: number;
+  readonly warnings: readonly Extract<RunEvent, { type: 'warning' }>[];
+  readonly milliseconds: number;
+  /** Fingerprint of everything that decided the weights; undefined without a store. */
+  readonly runKey: string | undefined;
+  /** What `onEvent` threw first, if it threw; the run went on. */
+  readonly listenerFailure: unknown;
+}
+
+/** Stands in when no data was given: empty, and clear about it when a method asks for a batch. */
+const noCalibration: TokenBatches = {
+  length: 0,
+  hash: '',
+  description: 'none',
+  at: () => Promise.reject(new LowbitError('CALIBRATION_EMPTY', 'no calibration data was given; pass calibration batches')),
+};
+
+/**
+ * Applies the steps of a recipe in order and returns the new model; the given one stays as it is.
+ *
+ * Same model, recipe, calibration data, seed and backend with the same number of threads: same bytes.
+ *
+ * @throws RECIPE_EMPTY, RECIPE_STEP, TARGETS_EMPTY, OVERRIDES_EMPTY, GLOB_INVALID, SEED, and what `method.check` throws, before any
+ *   weight is read; ABORTED when the signal is; CALIBRATION_EMPTY; NOT_FINITE; METHOD_SHAPE; METHOD_FAILED around foreign errors.
+ */
+export async function quantize(options: QuantizeOptions): Promise<QuantizeResult> {
+  const { model: given, recipe, calibration = noCalibration, seed = 0, propagate = 'quantized', store, kinds, nearest, signal } = options;
+  if (!Number.isSafeInteger(seed) || seed < 0)
+    throw new LowbitError('SEED', `quantize: seed must be an integer from 0 to 2^53 − 1, got ${seed}`);
+  const started = performance.now();
+  const plan = planRecipe(recipe, given);
+  const backend = interruptible(options.backend, signal);
+  const key = store && (await computeRunKey({ model: given, backend, recipe, calibration, seed, propagate, signal }));
+  const emitter = createEmitter(options.onEvent);
+  const run: Run = {
+    backend,
+    rng: createRng(seed),
+    calibration,
+    propagate,
+    signal,
+    nearest,
+    storage: store && key !== undefined ? { store, key, kinds } : undefined,
+    emit: emitter.emit,
+  };
+  const linears = plan.reduce((total, { step, options: targeted }) => total + (step.method.quantizeLinear ? targeted.size : 0), 0);
+  run.emit({ type: 'run-start', steps: recipe.length, blocks: given.blocks.length, linears });
+  let model = given;
+  for (const planned of plan) model = await runStep(run, planned, model, given);
+  const milliseconds = performance.now() - started;
+  run.emit({ type: 'run-done', milliseconds });
+  const { warnings, failure } = emitter;
+  return { model, bitsPerWeight: bitsPerWeight(given, model), warnings, milliseconds, runKey: key, listenerFailure: failure };
+}
+
+async function runStep(run: Run, { index, step }: PlannedStep, given: Model, reference: Model): Promise<Model> {
+  const { method } = step;
+  const started = performance.now();
+  // Earlier steps may have changed kinds and shapes, so targets and checks are looked at again.
+  const shapes = linearShapes(given);
+  const planned = planStep(
+    step,
+    index,
+    shapes.map(({ path }) => path),
+  );
+  checkStep(planned, shapes);
+  run.emit({ type: 'step-start', step: index, method: method.name, targets: planned.options.size });
+  let model = method.transform ? await transform(run, planned, given) : given;
+  if (method.quantizeLinear || method.refineBlock || hasExpressions(model)) model = await quantizeBlocks(run, planned, model);
+  if (method.finetune) model = await finetune(run, planned, model, reference);
+  run.emit({ type: 'step-done', step: index, method: method.name, milliseconds: performance.now() - started });
+  return model;
+}
+
+/** Blocks of the result may stay expressions: the walk over the blocks evaluates each when its turn comes. */
+async function transform(run: Run, planned: PlannedStep, model: Model): Promise<Model> {
+  const { method, options } = planned.step;
+  const context = { ...(await methodContext(run, planned, 'transform', 'model', options)), calibration: run.calibration };
+  const transformed = await inStage(planned, 'model', async () => method.transform?.(model, context) ?? model);
+  const { embedding, norm, head } = await evaluateTree(run.backend, transformed.with({ blocks: [] }));
+  return transformed.with({ embedding, norm, head });
+}
+
+/** Runs the method's finetune and measures the divergence from the reference before and after, on calibration batches. */
+async function finetune(run: Run, planned: PlannedStep, model: Model, reference: Model): Promise<Model> {
+  const { index, step, options } = planned;
+  const { method } = step;
+  const canJudge = run.calibration.length > 0;
+  const hidden = canJudge ? await lastHidden(run, reference) : [];
+  const before = canJudge ? await meanDivergence(run, reference, hidden, model) : 0;
+  const shared = await methodContext(run, planned, 'finetune', 'model', step.options);
+  const context = { ...shared, reference, calibration: run.calibration, optionsFor: (path: string) => options.get(path) };
+  const made = await inStage(planned, 'model', async () => method.finetune?.(model, context) ?? model);
+  const tuned = await evaluateTree(run.backend, made);
+  if (!canJudge) return tuned;
+  const after = await meanDivergence(run, reference, hidden, tuned);
+  run.emit({ type: 'log', step: index, path: 'model', record: { divergenceBefore: before, divergenceAfter: after } });
+  if (!(after <= before)) {
+    const message = `finetuning raised the KL divergence to the reference from ${before.toPrecision(4)} to ${after.toPrecision(4)} nats a token`;
+    run.emit({ type: 'warning', step: index, path: 'model', code: 'FINETUNE_DIVERGED', message });
+  }
+  return tuned;
+}
+
+function bitsPerWeight(before: Model, after: Model): number {
+  const linears = (model: Model) => model.blocks.flatMap((block) => Object.values(block.linears));
+  const weights = linears(before).reduce((total, { inFeatures, outFeatures }) => total + inFeatures * outFeatures, 0);
+  return linears(after).reduce((total, { storageBits }) => total + storageBits, 0) / weights;
+}

@@ -1,0 +1,126 @@
+// Recipes are resolved and checked before a weight is read.
+import { createReferenceBackend } from '@lowbit/backend-reference';
+import { defineMethod, LowbitError, type Recipe } from '@lowbit/core';
+import { createToyModel, createToyTokens, type ToyModelOptions } from '@lowbit/testkit';
+import { describe, expect, it } from 'vitest';
+import { z } from 'zod';
+import { linearShapes, planRecipe } from '../src/plan.js';
+import { quantize } from '../src/index.js';
+import { rotate } from './methods/rotate.js';
+import { nearest } from './methods/round.js';
+
+const model = createToyModel();
+const plan = (...recipe: Recipe) => planRecipe(recipe, model);
+const failure = (recipe: Recipe, options: ToyModelOptions = {}): LowbitError => {
+  try {
+    planRecipe(recipe, createToyModel(options));
+  } catch (error) {
+    if (error instanceof LowbitError) return error;
+  }
+  throw new Error('the recipe was accepted');
+};
+
+describe('targets', () => {
+  it('are all Linears of all blocks in the order of computation unless said otherwise', () => {
+    const [{ options }] = plan(nearest());
+    expect([...options.keys()]).toEqual(linearShapes(model).map(({ path }) => path));
+    expect([...options.keys()].slice(0, 4)).toEqual(['q', 'k', 'v', 'o'].map((name) => `model.layers.0.self_attn.${name}_proj`));
+    expect(options.size).toBe(14);
+  });
+
+  it('add up, and a negation takes away', () => {
+    const [{ options }] = plan(nearest({ targets: ['model.layers.1.**', '**.0.mlp.*', '!**.down_proj'] }));
+    expect([...options.keys()].map((path) => path.replace('model.layers.', ''))).toEqual([
+      '0.mlp.gate_proj',
+      '0.mlp.up_proj',
+      '1.self_attn.q_proj',
+      '1.self_attn.k_proj',
+      '1.self_attn.v_proj',
+      '1.self_attn.o_proj',
+      '1.mlp.gate_proj',
+      '1.mlp.up_proj',
+    ]);
+    expect(plan(nearest({ targets: ['!**.mlp.*'] }))[0].options.size).toBe(8);
+  });
+
+  it.each([[['layers.*']], [['**.q_proj', '**.qproj']], [['!**.gate_prj']], [['**', '!**']], [[]]])('%j are refused, with paths that exist', (targets) => {
+    const error = failure([nearest({ targets })]);
+    expect(error.code).toBe('TARGETS_EMPTY');
+    expect(error.message).toMatch(/test-nearest: .*model\.layers\.0\.self_attn\.q_proj.*\(6 more\)/);
+  });
+});
+
+describe('overrides', () => {
+  it('replace options where they match, the last one winning, parsed by the same schema', () => {
+    const [{ options }] = plan(nearest({ bits: 2, overrides: { '**.down_proj': { bits: 4 }, 'model.layers.1.**': { bits: 6, groupSize: 8 } } }));
+    expect(options.get('model.layers.0.mlp.up_proj')).toEqual({ bits: 2, groupSize: 16 });
+    expect(options.get('model.layers.0.mlp.down_proj')).toEqual({ bits: 4, groupSize: 16 });
+    expect(options.get('model.layers.1.mlp.down_proj')).toEqual({ bits: 6, groupSize: 8 });
+    expect(() => nearest({ overrides: { '**.down_proj': { bits: 99 } } })).toThrow(expect.objectContaining({ code: 'OPTIONS_INVALID' }));
+  });
+
+  it('that match nothing are refused', () => {
+    expect(failure([nearest({ overrides: { '**.donw_proj': { bits: 4 } } })])).toMatchObject({
+      code: 'OVERRIDES_EMPTY',
+      message: expect.stringContaining("'**.donw_proj' matches no Linear; the model has model.layers.0"),
+    });
+    const untargeted = nearest({ targets: ['**.self_attn.*'], overrides: { '**.down_proj': { bits: 4 } } });
+    expect(failure([untargeted]).message).toContain('the step does not target, such as model.layers.0.mlp.down_proj');
+  });
+});
+
+describe('checks', () => {
+  it('gather what the method says of each Linear under one code', () => {
+    const error = failure([nearest({ groupSize: 24 })]);
+    expect(error.code).toBe('GROUP_SIZE');
+    expect(error.message).toMatch(/test-nearest: 12 of 14 targeted Linears do not fit: model\.layers\.0\.self_attn\.q_proj: 32 inputs.*\(4 more\)/);
+    const other = defineMethod({
+      name: 'test-picky',
+      version: 1,
+      options: z.strictObject({}),
+      check: ({ path }) => {
+        throw new LowbitError(path.includes('mlp') ? 'A' : 'B', `${path}: no`);
+      },
+      quantizeLinear: async (linear) => linear,
+    });
+    expect(failure([other()]).code).toBe('RECIPE_CHECK');
+  });
+
+  it('see the options of overrides', () => {
+    expect(failure([nearest({ overrides: { '**.up_proj': { groupSize: 5 } } })]).message).toContain('2 of 14');
+  });
+
+  it('of later steps run at once where no earlier step can have changed the Linear', () => {
+    const picky = nearest({ groupSize: 24, targets: ['**.o_proj'] });
+    expect(failure([nearest({ targets: ['**.mlp.*'] }), picky]).code).toBe('GROUP_SIZE');
+    expect(() => plan(rotate(), picky)).not.toThrow();
+  });
+
+  it('run before any weight is read, and again on what earlier steps made', async () => {
+    const loaded: string[] = [];
+    const lazy = createToyModel({ onLoad: (name) => loaded.push(name) });
+    const run = (...recipe: Recipe) => quantize({ model: lazy, backend: createReferenceBackend(), recipe, calibration: createToyTokens() });
+    await expect(run(nearest({ groupSize: 24 }))).rejects.toMatchObject({ code: 'GROUP_SIZE' });
+    await expect(run(nearest({ targets: ['x'] }))).rejects.toMatchObject({ code: 'TARGETS_EMPTY' });
+    expect(loaded).toEqual([]);
+    // 32 + 4 inputs after widening divide by 12; before it, 32 do not.
+    const readers = ['**.{q,k,v,gate,up}_proj'];
+    await expect(run(rotate({ extra: 4 }), nearest({ groupSize: 12, targets: readers }))).resolves.toBeDefined();
+    await expect(run(rotate({ extra: 4 }), nearest({ targets: readers }))).rejects.toMatchObject({ code: 'GROUP_SIZE' });
+  });
+});
+
+describe('recipes', () => {
+  it('need a step, called, with a stage', () => {
+    expect(failure([]).code).toBe('RECIPE_EMPTY');
+    expect(failure([nearest as never])).toMatchObject({ code: 'RECIPE_STEP', message: expect.stringContaining('call it') });
+    const idle = defineMethod({ name: 'test-idle', version: 1, options: z.strictObject({}) });
+    expect(failure([idle()])).toMatchObject({ code: 'RECIPE_STEP', message: expect.stringContaining("'test-idle' has none of") });
+  });
+
+  it('need a table that holds every Linear of a block', () => {
+    const [block] = model.blocks;
+    const hidden = Object.create(block, { groups: { value: block.groups.slice(0, 3) } });
+    expect(() => linearShapes(model.withBlock(0, hidden))).toThrow(expect.objectContaining({ code: 'MODEL_GROUPS', message: expect.stringContaining('mlp.down_proj') }));
+  });
+});
