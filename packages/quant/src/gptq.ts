@@ -113,7 +113,7 @@ export async function gptqSolve(
     await sweep(compute, panel, 0, n, blockSize);
     scatterColumns(panel.codes, outputs, factor.order, codes.subarray(first * n, (first + outputs) * n));
   }
-  const relativeError = await measure(compute, factor, weight, codes, grid, outFeatures);
+  const relativeError = await relativeGramError(backend, factor, weight, codes, grid);
   return { codes, relativeError, dampening: factor.dampening, deadInputs: factor.deadInputs };
 }
 
@@ -184,12 +184,16 @@ function transposeRows(matrix: Float32Array, first: number, rows: number, column
   return gatherColumns(matrix, columns, first, rows, Int32Array.from({ length: columns }, (_, i) => i));
 }
 
-/** Gram-weighted squared error of the codes relative to that of a weight of zeros. */
-async function measure(
-  compute: TransientCompute, { gram, inFeatures, frozenInputs }: GptqFactor, weight: Float32Array, codes: Uint8Array, { groupSize, scale, offset }: GptqGrid,
-  outFeatures: number,
+/**
+ * tr((W − Ŵ)H(W − Ŵ)ᵀ) / tr(WHWᵀ) over the quantized inputs, for codes [out, n] from wherever; 0 when nothing could be wrong.
+ * Arguments as for `gptqSolve`.
+ */
+export async function relativeGramError(
+  backend: Backend, { gram, inFeatures, frozenInputs }: GptqFactor, weight: Float32Array, codes: Uint8Array, { groupSize, scale, offset }: GptqGrid,
 ): Promise<number> {
   const n = inFeatures - frozenInputs;
+  const outFeatures = weight.length / inFeatures;
+  const compute = transientCompute(backend);
   const h = tensor(gram, [n, n]);
   let error = 0;
   let total = 0;
