@@ -21,7 +21,8 @@ export interface ResolvedModel {
 }
 
 interface NamedModel {
-  readonly open: () => Promise<Checkpoint>;
+  /** `directory` is where the command runs. */
+  readonly open: (directory: string) => Promise<Checkpoint>;
   readonly text: TextSource;
 }
 
@@ -42,7 +43,7 @@ export const modelNames: readonly string[] = Object.keys(namedModels);
 export async function resolveModel(reference: string, directory = process.cwd()): Promise<ResolvedModel> {
   if (Object.hasOwn(namedModels, reference)) {
     const { open, text } = namedModels[reference];
-    return load(reference, await open(), text);
+    return load(reference, await open(directory), text);
   }
   const path = resolve(directory, reference);
   if (!existsSync(path)) {

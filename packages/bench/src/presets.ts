@@ -27,8 +27,8 @@ const presets = {
     recipes: [baseline('rtn', 3), baseline('gptq', 3)],
     evaluators: ['text'],
     seeds: [0],
-    calibration: { windows: 32, window: 256 },
-    heldOut: { protocol: 'window-256', windows: 16 },
+    calibration: { windows: 32 },
+    heldOut: { windows: 16 },
   },
   /** Round-to-nearest and GPTQ at four widths on a pretrained model, on text that the model writes itself. */
   demo: {
@@ -36,8 +36,8 @@ const presets = {
     recipes: baselines,
     evaluators: ['text'],
     seeds: [0],
-    calibration: { windows: 64, window: 256 },
-    heldOut: { protocol: 'window-256', windows: 40 },
+    calibration: { windows: 64 },
+    heldOut: { windows: 40 },
   },
   /** The same on the embedded model, calibrated and judged on speeches. */
   tiny: {
@@ -45,8 +45,8 @@ const presets = {
     recipes: baselines,
     evaluators: ['text'],
     seeds: [0],
-    calibration: { windows: 128, window: 256 },
-    heldOut: { protocol: 'window-256', windows: 64 },
+    calibration: { windows: 128 },
+    heldOut: { windows: 64 },
   },
 } satisfies Record<string, Preset>;
 

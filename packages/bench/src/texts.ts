@@ -16,17 +16,16 @@ export type TextSource =
 /** How much of it. */
 export interface TextSize {
   readonly windows: number;
-  /** Tokens in each. */
-  readonly window: number;
-}
-
-/** Held-out text is cut by a named protocol; another window length is recorded as a change of it. */
-export interface HeldOutSize {
-  readonly protocol: ProtocolName;
-  readonly windows: number;
-  /** The protocol's by default. */
+  /** Tokens in each; 256 by default, or the model's context if that is shorter. */
   readonly window?: number | undefined;
 }
+
+export interface HeldOutSize extends TextSize {
+  /** Cuts windows by a protocol, whose length then counts; 'window-256' with what `window` says otherwise. */
+  readonly protocol?: ProtocolName | undefined;
+}
+
+const DEFAULT_WINDOW = 256;
 
 export interface TextContext {
   /** Writes the text where the source is the model itself. */
@@ -46,23 +45,29 @@ export interface CalibrationText {
 
 /** Windows of text to quantize with. They share nothing with the held-out windows of the same source. */
 export async function calibrationText(source: TextSource, size: TextSize, context: TextContext): Promise<CalibrationText> {
-  const window = checkWindow(size.window, context.model);
+  const window = checkWindow(size.window ?? defaultWindow(context.model), context.model);
   if (source.kind === 'self') {
-    const windows = await writeText('calibration', { ...size, window }, context);
+    const windows = await writeText('calibration', { windows: size.windows, window }, context);
     return { batches: batchWindows(windows), report: `${windows.description}: ${windows.count * windows.length} tokens` };
   }
   const corpus = await openCorpus(source, 'train');
-  const { batches, report } = sampleCalibration(corpus, context.tokenizer, { ...size, window, rng: createRng(context.seed).at('calibration') });
+  const { batches, report } = sampleCalibration(corpus, context.tokenizer, { windows: size.windows, window, rng: createRng(context.seed).at('calibration') });
   return { batches, report: describeCalibration(report) };
 }
 
 /** Windows of text to judge by, each token scored once. */
 export async function heldOutText(source: TextSource, size: HeldOutSize, context: TextContext): Promise<TokenWindows> {
-  const { protocol, windows } = size;
-  const window = checkWindow(size.window ?? protocols[protocol].window, context.model);
+  const { windows } = size;
+  const protocol = size.protocol ?? 'window-256';
+  const preset = protocols[protocol].window;
+  const window = checkWindow(size.window ?? (size.protocol ? preset : defaultWindow(context.model)), context.model);
   if (source.kind === 'self') return writeText('held-out', { windows, window }, context);
-  const changes = window === protocols[protocol].window ? {} : { window, stride: window };
+  const changes = window === preset ? {} : { window, stride: window };
   return windowsByProtocol(protocol, await openCorpus(source, 'held-out'), context.tokenizer, { limit: windows, ...changes });
+}
+
+function defaultWindow({ config }: Model): number {
+  return Math.min(DEFAULT_WINDOW, config.contextLength);
 }
 
 function checkWindow(window: number, { config }: Model): number {
@@ -70,7 +75,7 @@ function checkWindow(window: number, { config }: Model): number {
   throw new LowbitError('WINDOW_CONTEXT', `a window of ${window} tokens is longer than the model's context of ${config.contextLength}; use a shorter one`);
 }
 
-function writeText(split: 'calibration' | 'held-out', size: TextSize, { model, tokenizer, backend, seed, signal, progress }: TextContext): Promise<TokenWindows> {
+function writeText(split: 'calibration' | 'held-out', size: { windows: number; window: number }, { model, tokenizer, backend, seed, signal, progress }: TextContext): Promise<TokenWindows> {
   return selfGeneratedWindows({
     ...size,
     split,

@@ -1,4 +1,5 @@
 // Options that several commands share, and how their values are read.
+import { resolve } from 'node:path';
 import { createOnnxBackend, type Provider } from '@lowbit/backend-onnxruntime';
 import type { TextSource } from '@lowbit/bench';
 import type { Backend } from '@lowbit/core';
@@ -66,9 +67,8 @@ export function openBackend({ provider, threads }: EngineArguments): Promise<Bac
   return createOnnxBackend({ provider, ...(threads !== undefined && { threads }) });
 }
 
-/** The text source that was asked for, or the model's own. */
-export function textSource({ text, documents, field }: TextArguments, fallback: TextSource): TextSource {
-  if (text === undefined) return fallback;
-  if (text === 'self' || text === 'sotu') return { kind: text };
-  return { kind: 'file', path: text, documents, field };
+/** The text source that was asked for; undefined when none was. */
+export function textSource({ text, documents, field }: TextArguments, directory: string): TextSource | undefined {
+  if (text === undefined || text === 'self' || text === 'sotu') return text === undefined ? undefined : { kind: text };
+  return { kind: 'file', path: resolve(directory, text), documents, field };
 }

@@ -20,6 +20,7 @@ interface BenchArguments extends EngineArguments, OutputArguments, TextArguments
   readonly seeds?: readonly number[];
   readonly calibrationWindows?: number;
   readonly windows?: number;
+  readonly window?: number;
   readonly out?: string;
   readonly force?: boolean;
 }
@@ -33,8 +34,9 @@ export function addBenchCommand(program: Command, context: CommandContext): void
     .option('--recipe <recipe>', "a file, or inline: 'gptq:bits=2', steps joined by +; may be repeated", collect(String))
     .option('--evaluators <names...>', 'text, layer-error, size')
     .option('--seeds <number>', 'a seed; may be repeated', collect(integer(0)))
-    .option('--calibration-windows <count>', 'windows of 256 tokens to calibrate on', integer(1))
-    .option('--windows <count>', 'windows of 256 tokens to judge on', integer(1))
+    .option('--calibration-windows <count>', 'windows to calibrate on', integer(1))
+    .option('--windows <count>', 'windows to judge on', integer(1))
+    .option('--window <tokens>', 'tokens in each window', integer(2))
     .option('--out <directory>', 'write results.jsonl and results.md there')
     .option('--force', 'overwrite results that are there');
   addTextOptions(command, 'text to calibrate on and, in another part, to judge on');
@@ -91,17 +93,17 @@ async function planOf(options: BenchArguments, directory: string): Promise<Prese
   if (!models || (recipes.length === 0 && !base)) {
     throw new LowbitError('BENCH_PLAN', `nothing to run; give --preset (${presetNames.join(', ')}), or --model and --recipe`);
   }
-  const { calibrationWindows, windows } = options;
+  const { calibrationWindows, windows, window } = options;
   const { calibration, heldOut, ...rest } = base ?? presetOf('tiny');
-  const source = options.text === undefined ? undefined : textSource(options, { kind: 'self' });
+  const source = textSource(options, directory);
   return {
     ...rest,
     models,
     recipes: recipes.length > 0 ? recipes : rest.recipes,
     evaluators: options.evaluators?.map(evaluatorName) ?? rest.evaluators,
     seeds: options.seeds ?? rest.seeds,
-    calibration: { ...calibration, source, ...(calibrationWindows !== undefined && { windows: calibrationWindows }) },
-    heldOut: { ...heldOut, source, ...(windows !== undefined && { windows }) },
+    calibration: { ...calibration, source, windows: calibrationWindows ?? calibration.windows, window },
+    heldOut: { ...heldOut, source, windows: windows ?? heldOut.windows, window },
   };
 }
 

@@ -1,7 +1,7 @@
 // lowbit eval: judges a model on held-out text, against the dense model where one is given.
 import { type EvaluatorName, evaluatorName, evaluatorsOf, heldOutText, provenanceOf, resolveModel } from '@lowbit/bench';
 import type { Score } from '@lowbit/core';
-import type { ProtocolName } from '@lowbit/eval';
+import { type ProtocolName, protocols } from '@lowbit/eval';
 import { type Command, Option } from 'commander';
 import {
   addEngineOptions, addOutputOptions, addTextOptions, type EngineArguments, integer, openBackend, type OutputArguments, type TextArguments, textSource,
@@ -12,7 +12,7 @@ import { createReporter } from '../reporter.js';
 interface EvalArguments extends EngineArguments, OutputArguments, TextArguments {
   readonly reference?: string;
   readonly evaluators: readonly string[];
-  readonly protocol: ProtocolName;
+  readonly protocol?: ProtocolName;
   readonly windows: number;
   readonly window?: number;
   readonly seed: number;
@@ -25,9 +25,9 @@ export function addEvalCommand(program: Command, context: CommandContext): void 
     .argument('<model>', 'tiny, tiny-outliers, stories15M, or the directory of a checkpoint')
     .option('--reference <model>', 'the dense model it was made from: adds KL divergence, top-1 agreement and loss gap, and writes the text of --text self')
     .option('--evaluators <names...>', 'text (perplexity, and what --reference adds), layer-error, size', ['text', 'size'])
-    .addOption(new Option('--protocol <name>', 'how the text is cut into windows').choices(['window-256', 'gptq-2048']).default('window-256'))
+    .addOption(new Option('--protocol <name>', 'how the text is cut into windows').choices(Object.keys(protocols)))
     .option('--windows <count>', 'windows at most', integer(1), 64)
-    .option('--window <tokens>', 'another window length than the protocol’s', integer(2))
+    .option('--window <tokens>', 'tokens in each (256, or the context if that is shorter)', integer(2))
     .option('--seed <number>', 'of the text that --text self writes', integer(0), 0);
   addTextOptions(command, 'held-out text');
   addEngineOptions(command);
@@ -42,7 +42,7 @@ async function runEval(modelReference: string, options: EvalArguments, { termina
   const backend = await openBackend(options);
   const reporter = createReporter(terminal, { isQuiet: options.quiet === true });
   try {
-    const source = textSource(options, reference?.text ?? resolved.text);
+    const source = textSource(options, directory) ?? (reference ?? resolved).text;
     const windows = await heldOutText(source, options, {
       ...(reference ?? resolved),
       backend,

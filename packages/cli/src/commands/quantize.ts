@@ -20,7 +20,7 @@ interface QuantizeArguments extends EngineArguments, OutputArguments, TextArgume
   readonly recipe: readonly string[];
   readonly out: string;
   readonly windows: number;
-  readonly window: number;
+  readonly window?: number;
   readonly seed: number;
   readonly propagate: Propagation;
   readonly store?: string;
@@ -36,7 +36,7 @@ export function addQuantizeCommand(program: Command, context: CommandContext): v
     .requiredOption('--out <directory>', 'where the checkpoint goes')
     .option('--force', 'overwrite the checkpoint that is there')
     .option('--windows <count>', 'calibration windows', integer(1), 128)
-    .option('--window <tokens>', 'tokens in each', integer(2), 256)
+    .option('--window <tokens>', 'tokens in each (256, or the context if that is shorter)', integer(2))
     .option('--seed <number>', 'of every random choice', integer(0), 0)
     .addOption(new Option('--propagate <stream>', 'what feeds the next block').choices(['quantized', 'dense']).default('quantized'))
     .option('--store <directory>', 'keep finished blocks there; the same command continues where a killed one stopped');
@@ -56,7 +56,7 @@ async function runQuantize(reference: string, options: QuantizeArguments, contex
   const backend = await openBackend(options);
   const reporter = createReporter(terminal, { isQuiet: options.quiet === true });
   try {
-    const calibration = needsData(recipe) ? await calibrationText(textSource(options, resolved.text), options, {
+    const calibration = needsData(recipe) ? await calibrationText(textSource(options, directory) ?? resolved.text, options, {
       ...resolved,
       backend,
       seed: options.seed,

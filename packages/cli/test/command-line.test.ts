@@ -1,0 +1,165 @@
+// The commands from end to end on a toy model: what they print, what they write, how they exit.
+import { mkdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { runCommandLine } from '../src/program.js';
+import { recordingTerminal, temporaryFolder, writeToyCheckpoint } from './toy-checkpoint.js';
+
+let folder: string;
+let remove: () => Promise<void>;
+beforeAll(async () => {
+  ({ folder, remove } = await temporaryFolder());
+  await writeToyCheckpoint(folder);
+  const text = Array.from({ length: 60 }, (_, i) => `Line ${i}: the quick brown fox jumps over the lazy dog ${i * 7} times.`).join('\n');
+  await writeFile(join(folder, 'text.txt'), text);
+});
+afterAll(() => remove());
+
+interface Outcome {
+  readonly code: number;
+  readonly output: string;
+  readonly errors: string;
+}
+
+async function lowbit(words: readonly string[], signal = new AbortController().signal): Promise<Outcome> {
+  const terminal = recordingTerminal();
+  const code = await runCommandLine({ arguments: words, terminal, directory: folder, signal });
+  return { code, output: terminal.output(), errors: terminal.errors() };
+}
+
+const small = ['--threads', '1', '--text', 'text.txt', '--window', '32', '--windows', '8'];
+
+describe('quantize', () => {
+  it('writes a checkpoint that can be inspected, judged and generated from, and does not overwrite it unasked', async () => {
+    const quantized = await lowbit(['quantize', 'toy', '--recipe', 'gptq:bits=4,groupSize=16', '--out', 'toy-4', ...small, '--json']);
+    expect(quantized).toMatchObject({ code: 0 });
+    const summary = JSON.parse(quantized.output) as { bitsPerWeight: number; bytes: number };
+    expect(summary.bitsPerWeight).toBeGreaterThan(4);
+    expect(summary.bitsPerWeight).toBeLessThan(6);
+    expect(quantized.errors).toContain('calibration: text.txt all');
+
+    const inspected = await lowbit(['inspect', 'toy-4', '--json']);
+    expect(JSON.parse(inspected.output)).toMatchObject({ model: 'toy-4', recipe: [{ method: 'gptq', options: { bits: 4, groupSize: 16 } }], seed: 0 });
+    expect((await lowbit(['inspect', 'toy-4'])).output).toMatch(/self_attn\.q_proj +2 × affine +32 × 32/);
+
+    const judged = await lowbit(['eval', 'toy-4', '--reference', 'toy', ...small, '--json', '--quiet']);
+    const scores = judged.output.trim().split('\n').map((line) => JSON.parse(line) as { evaluator: string; value: number });
+    expect(scores.map(({ evaluator }) => evaluator)).toEqual(['perplexity', 'kl', 'top1-agreement', 'loss-gap', 'bits-per-weight', 'bits-per-weight-whole-model']);
+    expect(scores[4].value).toBeCloseTo(summary.bitsPerWeight, 6);
+    expect(judged.errors).toBe('');
+
+    const refused = await lowbit(['quantize', 'toy', '--recipe', 'rtn', '--out', 'toy-4', ...small]);
+    expect(refused).toMatchObject({ code: 2, output: '' });
+    expect(refused.errors).toContain('OUTPUT_EXISTS');
+    expect((await lowbit(['quantize', 'toy', '--recipe', 'rtn', '--out', 'toy-4', '--force', ...small])).code).toBe(0);
+    expect(JSON.parse((await lowbit(['inspect', 'toy-4', '--json'])).output)).toMatchObject({ recipe: [{ method: 'rtn' }] });
+  });
+
+  it('applies the steps of several recipes in order, and reads them from files', async () => {
+    await writeFile(join(folder, 'attention.yaml'), "- method: rtn\n  options: { bits: 8, groupSize: 16 }\n  targets: ['**.self_attn.*']\n");
+    const recipe = ['--recipe', 'attention.yaml', '--recipe', 'rtn:bits=2,groupSize=16,targets=["**.mlp.*"]'];
+    expect((await lowbit(['quantize', 'toy', ...recipe, '--out', 'mixed', ...small])).code).toBe(0);
+    expect(JSON.parse((await lowbit(['inspect', 'mixed', '--json'])).output)).toMatchObject({
+      recipe: [
+        { options: { bits: 8 }, targets: ['**.self_attn.*'] },
+        { options: { bits: 2 }, targets: ['**.mlp.*'] },
+      ],
+    });
+  });
+
+  it('is cancelled with 130 and leaves no checkpoint', async () => {
+    const outcome = await lowbit(['quantize', 'toy', '--recipe', 'gptq', '--out', 'cancelled', ...small], AbortSignal.abort());
+    expect(outcome.code).toBe(130);
+    expect(outcome.errors).toContain('ABORTED');
+    await expect(stat(join(folder, 'cancelled', 'config.json'))).rejects.toThrow();
+  });
+});
+
+describe('bad input exits with 2 and says what to do', () => {
+  it.each([
+    [['quantize', 'tinny', '--recipe', 'rtn', '--out', 'x'], "MODEL_REFERENCE: 'tinny' is no known model and no directory; did you mean 'tiny'?"],
+    [['quantize', 'toy', '--recipe', 'gtpq', '--out', 'x'], "METHOD_UNKNOWN: no method 'gtpq'; did you mean 'gptq'? known: rtn, gptq"],
+    [['quantize', 'toy', '--recipe', 'rtn:bits=9', '--out', 'x'], 'OPTIONS_INVALID: rtn: bits'],
+    [['quantize', 'toy', '--recipe', 'rtn:bit=4', '--out', 'x'], 'OPTIONS_INVALID: rtn: Unrecognized key: "bit"'],
+    [['quantize', 'toy', '--recipe', 'rtn:groupSize=24', '--out', 'x'], 'GROUP_SIZE'],
+    [['quantize', 'toy', '--recipe', 'rtn:targets=["**.nothing"]', '--out', 'x'], 'TARGETS_EMPTY'],
+    [['quantize', 'toy', '--recipe', 'missing.yaml', '--out', 'x'], 'RECIPE_FILE'],
+    [['quantize', 'toy', '--out', 'x'], "required option '--recipe <recipe>' not specified"],
+    [['quantize', 'toy', '--recipe', 'rtn', '--out', 'x', '--seed', 'one'], 'expected a whole number'],
+    [['quantise', 'toy'], "Did you mean quantize?"],
+    [['eval', 'toy', '--evaluators', 'tekst'], "EVALUATOR_UNKNOWN: no evaluator 'tekst'; did you mean 'text'?"],
+    [['eval', 'toy', '--text', 'absent.txt'], 'CORPUS_MISSING'],
+    [['eval', 'toy', '--text', 'text.txt', '--protocol', 'gptq-2048'], 'WINDOW_CONTEXT'],
+    [['bench', '--preset', 'demmo'], "PRESET_UNKNOWN: no preset 'demmo'; did you mean 'demo'?"],
+    [['bench', '--model', 'toy'], 'BENCH_PLAN'],
+    [['generate', 'toy', '--temperature', '-1'], 'expected a number of at least 0'],
+  ])('%j', async (words, message) => {
+    const outcome = await lowbit(words);
+    expect(outcome.errors).toContain(message);
+    expect(outcome).toMatchObject({ code: 2, output: '' });
+  });
+});
+
+describe('bench', () => {
+  it('writes a row a score and a table; a cell that fails becomes a row with its error', async () => {
+    const recipes = ['--recipe', 'rtn:bits=4,groupSize=16', '--recipe', 'rtn:bits=4,groupSize=24', '--recipe', 'gptq:bits=4,groupSize=16'];
+    const outcome = await lowbit(['bench', '--model', 'toy', ...recipes, '--text', 'text.txt', '--window', '32', '--windows', '8', '--calibration-windows', '8', '--out', 'results', '--threads', '1']);
+    expect(outcome.code).toBe(1);
+    expect(outcome.errors).toContain('CELLS_FAILED: 1 of 13 rows');
+    const rows = (await readFile(join(folder, 'results', 'results.jsonl'), 'utf8')).trim().split('\n').map((line) => JSON.parse(line) as Record<string, unknown>);
+    expect(rows).toHaveLength(13);
+    expect(Object.keys(rows[0])).toEqual(
+      expect.arrayContaining(['model', 'recipe', 'method', 'bits', 'groupSize', 'bitsPerWeight', 'evaluator', 'value', 'stderr', 'seconds', 'peakRssMiB', 'versions', 'steps', 'protocol', 'seed', 'commit']),
+    );
+    expect(rows.filter(({ value }) => value === null)).toEqual([expect.objectContaining({ recipe: 'rtn:bits=4,groupSize=24', error: expect.objectContaining({ code: 'GROUP_SIZE' }) as unknown })]);
+    expect(rows.find(({ recipe, evaluator }) => recipe === 'dense' && evaluator === 'kl')).toMatchObject({ value: 0, bitsPerWeight: 16 });
+    expect(await readFile(join(folder, 'results', 'results.md'), 'utf8')).toContain('| toy   | dense');
+  });
+
+  it('prints rows with --json', async () => {
+    const outcome = await lowbit(['bench', '--model', 'toy', '--recipe', 'rtn:groupSize=16', '--text', 'text.txt', '--window', '32', '--windows', '4', '--json', '--quiet', '--threads', '1']);
+    expect(outcome).toMatchObject({ code: 0, errors: '' });
+    expect(outcome.output.trim().split('\n').map((line) => (JSON.parse(line) as { evaluator: string }).evaluator)).toHaveLength(8);
+  });
+});
+
+describe('generate', () => {
+  it('continues a prompt, equally for equal seeds', async () => {
+    const words = ['generate', 'toy', '--prompt', 'The ', '--tokens', '12', '--seed', '3', '--json', '--threads', '1'];
+    const first = await lowbit(words);
+    expect(first.code).toBe(0);
+    expect(JSON.parse(first.output)).toMatchObject({ prompt: 'The ', tokens: 12 });
+    expect((await lowbit(words)).output).toBe(first.output);
+  });
+});
+
+describe('methods and help', () => {
+  it('lists methods with options from their schemas', async () => {
+    const { output, code } = await lowbit(['methods']);
+    expect(code).toBe(0);
+    expect(output).toMatch(/^rtn \(version \d+\): /);
+    expect(output).toMatch(/groupSize +integer .*= 32/);
+    const record = JSON.parse((await lowbit(['methods', 'gptq', '--json'])).output) as { stages: string[] };
+    expect(record).toMatchObject({ method: 'gptq', stages: ['quantizeLinear'] });
+  });
+
+  it('finds an installed package called lowbit-method-<name>', async () => {
+    const home = join(folder, 'node_modules', 'lowbit-method-nothing');
+    await mkdir(home, { recursive: true });
+    await writeFile(join(home, 'package.json'), '{ "name": "lowbit-method-nothing", "type": "module", "exports": "./index.js" }');
+    const validate = '(value) => ({ value })';
+    await writeFile(
+      join(home, 'index.js'),
+      `const definition = { name: 'nothing', version: 1, options: { '~standard': { version: 1, vendor: 'none', validate: ${validate} } }, quantizeLinear: async (linear) => linear };
+export default Object.assign((options = {}) => ({ method: definition, options, targets: ['**'], overrides: [] }), { definition });`,
+    );
+    expect((await lowbit(['methods', 'nothing'])).output).toContain('nothing (version 1)');
+    expect((await lowbit(['quantize', 'toy', '--recipe', 'nothing', '--out', 'unchanged', ...small])).code).toBe(0);
+  });
+
+  it.each([[['--help']], [['quantize', '--help']], [['bench', '--help']]])('%j prints help and exits with 0', async (words) => {
+    const outcome = await lowbit(words);
+    expect(outcome).toMatchObject({ code: 0, errors: '' });
+    expect(outcome.output).toContain('Usage: lowbit');
+  });
+});
