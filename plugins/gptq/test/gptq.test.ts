@@ -1,6 +1,6 @@
 // GPTQ as a method: the contract, what the error feedback gains, and what is said when it gains nothing.
 import { createReferenceBackend } from '@lowbit/backend-reference';
-import { createRng, DenseLinear, type Linear, type LinearContext, matmul, readFloats, type Tensor, tensor } from '@lowbit/core';
+import { createRng, DenseLinear, type Linear, matmul, readFloats, type Tensor, tensor } from '@lowbit/core';
 import { quantize } from '@lowbit/pipeline';
 import { linearKinds, QuantizedLinear, quantizeWeight } from '@lowbit/quant';
 import { describeMethod } from '@lowbit/testkit';
@@ -55,7 +55,7 @@ async function round(weight: Float32Array, gram: Tensor, options: Parameters<typ
     rows: 64,
     log: (record: Record<string, unknown>) => records.push(record),
     warn: (code: string, message: string) => warnings.push(`${code}: ${message}`),
-  } as unknown as LinearContext<unknown>;
+  } as unknown as Parameters<NonNullable<typeof step.method.quantizeLinear>>[1];
   const dense: Linear = new DenseLinear(tensor(weight, [OUT, IN]));
   const linear = await step.method.quantizeLinear?.(dense, context);
   return { linear: linear as QuantizedLinear, records, warnings };

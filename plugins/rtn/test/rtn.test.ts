@@ -1,6 +1,6 @@
 // Round to nearest: the contract of a method, and every weight against an independent rounding.
 import { createReferenceBackend } from '@lowbit/backend-reference';
-import { createRng, DenseLinear, type Linear, type LinearContext, readFloats, roundToFloat16, tensor } from '@lowbit/core';
+import { createRng, DenseLinear, type Linear, readFloats, roundToFloat16, tensor } from '@lowbit/core';
 import { quantize } from '@lowbit/pipeline';
 import { linearKinds, QuantizedLinear } from '@lowbit/quant';
 import { describeMethod } from '@lowbit/testkit';
@@ -24,7 +24,9 @@ describe('rtn', () => {
   /** Runs the one stage of the method on one layer. */
   async function round(linear: Linear, options: Parameters<typeof rtn>[0]): Promise<Linear | undefined> {
     const step = rtn(options);
-    const context = { backend, options: step.options, path: 'model.layers.0.mlp.up_proj' } as LinearContext<unknown>;
+    const context = { backend, options: step.options, path: 'model.layers.0.mlp.up_proj' } as unknown as Parameters<
+      NonNullable<typeof step.method.quantizeLinear>
+    >[1];
     return step.method.quantizeLinear?.(linear, context);
   }
 
