@@ -42,12 +42,22 @@ const PIVOT_FLOOR = 2 ** -24;
  * Cholesky factor of a symmetric positive definite matrix [n, n], of which the lower triangle is read.
  * @throws CHOLESKY_INPUT for a diagonal that is negative or not finite, CHOLESKY_FAILED when no dampening up to the maximum helps.
  */
-export async function cholesky(backend: Backend, matrix: Float32Array | Float64Array, n: number, options: CholeskyOptions = {}): Promise<CholeskyResult> {
+export async function cholesky(
+  backend: Backend,
+  matrix: Float32Array | Float64Array,
+  n: number,
+  options: CholeskyOptions = {},
+): Promise<CholeskyResult> {
   checkSquare('cholesky', matrix, n);
   const inverse = new Float32Array(n * n);
   const { buffer, dampening } = await escalate('cholesky', matrix, n, undefined, options, (lower, floor) => {
     inverse.fill(0);
-    return factorize({ compute: transientCompute(backend), lower, inverse, n, block: options.blockSize ?? DEFAULT_BLOCK, floor }, 0, n, false);
+    return factorize(
+      { compute: transientCompute(backend), lower, inverse, n, block: options.blockSize ?? DEFAULT_BLOCK, floor },
+      0,
+      n,
+      false,
+    );
   });
   return { lower: buffer, dampening };
 }
@@ -58,12 +68,20 @@ export async function cholesky(backend: Backend, matrix: Float32Array | Float64A
  * @throws as `cholesky`.
  */
 export async function inverseUpperFactor(
-  backend: Backend, matrix: Float32Array | Float64Array, n: number, options: InverseFactorOptions = {},
+  backend: Backend,
+  matrix: Float32Array | Float64Array,
+  n: number,
+  options: InverseFactorOptions = {},
 ): Promise<InverseFactorResult> {
   checkSquare('inverseUpperFactor', matrix, n);
   const order = Int32Array.from(options.order ?? { length: n }, (value, i) => value ?? i).reverse();
   const { buffer, dampening } = await escalate('inverseUpperFactor', matrix, n, order, options, (lower, floor) =>
-    factorize({ compute: transientCompute(backend), lower, inverse: lower, n: order.length, block: options.blockSize ?? DEFAULT_BLOCK, floor }, 0, order.length, true),
+    factorize(
+      { compute: transientCompute(backend), lower, inverse: lower, n: order.length, block: options.blockSize ?? DEFAULT_BLOCK, floor },
+      0,
+      order.length,
+      true,
+    ),
   );
   // Row-major, so reversing rows and columns at once is reversing the elements.
   return { upper: buffer.reverse(), dampening };
@@ -129,8 +147,12 @@ function factorizeOnHost({ lower, inverse, n, floor }: Factorization, start: num
 
 /** Tries the factorization on damped copies of the matrix until one succeeds. */
 async function escalate(
-  where: string, matrix: Float32Array | Float64Array, n: number, order: Int32Array | undefined,
-  { dampening = 0, maxDampening = 100 }: CholeskyOptions, attempt: (lower: Float32Array, floor: Float64Array) => Promise<boolean>,
+  where: string,
+  matrix: Float32Array | Float64Array,
+  n: number,
+  order: Int32Array | undefined,
+  { dampening = 0, maxDampening = 100 }: CholeskyOptions,
+  attempt: (lower: Float32Array, floor: Float64Array) => Promise<boolean>,
 ): Promise<{ buffer: Float32Array; dampening: number }> {
   const size = order ? order.length : n;
   const indexOf = (i: number): number => (order ? order[i] : i);
@@ -138,7 +160,10 @@ async function escalate(
   const mean = diagonal.reduce((total, value) => total + value, 0) / size;
   const bad = diagonal.findIndex((value) => !(value >= 0 && value < Infinity));
   if (bad >= 0) {
-    throw new LowbitError('CHOLESKY_INPUT', `${where}: diagonal entry ${indexOf(bad)} is ${diagonal[bad]}; the matrix must be positive semidefinite and finite`);
+    throw new LowbitError(
+      'CHOLESKY_INPUT',
+      `${where}: diagonal entry ${indexOf(bad)} is ${diagonal[bad]}; the matrix must be positive semidefinite and finite`,
+    );
   }
   if (!(dampening >= 0)) throw new LowbitError('CHOLESKY_INPUT', `${where}: dampening is ${dampening}; give a number that is not negative`);
 

@@ -1,5 +1,5 @@
 // The largest eigenpairs of a positive semidefinite matrix, by block subspace iteration; never a full decomposition.
-import { type Backend, LowbitError, matmul, mul, type Rng, square, sub, sum, tensor, type Tensor } from '@lowbit/core';
+import { type Backend, LowbitError, matmul, mul, type Rng, square, sub, sum, type Tensor, tensor } from '@lowbit/core';
 import { type TransientCompute, transientCompute } from './compute.js';
 import { symmetricEigen } from './jacobi.js';
 import { qr } from './qr.js';
@@ -25,7 +25,7 @@ export interface TopEigenvectors {
 }
 
 /** What float32 products resolve of a residual, relative to the largest eigenvalue. */
-const RESOLUTION = 1e-6;
+const RESOLUTION = 2.5e-7;
 /** A polynomial filter may favour the largest eigenvalue over the smallest kept one by this much before rounding drowns the latter. */
 const MAX_GROWTH = 1e4;
 const MAX_DEGREE = 8;
@@ -37,12 +37,19 @@ const MAX_DEGREE = 8;
  * @throws EIGEN_COUNT for a count outside [1, n], EIGEN_INDEFINITE for a matrix with substantial negative eigenvalues.
  */
 export async function topEigenvectors(
-  backend: Backend, matrix: Float32Array, n: number, count: number,
+  backend: Backend,
+  matrix: Float32Array,
+  n: number,
+  count: number,
   { rng, oversampling = Math.max(8, Math.ceil(count / 2)), tolerance = 1e-4, maxIterations = 200 }: TopEigenvectorsOptions,
 ): Promise<TopEigenvectors> {
-  if (matrix.length !== n * n) throw new LowbitError('SHAPE_DATA', `topEigenvectors: ${matrix.length} values do not fill a matrix [${n}, ${n}]`);
+  if (matrix.length !== n * n)
+    throw new LowbitError('SHAPE_DATA', `topEigenvectors: ${matrix.length} values do not fill a matrix [${n}, ${n}]`);
   if (!Number.isInteger(count) || count < 1 || count > n) {
-    throw new LowbitError('EIGEN_COUNT', `topEigenvectors: ${count} eigenvectors of a matrix of order ${n} were asked for; ask for 1 to ${n}`);
+    throw new LowbitError(
+      'EIGEN_COUNT',
+      `topEigenvectors: ${count} eigenvectors of a matrix of order ${n} were asked for; ask for 1 to ${n}`,
+    );
   }
   const width = Math.min(n, count + oversampling);
   const compute = transientCompute(backend);
@@ -118,7 +125,13 @@ function checkRitz({ values, residuals }: Ritz, count: number): number {
  * p(A)V with p the Chebyshev polynomial of [0, θ_width], scaled so that p(θ₁) = 1: T_{j+1}(t) = 2t·T_j(t) − T_{j−1}(t) with
  * t = (A − c)/c, every term divided by T_j(t₁).
  */
-async function filter(compute: TransientCompute, a: Tensor, { values, vectors, images }: Ritz, n: number, width: number): Promise<Float32Array> {
+async function filter(
+  compute: TransientCompute,
+  a: Tensor,
+  { values, vectors, images }: Ritz,
+  n: number,
+  width: number,
+): Promise<Float32Array> {
   const half = Math.max(values[width - 1] / 2, values[0] * RESOLUTION);
   const peak = values[0] / half - 1;
   if (!(peak > 1)) return images;

@@ -17,7 +17,11 @@ export interface HadamardMatrix {
  */
 export function hadamardMatrix(order: number): HadamardMatrix {
   const found = constructHadamard(order);
-  if (!found) throw new LowbitError('HADAMARD_SIZE', `hadamardMatrix: no Hadamard matrix of order ${order} is known here; use one of 2^k·m with m a Paley order`);
+  if (!found)
+    throw new LowbitError(
+      'HADAMARD_SIZE',
+      `hadamardMatrix: no Hadamard matrix of order ${order} is known here; use one of 2^k·m with m a Paley order`,
+    );
   return found;
 }
 
@@ -143,8 +147,18 @@ const CIRCULANTS: Readonly<Record<number, Circulants>> = {
  */
 function goethalsSeidel({ length: t, multipliers, masks }: Circulants): Int8Array {
   const sequences = masks.map((mask) => expandOrbits(t, multipliers, mask));
-  const layout = [[0, 1, 2, 3], [1, 0, 3, 2], [2, 3, 0, 1], [3, 2, 1, 0]];
-  const signs = [[1, 1, 1, 1], [-1, 1, 1, -1], [-1, -1, 1, 1], [-1, 1, -1, 1]];
+  const layout = [
+    [0, 1, 2, 3],
+    [1, 0, 3, 2],
+    [2, 3, 0, 1],
+    [3, 2, 1, 0],
+  ];
+  const signs = [
+    [1, 1, 1, 1],
+    [-1, 1, 1, -1],
+    [-1, -1, 1, 1],
+    [-1, 1, -1, 1],
+  ];
   return fill(4 * t, (i, j) => {
     const [row, column] = [Math.floor(i / t), Math.floor(j / t)];
     const [a, b] = [i % t, j % t];

@@ -9,7 +9,7 @@ export function orthonormalizeRows(vectors: Float64Array, count: number, length:
   const reflectors: Float64Array[] = [];
   for (let j = 0; j < count; j++) {
     const x = vectors.subarray(j * length, (j + 1) * length);
-    reflectors.forEach((v, i) => reflect(x, v, i));
+    for (const [i, v] of reflectors.entries()) reflect(x, v, i);
     for (let i = 0; i < j; i++) r[i * count + j] = reflectors[i][length - i] * x[i];
     const norm = normOf(x, j);
     r[j * count + j] = norm;

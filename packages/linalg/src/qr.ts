@@ -26,17 +26,23 @@ const MAX_PASSES = 5;
  * @throws SHAPE_QR for more columns than rows.
  */
 export async function qr(
-  backend: Backend, matrix: Float32Array, [rows, columns]: readonly [number, number], { panelSize = 32 }: QrOptions = {},
+  backend: Backend,
+  matrix: Float32Array,
+  [rows, columns]: readonly [number, number],
+  { panelSize = 32 }: QrOptions = {},
 ): Promise<QrResult> {
-  if (matrix.length !== rows * columns) throw new LowbitError('SHAPE_DATA', `qr: ${matrix.length} values do not fill a matrix [${rows}, ${columns}]`);
-  if (rows < columns) throw new LowbitError('SHAPE_QR', `qr: a matrix [${rows}, ${columns}] has more columns than rows; pass its transpose`);
+  if (matrix.length !== rows * columns)
+    throw new LowbitError('SHAPE_DATA', `qr: ${matrix.length} values do not fill a matrix [${rows}, ${columns}]`);
+  if (rows < columns)
+    throw new LowbitError('SHAPE_QR', `qr: a matrix [${rows}, ${columns}] has more columns than rows; pass its transpose`);
   const compute = transientCompute(backend);
   const q = new Float32Array(rows * columns);
   const r = new Float64Array(columns * columns);
   for (let start = 0; start < columns; start += panelSize) {
     const width = Math.min(panelSize, columns - start);
     const panel = cut(matrix, columns, 0, start, rows, width);
-    const coefficients = start === 0 ? orthonormalizePanel(panel, rows, width, 0) : await extend(compute, q, rows, columns, panel, width, r, start);
+    const coefficients =
+      start === 0 ? orthonormalizePanel(panel, rows, width, 0) : await extend(compute, q, rows, columns, panel, width, r, start);
     paste(q, columns, 0, start, rows, width, coefficients.q);
     for (let i = 0; i < width; i++) r.set(coefficients.r.subarray(i * width, (i + 1) * width), (start + i) * columns + start);
   }
@@ -55,7 +61,14 @@ interface Panel {
  * adds its coefficients to the columns of r: P = Q S + V T, repeated on V.
  */
 async function extend(
-  compute: TransientCompute, q: Float32Array, rows: number, columns: number, panel: Float32Array, width: number, r: Float64Array, start: number,
+  compute: TransientCompute,
+  q: Float32Array,
+  rows: number,
+  columns: number,
+  panel: Float32Array,
+  width: number,
+  r: Float64Array,
+  start: number,
 ): Promise<Panel> {
   let v = panel;
   let t: Float64Array | undefined;
@@ -68,7 +81,8 @@ async function extend(
     await compute([s, sub(current, matmul(basis, s))], (projections, rest) => {
       found = peakOf(projections);
       for (let i = 0; i < start; i++) {
-        for (let j = 0; j < width; j++) r[i * columns + start + j] += t ? dotColumn(projections, i, t, j, width) : projections[i * width + j];
+        for (let j = 0; j < width; j++)
+          r[i * columns + start + j] += t ? dotColumn(projections, i, t, j, width) : projections[i * width + j];
       }
       remainder = rest.slice();
     });
@@ -103,7 +117,9 @@ function orthonormalizePanel(panel: Float32Array, rows: number, width: number, f
   for (let i = 0; i < rows; i++) {
     for (let j = 0; j < width; j++) transposed[j * rows + i] = panel[i * width + j];
   }
-  const empty = Array.from({ length: width }, (_, j) => j).filter((j) => transposed.subarray(j * rows, (j + 1) * rows).every((value) => value === 0));
+  const empty = Array.from({ length: width }, (_, j) => j).filter((j) =>
+    transposed.subarray(j * rows, (j + 1) * rows).every((value) => value === 0),
+  );
   for (const j of empty) transposed[j * rows + ((first + j) % rows)] = 1;
   const r = orthonormalizeRows(transposed, width, rows);
   for (const j of empty) for (let i = 0; i <= j; i++) r[i * width + j] = 0;

@@ -33,7 +33,10 @@ const PIVOT_FLOOR = 2 ** -46;
 export function solveSpd({ matrices, rhs, size, ridge = 0, center }: SpdSystems): SpdSolutions {
   const count = rhs.length / size;
   if (!Number.isInteger(count) || matrices.length !== rhs.length * size || (center && center.length !== rhs.length)) {
-    throw new LowbitError('SHAPE_DATA', `solveSpd: ${matrices.length} matrix, ${rhs.length} right-hand side and ${center?.length ?? 0} center values are not systems of size ${size}`);
+    throw new LowbitError(
+      'SHAPE_DATA',
+      `solveSpd: ${matrices.length} matrix, ${rhs.length} right-hand side and ${center?.length ?? 0} center values are not systems of size ${size}`,
+    );
   }
   const solution = new Float64Array(rhs.length);
   const used = new Float64Array(count);
@@ -52,7 +55,13 @@ export function solveSpd({ matrices, rhs, size, ridge = 0, center }: SpdSystems)
 }
 
 /** Factors matrix + λI into `factor`, with λ raised a hundredfold until the pivots are positive. */
-function factorize(matrix: Float64Array, size: number, ridge: number, factor: Float64Array, system: number): { relative: number; lambda: number } {
+function factorize(
+  matrix: Float64Array,
+  size: number,
+  ridge: number,
+  factor: Float64Array,
+  system: number,
+): { relative: number; lambda: number } {
   let trace = 0;
   for (let i = 0; i < size; i++) trace += matrix[i * (size + 1)];
   const scale = trace / size || 1;
@@ -66,7 +75,10 @@ function factorize(matrix: Float64Array, size: number, ridge: number, factor: Fl
     }
     if (choleskyInPlace(factor, size, 0, floor)) return { relative, lambda };
   }
-  throw new LowbitError('SPD_FAILED', `solveSpd: system ${system} of size ${size} is not positive semidefinite or not finite; check how its matrix was summed`);
+  throw new LowbitError(
+    'SPD_FAILED',
+    `solveSpd: system ${system} of size ${size} is not positive semidefinite or not finite; check how its matrix was summed`,
+  );
 }
 
 /** x ← L⁻ᵀ L⁻¹ x. */

@@ -12,7 +12,15 @@ export function cut(source: Float32Array, stride: number, row: number, column: n
 }
 
 /** Writes a dense block [rows, columns] into the rectangle at (row, column). */
-export function paste(target: Float32Array, stride: number, row: number, column: number, rows: number, columns: number, block: Float32Array): void {
+export function paste(
+  target: Float32Array,
+  stride: number,
+  row: number,
+  column: number,
+  rows: number,
+  columns: number,
+  block: Float32Array,
+): void {
   for (let i = 0; i < rows; i++) target.set(block.subarray(i * columns, (i + 1) * columns), (row + i) * stride + column);
 }
 

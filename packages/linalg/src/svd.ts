@@ -29,13 +29,20 @@ export interface TruncatedSvd {
  * @throws SVD_RANK for a rank outside [1, min(rows, columns)].
  */
 export async function truncatedSvd(
-  backend: Backend, matrix: Float32Array, [rows, columns]: readonly [number, number], rank: number,
+  backend: Backend,
+  matrix: Float32Array,
+  [rows, columns]: readonly [number, number],
+  rank: number,
   { rng, oversampling = 10, iterations = 4 }: TruncatedSvdOptions,
 ): Promise<TruncatedSvd> {
   const smaller = Math.min(rows, columns);
-  if (matrix.length !== rows * columns) throw new LowbitError('SHAPE_DATA', `truncatedSvd: ${matrix.length} values do not fill a matrix [${rows}, ${columns}]`);
+  if (matrix.length !== rows * columns)
+    throw new LowbitError('SHAPE_DATA', `truncatedSvd: ${matrix.length} values do not fill a matrix [${rows}, ${columns}]`);
   if (!Number.isInteger(rank) || rank < 1 || rank > smaller) {
-    throw new LowbitError('SVD_RANK', `truncatedSvd: rank ${rank} of a matrix [${rows}, ${columns}] was asked for; ask for 1 to ${smaller}`);
+    throw new LowbitError(
+      'SVD_RANK',
+      `truncatedSvd: rank ${rank} of a matrix [${rows}, ${columns}] was asked for; ask for 1 to ${smaller}`,
+    );
   }
   const width = Math.min(smaller, rank + oversampling);
   const compute = transientCompute(backend);
@@ -59,7 +66,10 @@ export async function truncatedSvd(
   // AᵀQ = right·R and R = outer·diag·innerᵀ, so A ≈ Q QᵀA = (Q inner) diag (right outer)ᵀ.
   const results: Float32Array[] = [];
   await compute(
-    [matmul(tensor(left, [rows, width]), tensor(inner, [width, width])), matmul(tensor(right, [columns, width]), tensor(outer, [width, width]))],
+    [
+      matmul(tensor(left, [rows, width]), tensor(inner, [width, width])),
+      matmul(tensor(right, [columns, width]), tensor(outer, [width, width])),
+    ],
     (...vectors) => results.push(...vectors.map((x) => firstColumns(x, width, rank))),
   );
   return { u: results[0], values: values.slice(0, rank), v: results[1] };
@@ -82,7 +92,11 @@ function decomposeSmall(r: Float64Array, n: number): { values: Float64Array; inn
     }
   }
   const triangle = orthonormalizeRows(images, n, n);
-  return { values: Float64Array.from({ length: n }, (_, i) => triangle[i * (n + 1)]), inner: transposed(vectors, n), outer: transposed(images, n) };
+  return {
+    values: Float64Array.from({ length: n }, (_, i) => triangle[i * (n + 1)]),
+    inner: transposed(vectors, n),
+    outer: transposed(images, n),
+  };
 }
 
 function transposed(x: Float64Array, n: number): Float32Array {

@@ -15,15 +15,26 @@ export interface TriangularOptions {
  * @throws TRIANGULAR_SINGULAR for a zero or non-finite diagonal entry.
  */
 export async function solveTriangular(
-  backend: Backend, lower: Float32Array, n: number, rhs: Float32Array, columns: number, { transpose = false, blockSize = 64 }: TriangularOptions = {},
+  backend: Backend,
+  lower: Float32Array,
+  n: number,
+  rhs: Float32Array,
+  columns: number,
+  { transpose = false, blockSize = 64 }: TriangularOptions = {},
 ): Promise<Float32Array> {
   if (lower.length !== n * n || rhs.length !== n * columns) {
-    throw new LowbitError('SHAPE_DATA', `solveTriangular: ${lower.length} and ${rhs.length} values do not fill L [${n}, ${n}] and B [${n}, ${columns}]`);
+    throw new LowbitError(
+      'SHAPE_DATA',
+      `solveTriangular: ${lower.length} and ${rhs.length} values do not fill L [${n}, ${n}] and B [${n}, ${columns}]`,
+    );
   }
   for (let i = 0; i < n; i++) {
     const pivot = lower[i * (n + 1)];
     if (pivot === 0 || !Number.isFinite(pivot)) {
-      throw new LowbitError('TRIANGULAR_SINGULAR', `solveTriangular: diagonal entry ${i} is ${pivot}; the system has no unique solution, dampen the matrix first`);
+      throw new LowbitError(
+        'TRIANGULAR_SINGULAR',
+        `solveTriangular: diagonal entry ${i} is ${pivot}; the system has no unique solution, dampen the matrix first`,
+      );
     }
   }
   const x = Float32Array.from(rhs);
@@ -52,12 +63,20 @@ async function solve(system: System, start: number, size: number): Promise<void>
   const first = splitPoint(size, blockSize);
   const rest = size - first;
   const middle = start + first;
-  const [known, open] = transpose ? [[middle, rest], [start, first]] : [[start, first], [middle, rest]];
+  const [known, open] = transpose
+    ? [
+        [middle, rest],
+        [start, first],
+      ]
+    : [
+        [start, first],
+        [middle, rest],
+      ];
   await solve(system, known[0], known[1]);
   const rows = ([from, count]: number[]): Float32Array => x.subarray(from * columns, (from + count) * columns);
-  const coupling = matmul(
-    tensor(cut(lower, n, middle, start, rest, first), [rest, first]), tensor(rows(known), [known[1], columns]), { transposeA: transpose },
-  );
+  const coupling = matmul(tensor(cut(lower, n, middle, start, rest, first), [rest, first]), tensor(rows(known), [known[1], columns]), {
+    transposeA: transpose,
+  });
   await compute([sub(tensor(rows(open), [open[1], columns]), coupling)], (updated) => x.set(updated, open[0] * columns));
   await solve(system, open[0], open[1]);
 }

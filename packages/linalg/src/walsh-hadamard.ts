@@ -1,5 +1,5 @@
 // The orthonormal Walsh-Hadamard transform of sizes 2^k·m, as a chain of small dense products on a backend.
-import { type Backend, LowbitError, matmul, reshape, tensor, type Tensor } from '@lowbit/core';
+import { type Backend, LowbitError, matmul, reshape, type Tensor, tensor } from '@lowbit/core';
 import { transientCompute } from './compute.js';
 import { directHadamard, hadamardMatrix } from './hadamard-matrix.js';
 
@@ -28,7 +28,8 @@ export interface HadamardPlanOptions {
  * @throws HADAMARD_SIZE where there is none (sizes with an odd part and fewer than two factors of two, among others).
  */
 export function planHadamard(size: number, { fallback = 'error' }: HadamardPlanOptions = {}): HadamardPlan {
-  if (!Number.isInteger(size) || size < 1) throw new LowbitError('HADAMARD_SIZE', `planHadamard: ${size} is not a size; pass a positive integer`);
+  if (!Number.isInteger(size) || size < 1)
+    throw new LowbitError('HADAMARD_SIZE', `planHadamard: ${size} is not a size; pass a positive integer`);
   const largest = size & -size;
   if (largest === size) return { size, power: size, blocks: 1 };
   for (let power = largest; power >= 1; power /= 2) {
@@ -54,10 +55,15 @@ const PANEL = 2 ** 20;
 
 /** Rows of x [rows, size] times the plan's orthonormal matrix (or its transpose): [rows, size], x is left as it is. */
 export async function walshHadamard(
-  backend: Backend, x: Float32Array, rows: number, plan: HadamardPlan, { transpose = false }: WalshHadamardOptions = {},
+  backend: Backend,
+  x: Float32Array,
+  rows: number,
+  plan: HadamardPlan,
+  { transpose = false }: WalshHadamardOptions = {},
 ): Promise<Float32Array> {
   const { size } = plan;
-  if (x.length !== rows * size) throw new LowbitError('SHAPE_DATA', `walshHadamard: ${x.length} values do not fill ${rows} rows of ${size}`);
+  if (x.length !== rows * size)
+    throw new LowbitError('SHAPE_DATA', `walshHadamard: ${x.length} values do not fill ${rows} rows of ${size}`);
   const factors = denseFactors(plan);
   const compute = transientCompute(backend);
   const result = new Float32Array(x.length);
@@ -75,7 +81,12 @@ function denseFactors({ power, factor }: HadamardPlan): Tensor[] {
   const factors: Tensor[] = [];
   const append = (order: number, entries: ArrayLike<number>): void => {
     const scale = 1 / Math.sqrt(order);
-    factors.push(tensor(Float32Array.from(entries, (entry) => entry * scale), [order, order]));
+    factors.push(
+      tensor(
+        Float32Array.from(entries, (entry) => entry * scale),
+        [order, order],
+      ),
+    );
   };
   for (let rest = power; rest > 1; ) {
     const order = Math.min(rest, DENSE_POWER);
@@ -92,9 +103,10 @@ function multiplyKronecker(x: Tensor, factors: readonly Tensor[], transpose: boo
   let inner = 1;
   for (const factor of [...factors].reverse()) {
     const order = factor.shape[0];
-    y = inner === 1
-      ? matmul(reshape(y, [x.size / order, order]), factor, { transposeB: transpose })
-      : matmul(factor, reshape(y, [x.size / (order * inner), order, inner]), { transposeA: !transpose });
+    y =
+      inner === 1
+        ? matmul(reshape(y, [x.size / order, order]), factor, { transposeB: transpose })
+        : matmul(factor, reshape(y, [x.size / (order * inner), order, inner]), { transposeA: !transpose });
     inner *= order;
   }
   return reshape(y, x.shape);

@@ -1,8 +1,9 @@
+import { createOnnxBackend } from '@lowbit/backend-onnxruntime';
 import { createReferenceBackend } from '@lowbit/backend-reference';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { cholesky, inverseUpperFactor, solveTriangular } from '../src/index.js';
-import { flat, identity, multiply, randomGram, randomRows, relativeDifference, type Rows, solve, toRows, transposeRows } from './oracle.js';
+import { flat, identity, multiply, type Rows, randomGram, randomRows, relativeDifference, solve, toRows, transposeRows } from './oracle.js';
 
 const backend = createReferenceBackend();
 
@@ -25,7 +26,15 @@ function damped(a: Rows, relative: number): Rows {
 }
 
 describe('cholesky', () => {
-  it.each([[1, 8], [7, 8], [8, 8], [9, 8], [37, 8], [64, 8], [70, 64]])('order %i in blocks of %i equals the textbook factor', async (n, blockSize) => {
+  it.each([
+    [1, 8],
+    [7, 8],
+    [8, 8],
+    [9, 8],
+    [37, 8],
+    [64, 8],
+    [70, 64],
+  ])('order %i in blocks of %i equals the textbook factor', async (n, blockSize) => {
     const a = randomGram(n, 3 * n, n);
     const { lower, dampening } = await cholesky(backend, flat(a), n, { blockSize });
     expect(dampening).toBe(0);
@@ -87,6 +96,17 @@ describe('inverseUpperFactor', () => {
     expect(relativeDifference(multiply(transposeRows(u), u), solve(chosen, identity(5)))).toBeLessThan(1e-4);
   });
 
+  it('on the default backend, a size that divides unevenly', async () => {
+    const onnx = await createOnnxBackend({ threads: 1 });
+    const a = randomGram(150, 400, 6);
+    const { upper } = await inverseUpperFactor(onnx, flat(a), 150, { dampening: 0.01 });
+    const expected = await inverseUpperFactor(backend, flat(a), 150, { dampening: 0.01 });
+    expect(relativeDifference(toRows(upper, 150, 150), toRows(expected.upper, 150, 150))).toBeLessThan(1e-4);
+    // Parts of 64 and 64, then 128 and 22: two programs each.
+    expect(onnx.statistics.compilations).toBeLessThanOrEqual(4);
+    await onnx.dispose();
+  });
+
   it('takes a float64 matrix too', async () => {
     const a = randomGram(10, 40, 4);
     const fromFloat64 = await inverseUpperFactor(backend, Float64Array.from(a.flat()), 10);
@@ -96,7 +116,11 @@ describe('inverseUpperFactor', () => {
 });
 
 describe('solveTriangular', () => {
-  it.each([[5, 3, 8], [30, 1, 4], [33, 7, 8]])('order %i, %i columns, blocks of %i, both directions', async (n, columns, blockSize) => {
+  it.each([
+    [5, 3, 8],
+    [30, 1, 4],
+    [33, 7, 8],
+  ])('order %i, %i columns, blocks of %i, both directions', async (n, columns, blockSize) => {
     const l = textbookCholesky(randomGram(n, 4 * n, 1)).map((row) => row.map(Math.fround));
     const b = randomRows(n, columns, 2);
     const forward = await solveTriangular(backend, flat(l), n, flat(b), columns, { blockSize });
@@ -106,7 +130,9 @@ describe('solveTriangular', () => {
   });
 
   it('refuses a singular system', async () => {
-    await expect(solveTriangular(backend, Float32Array.of(1, 0, 1, 0), 2, Float32Array.of(1, 1), 1)).rejects.toMatchObject({ code: 'TRIANGULAR_SINGULAR' });
+    await expect(solveTriangular(backend, Float32Array.of(1, 0, 1, 0), 2, Float32Array.of(1, 1), 1)).rejects.toMatchObject({
+      code: 'TRIANGULAR_SINGULAR',
+    });
     await expect(solveTriangular(backend, Float32Array.of(1), 2, Float32Array.of(1, 1), 1)).rejects.toMatchObject({ code: 'SHAPE_DATA' });
   });
 });

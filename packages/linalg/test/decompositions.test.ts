@@ -3,7 +3,7 @@ import { createRng } from '@lowbit/core';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { qr, symmetricEigen, topEigenvectors, truncatedSvd } from '../src/index.js';
-import { flat, identity, multiply, randomRows, relativeDifference, type Rows, toRows, transposeRows } from './oracle.js';
+import { flat, identity, multiply, type Rows, randomRows, relativeDifference, toRows, transposeRows } from './oracle.js';
 
 const backend = createReferenceBackend();
 const rng = createRng(11);
@@ -15,7 +15,7 @@ function orthonormal(n: number, count: number, seed: number): Rows {
     for (let pass = 0; pass < 2; pass++) {
       for (const other of columns) {
         const along = column.reduce((total, value, i) => total + value * other[i], 0);
-        column.forEach((_, i) => (column[i] -= along * other[i]));
+        for (const [i, value] of other.entries()) column[i] -= along * value;
       }
     }
     const norm = Math.hypot(...column);
@@ -27,21 +27,33 @@ function orthonormal(n: number, count: number, seed: number): Rows {
 /** Q diag(values) Qᵀ. */
 function withSpectrum(values: number[], seed: number): { matrix: Rows; q: Rows } {
   const q = orthonormal(values.length, values.length, seed);
-  return { matrix: multiply(q.map((row) => row.map((value, j) => value * values[j])), transposeRows(q)), q };
+  return {
+    matrix: multiply(
+      q.map((row) => row.map((value, j) => value * values[j])),
+      transposeRows(q),
+    ),
+    q,
+  };
 }
 
 describe('qr', () => {
   it('A = QR, QᵀQ = I, R upper with a positive diagonal, for every shape and panel', async () => {
     await fc.assert(
-      fc.asyncProperty(fc.integer({ min: 1, max: 24 }), fc.integer({ min: 0, max: 12 }), fc.integer({ min: 1, max: 9 }), fc.integer(), async (columns, extra, panelSize, seed) => {
-        const a = randomRows(columns + extra, columns, seed);
-        const result = await qr(backend, flat(a), [columns + extra, columns], { panelSize });
-        const q = toRows(result.q, columns + extra, columns);
-        const r = toRows(result.r, columns, columns);
-        expect(relativeDifference(multiply(q, r), a)).toBeLessThan(1e-5);
-        expect(relativeDifference(multiply(transposeRows(q), q), identity(columns))).toBeLessThan(1e-6);
-        expect(r.every((row, i) => row[i] >= 0 && row.slice(0, i).every((value) => value === 0))).toBe(true);
-      }),
+      fc.asyncProperty(
+        fc.integer({ min: 1, max: 24 }),
+        fc.integer({ min: 0, max: 12 }),
+        fc.integer({ min: 1, max: 9 }),
+        fc.integer(),
+        async (columns, extra, panelSize, seed) => {
+          const a = randomRows(columns + extra, columns, seed);
+          const result = await qr(backend, flat(a), [columns + extra, columns], { panelSize });
+          const q = toRows(result.q, columns + extra, columns);
+          const r = toRows(result.r, columns, columns);
+          expect(relativeDifference(multiply(q, r), a)).toBeLessThan(1e-5);
+          expect(relativeDifference(multiply(transposeRows(q), q), identity(columns))).toBeLessThan(1e-6);
+          expect(r.every((row, i) => row[i] >= 0 && row.slice(0, i).every((value) => value === 0))).toBe(true);
+        },
+      ),
       { numRuns: 30 },
     );
   });
@@ -67,10 +79,15 @@ describe('symmetricEigen', () => {
     const values = [9, 4, 4, 1, 0.5, 0, -2];
     const { matrix } = withSpectrum(values, 3);
     const found = symmetricEigen(Float64Array.from(matrix.flat()), 7);
-    values.forEach((value, i) => expect(found.values[i]).toBeCloseTo(value, 12));
+    for (const [i, value] of values.entries()) expect(found.values[i]).toBeCloseTo(value, 12);
     const v = toRows(found.vectors, 7, 7);
     expect(relativeDifference(multiply(v, transposeRows(v)), identity(7))).toBeLessThan(1e-13);
-    expect(relativeDifference(multiply(multiply(v, matrix), transposeRows(v)), identity(7).map((row, i) => row.map((e) => e * found.values[i])))).toBeLessThan(1e-12);
+    expect(
+      relativeDifference(
+        multiply(multiply(v, matrix), transposeRows(v)),
+        identity(7).map((row, i) => row.map((e) => e * found.values[i])),
+      ),
+    ).toBeLessThan(1e-12);
   });
 
   it('refuses elements that are not finite', () => {
@@ -113,19 +130,29 @@ describe('topEigenvectors', () => {
 });
 
 describe('truncatedSvd', () => {
-  it.each([[30, 50], [50, 30], [40, 40]])('%i×%i: near the best error of its rank', async (rows, columns) => {
+  it.each([
+    [30, 50],
+    [50, 30],
+    [40, 40],
+  ])('%i×%i: near the best error of its rank', async (rows, columns) => {
     const smaller = Math.min(rows, columns);
     const values = Array.from({ length: smaller }, (_, i) => 0.8 ** i);
     const u = orthonormal(rows, smaller, 1);
     const v = orthonormal(columns, smaller, 2);
-    const matrix = multiply(u.map((row) => row.map((value, j) => value * values[j])), transposeRows(v));
+    const matrix = multiply(
+      u.map((row) => row.map((value, j) => value * values[j])),
+      transposeRows(v),
+    );
     const found = await truncatedSvd(backend, flat(matrix), [rows, columns], 5, { rng });
     for (let i = 0; i < 5; i++) expect(found.values[i] / values[i]).toBeCloseTo(1, 5);
     const left = toRows(found.u, rows, 5);
     const right = toRows(found.v, columns, 5);
     expect(relativeDifference(multiply(transposeRows(left), left), identity(5))).toBeLessThan(1e-5);
     expect(relativeDifference(multiply(transposeRows(right), right), identity(5))).toBeLessThan(1e-5);
-    const approximation = multiply(left.map((row) => row.map((value, j) => value * found.values[j])), transposeRows(right));
+    const approximation = multiply(
+      left.map((row) => row.map((value, j) => value * found.values[j])),
+      transposeRows(right),
+    );
     const error = Math.hypot(...approximation.flatMap((row, i) => row.map((value, j) => value - matrix[i][j])));
     expect(error).toBeLessThan(Math.hypot(...values.slice(5)) * (1 + 1e-4));
   });
@@ -135,7 +162,15 @@ describe('truncatedSvd', () => {
     const found = await truncatedSvd(backend, flat(matrix), [12, 9], 4, { rng });
     const left = toRows(found.u, 12, 4);
     const right = toRows(found.v, 9, 4);
-    expect(relativeDifference(multiply(left.map((row) => row.map((value, j) => value * found.values[j])), transposeRows(right)), matrix)).toBeLessThan(1e-5);
+    expect(
+      relativeDifference(
+        multiply(
+          left.map((row) => row.map((value, j) => value * found.values[j])),
+          transposeRows(right),
+        ),
+        matrix,
+      ),
+    ).toBeLessThan(1e-5);
     expect(relativeDifference(multiply(transposeRows(left), left), identity(4))).toBeLessThan(1e-5);
   });
 

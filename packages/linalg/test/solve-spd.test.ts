@@ -12,7 +12,9 @@ describe('solveSpd', () => {
   it('solves every system of a batch like elimination does', () => {
     const systems = [1, 2, 3].map((seed) => ({ a: randomGram(7, 20, seed), b: randomRows(7, 1, seed + 50) }));
     const { solution, ridge } = solveSpd({
-      matrices: Float64Array.from(systems.flatMap(({ a }) => a.flat())), rhs: Float64Array.from(systems.flatMap(({ b }) => b.flat())), size: 7,
+      matrices: Float64Array.from(systems.flatMap(({ a }) => a.flat())),
+      rhs: Float64Array.from(systems.flatMap(({ b }) => b.flat())),
+      size: 7,
     });
     expect([...ridge]).toEqual([0, 0, 0]);
     systems.forEach(({ a, b }, k) => {
@@ -36,7 +38,13 @@ describe('solveSpd', () => {
   });
 
   it('solves (A + λI)θ = b + λ·center', () => {
-    const { solution } = solveSpd({ matrices: Float64Array.of(2, 0, 0, 4), rhs: Float64Array.of(1, 1), size: 2, ridge: 1, center: Float64Array.of(1, -1) });
+    const { solution } = solveSpd({
+      matrices: Float64Array.of(2, 0, 0, 4),
+      rhs: Float64Array.of(1, 1),
+      size: 2,
+      ridge: 1,
+      center: Float64Array.of(1, -1),
+    });
     expect(solution[0]).toBeCloseTo((1 + 3) / 5, 12);
     expect(solution[1]).toBeCloseTo((1 - 3) / 7, 12);
   });

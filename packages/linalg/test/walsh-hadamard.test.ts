@@ -30,8 +30,32 @@ describe('hadamardMatrix', () => {
 describe('planHadamard', () => {
   // Hidden sizes, FFN sizes and head counts of Llama, Mistral, Qwen2, Qwen3, DeepSeek and the small models of the examples.
   it.each([
-    [2048, 1], [896, 28], [1536, 12], [3584, 28], [5120, 20], [6144, 12], [288, 36], [576, 36], [768, 12], [11008, 172], [13824, 108], [14336, 28], [17920, 140],
-    [18944, 148], [27648, 108], [28672, 28], [29568, 924], [4864, 76], [8960, 140], [5632, 44], [9728, 76], [25600, 100], [10944, 684], [12, 12], [28, 28], [40, 20],
+    [2048, 1],
+    [896, 28],
+    [1536, 12],
+    [3584, 28],
+    [5120, 20],
+    [6144, 12],
+    [288, 36],
+    [576, 36],
+    [768, 12],
+    [11008, 172],
+    [13824, 108],
+    [14336, 28],
+    [17920, 140],
+    [18944, 148],
+    [27648, 108],
+    [28672, 28],
+    [29568, 924],
+    [4864, 76],
+    [8960, 140],
+    [5632, 44],
+    [9728, 76],
+    [25600, 100],
+    [10944, 684],
+    [12, 12],
+    [28, 28],
+    [40, 20],
   ])('size %i has factor %i', (size, order) => {
     const plan = planHadamard(size);
     expect(plan.factor?.order ?? 1).toBe(order);
@@ -47,16 +71,19 @@ describe('planHadamard', () => {
 });
 
 describe('walshHadamard', () => {
-  it.each([1, 2, 12, 24, 64, 128, 192, 256])('size %i is orthonormal, its transpose the inverse, and it agrees with the operator', async (size) => {
-    const plan = planHadamard(size);
-    const x = createRng(size).normal(3 * size);
-    const y = await walshHadamard(backend, x, 3, plan);
-    const back = await walshHadamard(backend, y, 3, plan, { transpose: true });
-    expect(relativeDifference(toRows(back, 3, size), toRows(x, 3, size))).toBeLessThan(1e-6);
-    const factor = plan.factor && tensor(plan.factor.entries, [plan.factor.order, plan.factor.order]);
-    const [viaOperator] = await backend.evaluate([hadamard(tensor(x, [3, size]), factor)]);
-    expect(relativeDifference(toRows(y, 3, size), toRows(await readFloats(viaOperator), 3, size))).toBeLessThan(1e-6);
-  });
+  it.each([1, 2, 12, 24, 64, 128, 192, 256])(
+    'size %i is orthonormal, its transpose the inverse, and it agrees with the operator',
+    async (size) => {
+      const plan = planHadamard(size);
+      const x = createRng(size).normal(3 * size);
+      const y = await walshHadamard(backend, x, 3, plan);
+      const back = await walshHadamard(backend, y, 3, plan, { transpose: true });
+      expect(relativeDifference(toRows(back, 3, size), toRows(x, 3, size))).toBeLessThan(1e-6);
+      const factor = plan.factor && tensor(plan.factor.entries, [plan.factor.order, plan.factor.order]);
+      const [viaOperator] = await backend.evaluate([hadamard(tensor(x, [3, size]), factor)]);
+      expect(relativeDifference(toRows(y, 3, size), toRows(await readFloats(viaOperator), 3, size))).toBeLessThan(1e-6);
+    },
+  );
 
   it('multiplies by a matrix of ±1/√n', async () => {
     const h = toRows(await walshHadamard(backend, Float32Array.from(identity(24).flat()), 24, planHadamard(24)), 24, 24);
@@ -70,7 +97,7 @@ describe('walshHadamard', () => {
     const blocks = planHadamard(6, { fallback: 'block-diagonal' });
     const y = await walshHadamard(backend, Float32Array.of(1, 1, 0, 0, 3, -3), 1, blocks);
     const expected = [Math.SQRT2, 0, 0, 0, 0, 3 * Math.SQRT2];
-    expected.forEach((value, i) => expect(y[i]).toBeCloseTo(value, 5));
+    for (const [i, value] of expected.entries()) expect(y[i]).toBeCloseTo(value, 5);
   });
 
   it('checks the data against the plan', async () => {

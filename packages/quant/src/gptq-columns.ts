@@ -71,7 +71,15 @@ function subtractErrors(row: Float64Array, width: number, errors: Float64Array, 
 }
 
 /** Codes of one input for a strip of outputs, and their errors scaled by 1 / U[i, i]. */
-function roundRow(panel: SweepPanel, input: number, first: number, row: Float64Array, width: number, errors: Float64Array, errorsAt: number): void {
+function roundRow(
+  panel: SweepPanel,
+  input: number,
+  first: number,
+  row: Float64Array,
+  width: number,
+  errors: Float64Array,
+  errorsAt: number,
+): void {
   const { outputs, codes, scale, offset, groupOf, maxCode, upper } = panel;
   const group = groupOf[input] * outputs + first;
   const at = input * outputs + first;

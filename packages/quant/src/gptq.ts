@@ -1,7 +1,7 @@
 // The GPTQ solver: codes on a fixed grid that minimize tr((W − Ŵ)H(W − Ŵ)ᵀ) greedily, one input at a time with error feedback.
 // Frantar et al., arXiv 2210.17323; grids are fixed before the sweep and travel with their columns ("static groups").
 import { type Backend, dequantize, LowbitError, matmul, mul, sub, sum, tensor } from '@lowbit/core';
-import { cut, inverseUpperFactor, splitPoint, transientCompute, type TransientCompute } from '@lowbit/linalg';
+import { cut, inverseUpperFactor, splitPoint, type TransientCompute, transientCompute } from '@lowbit/linalg';
 import { quantizeColumns, type SweepPanel } from './gptq-columns.js';
 import type { Grid } from './grid.js';
 
@@ -60,9 +60,13 @@ const ERROR_OUTPUTS = 1024;
  * Gram matrix.
  */
 export async function gptqFactor(
-  backend: Backend, gram: Float32Array, inFeatures: number, { dampening = 0.01, actOrder = false, frozenInputs = 0 }: GptqFactorOptions = {},
+  backend: Backend,
+  gram: Float32Array,
+  inFeatures: number,
+  { dampening = 0.01, actOrder = false, frozenInputs = 0 }: GptqFactorOptions = {},
 ): Promise<GptqFactor> {
-  if (gram.length !== inFeatures * inFeatures) throw new LowbitError('SHAPE_GRAM', `gptqFactor: ${gram.length} values do not fill a Gram matrix of ${inFeatures} inputs`);
+  if (gram.length !== inFeatures * inFeatures)
+    throw new LowbitError('SHAPE_GRAM', `gptqFactor: ${gram.length} values do not fill a Gram matrix of ${inFeatures} inputs`);
   if (!(Number.isInteger(frozenInputs) && frozenInputs >= 0 && frozenInputs < inFeatures)) {
     throw new LowbitError('GPTQ_FROZEN', `gptqFactor: ${frozenInputs} of ${inFeatures} inputs are frozen; leave at least one to quantize`);
   }
@@ -90,7 +94,11 @@ function withoutZeros(gram: Float32Array, diagonal: Float64Array, dead: readonly
  * @throws SHAPE_WEIGHT or SHAPE_GROUPS when weight, grid and factor do not fit.
  */
 export async function gptqSolve(
-  backend: Backend, factor: GptqFactor, weight: Float32Array, grid: GptqGrid, { blockSize = DEFAULT_BLOCK }: GptqSolveOptions = {},
+  backend: Backend,
+  factor: GptqFactor,
+  weight: Float32Array,
+  grid: GptqGrid,
+  { blockSize = DEFAULT_BLOCK }: GptqSolveOptions = {},
 ): Promise<GptqResult> {
   const outFeatures = checkShapes(factor, weight, grid);
   const n = factor.order.length;
@@ -101,7 +109,13 @@ export async function gptqSolve(
     const outputs = Math.min(PANEL_OUTPUTS, outFeatures - first);
     const panel: SweepPanel = {
       outputs,
-      weight: gatherColumns(weight, factor.inFeatures, first, outputs, factor.order.map((input) => input + factor.frozenInputs)),
+      weight: gatherColumns(
+        weight,
+        factor.inFeatures,
+        first,
+        outputs,
+        factor.order.map((input) => input + factor.frozenInputs),
+      ),
       error: new Float32Array(n * outputs),
       codes: new Uint8Array(n * outputs),
       scale: transposeRows(grid.scale, first, outputs, n / grid.groupSize),
@@ -119,7 +133,8 @@ export async function gptqSolve(
 
 function checkShapes({ inFeatures, order }: GptqFactor, weight: Float32Array, { groupSize, scale, offset }: GptqGrid): number {
   const outFeatures = weight.length / inFeatures;
-  if (!Number.isInteger(outFeatures)) throw new LowbitError('SHAPE_WEIGHT', `gptqSolve: ${weight.length} weights are not rows of ${inFeatures} inputs`);
+  if (!Number.isInteger(outFeatures))
+    throw new LowbitError('SHAPE_WEIGHT', `gptqSolve: ${weight.length} weights are not rows of ${inFeatures} inputs`);
   const groups = (outFeatures * order.length) / groupSize;
   if (order.length % groupSize !== 0 || scale.length !== groups || offset.length !== groups) {
     throw new LowbitError(
@@ -181,7 +196,13 @@ function scatterColumns(codes: Uint8Array, rows: number, order: Int32Array, targ
 
 /** Rows [first, first + rows) of a matrix with `columns` columns, transposed: [columns, rows]. */
 function transposeRows(matrix: Float32Array, first: number, rows: number, columns: number): Float32Array {
-  return gatherColumns(matrix, columns, first, rows, Int32Array.from({ length: columns }, (_, i) => i));
+  return gatherColumns(
+    matrix,
+    columns,
+    first,
+    rows,
+    Int32Array.from({ length: columns }, (_, i) => i),
+  );
 }
 
 /**
@@ -189,7 +210,11 @@ function transposeRows(matrix: Float32Array, first: number, rows: number, column
  * Arguments as for `gptqSolve`.
  */
 export async function relativeGramError(
-  backend: Backend, { gram, inFeatures, frozenInputs }: GptqFactor, weight: Float32Array, codes: Uint8Array, { groupSize, scale, offset }: GptqGrid,
+  backend: Backend,
+  { gram, inFeatures, frozenInputs }: GptqFactor,
+  weight: Float32Array,
+  codes: Uint8Array,
+  { groupSize, scale, offset }: GptqGrid,
 ): Promise<number> {
   const n = inFeatures - frozenInputs;
   const outFeatures = weight.length / inFeatures;
@@ -199,7 +224,8 @@ export async function relativeGramError(
   let total = 0;
   for (let first = 0; first < outFeatures; first += ERROR_OUTPUTS) {
     const rows = Math.min(ERROR_OUTPUTS, outFeatures - first);
-    const part = <A extends Float32Array | Uint8Array>(data: A, width: number) => tensor(data.subarray(first * width, (first + rows) * width), [rows, width]);
+    const part = <A extends Float32Array | Uint8Array>(data: A, width: number) =>
+      tensor(data.subarray(first * width, (first + rows) * width), [rows, width]);
     const w = tensor(cut(weight, inFeatures, first, frozenInputs, rows, n), [rows, n]);
     const difference = sub(w, dequantize(part(codes, n), part(scale, n / groupSize), part(offset, n / groupSize)));
     await compute([sum(mul(matmul(difference, h), difference), [1]), sum(mul(matmul(w, h), w), [1])], (errors, totals) => {

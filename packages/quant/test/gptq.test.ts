@@ -10,7 +10,10 @@ const backend = createReferenceBackend();
 function gramOf(n: number, samples: number, seed: number, dead: readonly number[] = []): Float32Array {
   const rng = createRng(seed);
   const z = rng.at('z').normal(samples * n);
-  const mix = rng.at('mix').normal(n * n).map((value, i) => value + (i % (n + 1) === 0 ? Math.sqrt(n) : 0));
+  const mix = rng
+    .at('mix')
+    .normal(n * n)
+    .map((value, i) => value + (i % (n + 1) === 0 ? Math.sqrt(n) : 0));
   const x = new Float64Array(samples * n);
   for (let s = 0; s < samples; s++) {
     for (let j = 0; j < n; j++) {
@@ -92,7 +95,12 @@ function agreement(a: Uint8Array, b: Uint8Array): number {
 }
 
 describe('gptqSolve', () => {
-  it.each([[4, 8, false], [3, 16, true], [2, 8, true], [2, 48, false]])('%i bits, groups of %i, actOrder %s: the codes of the paper', async (bits, groupSize, actOrder) => {
+  it.each([
+    [4, 8, false],
+    [3, 16, true],
+    [2, 8, true],
+    [2, 48, false],
+  ])('%i bits, groups of %i, actOrder %s: the codes of the paper', async (bits, groupSize, actOrder) => {
     const [out, n] = [13, 48];
     const weight = createRng(1).normal(out * n);
     const gram = gramOf(n, 100, 2);
@@ -111,15 +119,22 @@ describe('gptqSolve', () => {
 
   it('a diagonal Gram matrix gives round to nearest', async () => {
     await fc.assert(
-      fc.asyncProperty(fc.integer({ min: 1, max: 8 }), fc.integer({ min: 1, max: 5 }), fc.boolean(), fc.integer(), async (bits, groups, actOrder, seed) => {
-        const n = groups * 4;
-        const weight = createRng(seed).normal(6 * n);
-        const grid = gridOf(weight, 6, n, bits, 4);
-        const gram = new Float32Array(n * n);
-        createRng(seed).at('gram').uniform(n).forEach((value, i) => (gram[i * (n + 1)] = value + 0.01));
-        const factor = await gptqFactor(backend, gram, n, { dampening: 0, actOrder });
-        expect((await gptqSolve(backend, factor, weight, grid, { blockSize: 3 })).codes).toEqual(roundToGrid(weight, grid));
-      }),
+      fc.asyncProperty(
+        fc.integer({ min: 1, max: 8 }),
+        fc.integer({ min: 1, max: 5 }),
+        fc.boolean(),
+        fc.integer(),
+        async (bits, groups, actOrder, seed) => {
+          const n = groups * 4;
+          const weight = createRng(seed).normal(6 * n);
+          const grid = gridOf(weight, 6, n, bits, 4);
+          const gram = new Float32Array(n * n);
+          const diagonal = createRng(seed).at('gram').uniform(n);
+          for (let i = 0; i < n; i++) gram[i * (n + 1)] = diagonal[i] + 0.01;
+          const factor = await gptqFactor(backend, gram, n, { dampening: 0, actOrder });
+          expect((await gptqSolve(backend, factor, weight, grid, { blockSize: 3 })).codes).toEqual(roundToGrid(weight, grid));
+        },
+      ),
       { numRuns: 20 },
     );
   });
@@ -185,8 +200,14 @@ describe('gptqSolve', () => {
       expect(found.deadInputs).toBe(3);
       for (let r = 0; r < 5; r++) for (const i of dead) expect(found.codes[r * n + i]).toBe(nearest[r * n + i]);
       const smallGram = Float32Array.from(alive.flatMap((i) => alive.map((j) => gram[i * n + j])));
-      const smallWeight = Float32Array.from({ length: 5 * alive.length }, (_, at) => weight[Math.floor(at / alive.length) * n + alive[at % alive.length]]);
-      const small = await gptqSolve(backend, await gptqFactor(backend, smallGram, alive.length, { actOrder }), smallWeight, { ...grid, groupSize: alive.length });
+      const smallWeight = Float32Array.from(
+        { length: 5 * alive.length },
+        (_, at) => weight[Math.floor(at / alive.length) * n + alive[at % alive.length]],
+      );
+      const small = await gptqSolve(backend, await gptqFactor(backend, smallGram, alive.length, { actOrder }), smallWeight, {
+        ...grid,
+        groupSize: alive.length,
+      });
       expect(Array.from({ length: 5 }, (_, r) => alive.map((i) => found.codes[r * n + i])).flat()).toEqual([...small.codes]);
       expect(found.relativeError).toBeCloseTo(small.relativeError, 6);
     }
@@ -217,7 +238,12 @@ describe('gptqSolve', () => {
     const flipped = { ...grid, scale: grid.scale.map((s) => -s), offset: grid.offset.map((o, g) => o + 15 * grid.scale[g]) };
     const plain = await gptqSolve(backend, factor, weight, grid);
     const mirrored = await gptqSolve(backend, factor, weight, flipped);
-    expect(agreement(mirrored.codes.map((code) => 15 - code), plain.codes)).toBeGreaterThan(0.98);
+    expect(
+      agreement(
+        mirrored.codes.map((code) => 15 - code),
+        plain.codes,
+      ),
+    ).toBeGreaterThan(0.98);
     const constant = await gptqSolve(backend, factor, weight, { ...grid, scale: grid.scale.map(() => 0) });
     expect(constant.codes.every((code) => code === 0)).toBe(true);
     expect(Number.isFinite(constant.relativeError)).toBe(true);

@@ -42,7 +42,10 @@ function median(values: readonly number[]): number {
 const backend = await createOnnxBackend();
 const square = (name: string) => tensor(rng.at(name).normal(RAW_SIZE * RAW_SIZE), [RAW_SIZE, RAW_SIZE]);
 const [a, b] = [square('a'), square('b')];
-const weight = rng.at('weight').uniform(SIZE * SIZE).map((value) => (value - 0.5) * 0.1);
+const weight = rng
+  .at('weight')
+  .uniform(SIZE * SIZE)
+  .map((value) => (value - 0.5) * 0.1);
 const grid = fitGrid(weight, [SIZE, SIZE], { bits: BITS, groupSize: GROUP_SIZE, symmetric: false, scaleDtype: 'float16', clip: 'minmax' });
 const gram = await syntheticGram(backend);
 
@@ -82,5 +85,9 @@ reportBench(
     ['relative error', relativeError.toExponential(3)],
     ['ratio of each round', warm.map(({ ratio }) => ratio.toFixed(2)).join(', ')],
   ],
-  { solverRatio: of(({ ratio }) => ratio), factorSeconds: of(({ factor }) => factor) / 1000, sweepSeconds: of(({ sweep }) => sweep) / 1000 },
+  {
+    solverRatio: of(({ ratio }) => ratio),
+    factorSeconds: of(({ factor }) => factor) / 1000,
+    sweepSeconds: of(({ sweep }) => sweep) / 1000,
+  },
 );
