@@ -11,7 +11,6 @@ export interface CheckpointEntry {
 
 /** A small file that belongs to the checkpoint: tokenizer.json, generation_config.json, a licence. */
 export interface SideFile {
-  readonly bytes: number;
   read(): Promise<Uint8Array>;
 }
 

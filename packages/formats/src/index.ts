@@ -3,6 +3,7 @@ export type { Checkpoint, CheckpointEntry, Provenance, SideFile, TokenizerFiles 
 export { directoryBytes, fileSha256 } from './disk-usage.js';
 export { createFileStore } from './file-store.js';
 export { openCheckpoint } from './open-checkpoint.js';
+export { type FileRange, type Llama2cFiles, openLlama2c } from './open-llama2c.js';
 export { openSafetensors, type SafetensorsFile } from './safetensors-file.js';
 export { MAX_HEADER_BYTES, type SafetensorsEntry } from './safetensors-header.js';
 export {
@@ -17,3 +18,4 @@ export {
 export { type SaveOptions, saveCheckpoint } from './save-checkpoint.js';
 export { type StepRecord, stepRecord } from './step-record.js';
 export type { StoredDType } from './stored-dtype.js';
+export { openStories15M } from './stories15m.js';

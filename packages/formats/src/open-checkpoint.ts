@@ -6,7 +6,7 @@ import type { Checkpoint } from './checkpoint.js';
 import { CONFIG_FILE, readConfig } from './checkpoint-config.js';
 import { restoreState } from './linear-record.js';
 import { fileError } from './read-file.js';
-import { listed, type SafetensorsFile } from './safetensors-file.js';
+import { listed, missingTensor, type SafetensorsFile } from './safetensors-file.js';
 import { INDEX_FILE, WEIGHTS_FILE } from './safetensors-write.js';
 import { findSideFiles, readTokenizer } from './side-files.js';
 import { storedBytes } from './stored-dtype.js';
@@ -26,7 +26,7 @@ export async function openCheckpoint(directory: string): Promise<Checkpoint> {
 
   const fileOf = (name: string): SafetensorsFile => {
     const file = weights.get(name);
-    if (!file) throw new LowbitError('TENSOR_MISSING', `${directory}: has no tensor '${name}'; it has ${listed([...weights.keys()])}`);
+    if (!file) throw missingTensor(directory, name, weights.keys());
     return file;
   };
   const entryOf = (name: string) => {

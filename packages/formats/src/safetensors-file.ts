@@ -35,7 +35,7 @@ export function openSafetensors(path: string): Promise<SafetensorsFile> {
 function safetensorsFile(path: string, identity: FileIdentity, dataStart: number, header: SafetensorsHeader): SafetensorsFile {
   const entryOf = (name: string): SafetensorsEntry => {
     const entry = header.entries.get(name);
-    if (!entry) throw new LowbitError('TENSOR_MISSING', `${path}: has no tensor '${name}'; it has ${listed([...header.entries.keys()])}`);
+    if (!entry) throw missingTensor(path, name, header.entries.keys());
     return entry;
   };
   const readEntry = ({ start, end }: SafetensorsEntry) => readUnchanged(path, identity, dataStart + start, end - start);
@@ -62,3 +62,6 @@ function safetensorsFile(path: string, identity: FileIdentity, dataStart: number
 /** The first names of a list, for a message. */
 export const listed = (names: readonly string[]): string =>
   names.length === 0 ? 'none' : names.slice(0, 8).join(', ') + (names.length > 8 ? ` and ${names.length - 8} more` : '');
+
+export const missingTensor = (path: string, name: string, known: Iterable<string>): LowbitError =>
+  new LowbitError('TENSOR_MISSING', `${path}: has no tensor '${name}'; it has ${listed([...known])}`);

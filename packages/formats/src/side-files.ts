@@ -28,13 +28,10 @@ export async function findSideFiles(directory: string, except: readonly string[]
     if (name.startsWith('.') || except.includes(name) || weightExtensions.has(extname(name))) continue;
     const path = join(directory, name);
     const info = await stat(path);
-    if (info.isFile() && info.size <= SMALL_FILE_BYTES) found.set(name, { bytes: info.size, read: () => readSmallFile(path) });
+    if (info.isFile() && info.size <= SMALL_FILE_BYTES) found.set(name, { read: () => readSmallFile(path) });
   }
   return found;
 }
-
-/** A side file that is made up in memory. */
-export const sideFile = (bytes: Uint8Array): SideFile => ({ bytes: bytes.length, read: async () => bytes });
 
 /** tokenizer.json and its config out of the side files of the checkpoint at `path`. @throws JSON_FILE */
 export async function readTokenizer(path: string, sideFiles: ReadonlyMap<string, SideFile>): Promise<TokenizerFiles | undefined> {
