@@ -1,0 +1,54 @@
+// A Python environment of the oracle's own, made once and kept in the system's folder for temporary files.
+import { spawn } from 'node:child_process';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+const REQUIREMENTS = ['torch==2.13.0', 'transformers==5.23.0', 'numpy'];
+
+/** PyTorch's own index of CPU builds; PyPI has only CUDA builds for Linux on x86. */
+const CPU_INDEX = 'https://download.pytorch.org/whl/cpu';
+
+/** Runs a program with its output shown. Throws when it does not end with 0. */
+export function runProgram(program: string, args: readonly string[], environment: NodeJS.ProcessEnv = {}): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, args, { stdio: ['ignore', 'inherit', 'inherit'], env: { ...process.env, ...environment } });
+    child.once('error', (cause) =>
+      reject(new Error(`${program} did not start; install Python 3.10 or newer with venv, or name one in PYTHON`, { cause })),
+    );
+    child.once('exit', (code) => (code === 0 ? resolve() : reject(new Error(`${program} ${args.join(' ')} ended with ${code}`))));
+  });
+}
+
+async function isReachable(url: string): Promise<boolean> {
+  try {
+    return (await fetch(url, { method: 'HEAD', signal: AbortSignal.timeout(5000) })).ok;
+  } catch {
+    return false;
+  }
+}
+
+/** Path of a Python with the requirements; installs them at the first call. */
+export async function preparePython(say: (line: string) => void): Promise<string> {
+  const directory = join(tmpdir(), 'lowbit-oracle-transformers');
+  const marker = join(directory, 'installed.txt');
+  const python = process.platform === 'win32' ? join(directory, 'venv', 'Scripts', 'python.exe') : join(directory, 'venv', 'bin', 'python');
+  const wanted = REQUIREMENTS.join('\n');
+  if ((await readFile(marker, 'utf8').catch(() => '')) === wanted) return python;
+
+  await rm(directory, { recursive: true, force: true });
+  await mkdir(directory, { recursive: true });
+  await runProgram(process.env.PYTHON ?? 'python3', ['-m', 'venv', join(directory, 'venv')]);
+  const pip = ['-m', 'pip', 'install', '--quiet', '--no-cache-dir', '--disable-pip-version-check'];
+  if (process.platform === 'linux' && (await isReachable(`${CPU_INDEX}/torch/`))) {
+    say(`installing torch (CPU build, some 200 MB) and transformers into ${directory}`);
+    await runProgram(python, [...pip, '--index-url', CPU_INDEX, REQUIREMENTS[0]]);
+  } else {
+    say(
+      `installing torch and transformers from PyPI into ${directory}; on Linux torch brings CUDA libraries: 2.6 GB to fetch, 5 GB on disk`,
+    );
+  }
+  await runProgram(python, [...pip, ...REQUIREMENTS]);
+  await writeFile(marker, wanted);
+  return python;
+}
