@@ -120,9 +120,12 @@ export interface Step<Options = unknown> {
 /** A list of steps, applied in order. */
 export type Recipe = readonly Step[];
 
+/** Options as they are written. An empty schema infers `Record<string, never>`, which would forbid the settings beside it. */
+type Written<Input> = (Input extends Record<string, never> ? unknown : Input) & StepSettings<Input>;
+
 /** What `defineMethod` returns: call it with options to get a step. */
 export interface Method<Schema extends StandardSchemaV1 = StandardSchemaV1> {
-  (options?: StandardSchemaV1.InferInput<Schema> & StepSettings<StandardSchemaV1.InferInput<Schema>>): Step<StandardSchemaV1.InferOutput<Schema>>;
+  (options?: Written<StandardSchemaV1.InferInput<Schema>>): Step<StandardSchemaV1.InferOutput<Schema>>;
   readonly definition: MethodDefinition<Schema>;
 }
 
@@ -143,7 +146,10 @@ export function defineMethod<Schema extends StandardSchemaV1>(definition: Method
       method: definition as unknown as MethodDefinition<StandardSchemaV1, unknown>,
       options: parseOptions(definition, options),
       targets,
-      overrides: Object.entries(overrides).map(([glob, changed]) => ({ glob, options: parseOptions(definition, { ...options, ...changed }) })),
+      overrides: Object.entries(overrides).map(([glob, changed]) => ({
+        glob,
+        options: parseOptions(definition, { ...options, ...changed }),
+      })),
     };
   };
   return Object.assign(create as unknown as Method<Schema>, { definition });
@@ -151,7 +157,8 @@ export function defineMethod<Schema extends StandardSchemaV1>(definition: Method
 
 function parseOptions(definition: MethodDefinition, options: unknown): unknown {
   const result = definition.options['~standard'].validate(options);
-  if (result instanceof Promise) throw new LowbitError('OPTIONS_SCHEMA', `${definition.name}: an options schema must validate synchronously`);
+  if (result instanceof Promise)
+    throw new LowbitError('OPTIONS_SCHEMA', `${definition.name}: an options schema must validate synchronously`);
   if (!result.issues) return result.value;
   const problems = result.issues.map((issue) => {
     const path = (issue.path ?? []).map((part) => String(typeof part === 'object' ? part.key : part)).join('.');

@@ -26,13 +26,13 @@ export async function computeRunKey({ model, backend, recipe, calibration, seed,
   const hash = createHash('sha256');
   const head = { runner: RUNNER_VERSION, config: model.config, calibration: calibration.hash, seed, backend: backend.name, propagate };
   hash.update(canonical(head, 'run'));
-  for (const [index, step] of recipe.entries()) hash.update(canonical(describeStep(step), `step ${index} (${step.method.name})`));
+  for (const [index, step] of recipe.entries()) hash.update(canonical(step, `step ${index} (${step.method.name})`));
   for (const block of model.blocks) {
     for (const [name, linear] of Object.entries(block.linears)) hash.update(canonical(describeLinear(linear), `${block.path}.${name}`));
   }
   for (const [name, t] of tensorsOf(model)) {
     throwIfAborted(signal);
-    const [leaf] = await backend.evaluate([t]);
+    const [leaf] = t.isLeaf ? [t] : await backend.evaluate([t]);
     const data = await read(leaf);
     hash.update(`${name}|${t.dtype}|${t.shape.join('x')}|`);
     hash.update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
@@ -45,7 +45,7 @@ function describeStep({ method, options, targets, overrides }: Step): unknown {
 }
 
 function isStep(value: object): value is Step {
-  return 'method' in value && 'options' in value && 'targets' in value && 'overrides' in value;
+  return 'method' in value && typeof value.method === 'object' && 'options' in value && 'targets' in value && 'overrides' in value;
 }
 
 /** JSON with sorted keys. A step among the options (a method that hands its layers to another) counts as its name, version and options. */

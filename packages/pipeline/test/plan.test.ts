@@ -4,8 +4,8 @@ import { defineMethod, LowbitError, type Recipe } from '@lowbit/core';
 import { createToyModel, createToyTokens, type ToyModelOptions } from '@lowbit/testkit';
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
-import { linearShapes, planRecipe } from '../src/plan.js';
 import { quantize } from '../src/index.js';
+import { linearShapes, planRecipe } from '../src/plan.js';
 import { rotate } from './methods/rotate.js';
 import { nearest } from './methods/round.js';
 
@@ -43,16 +43,21 @@ describe('targets', () => {
     expect(plan(nearest({ targets: ['!**.mlp.*'] }))[0].options.size).toBe(8);
   });
 
-  it.each([[['layers.*']], [['**.q_proj', '**.qproj']], [['!**.gate_prj']], [['**', '!**']], [[]]])('%j are refused, with paths that exist', (targets) => {
-    const error = failure([nearest({ targets })]);
-    expect(error.code).toBe('TARGETS_EMPTY');
-    expect(error.message).toMatch(/test-nearest: .*model\.layers\.0\.self_attn\.q_proj.*\(6 more\)/);
-  });
+  it.each([[['layers.*']], [['**.q_proj', '**.qproj']], [['!**.gate_prj']], [['**', '!**']], [[]]])(
+    '%j are refused, with paths that exist',
+    (targets) => {
+      const error = failure([nearest({ targets })]);
+      expect(error.code).toBe('TARGETS_EMPTY');
+      expect(error.message).toMatch(/test-nearest: .*model\.layers\.0\.self_attn\.q_proj.*\(6 more\)/);
+    },
+  );
 });
 
 describe('overrides', () => {
   it('replace options where they match, the last one winning, parsed by the same schema', () => {
-    const [{ options }] = plan(nearest({ bits: 2, overrides: { '**.down_proj': { bits: 4 }, 'model.layers.1.**': { bits: 6, groupSize: 8 } } }));
+    const [{ options }] = plan(
+      nearest({ bits: 2, overrides: { '**.down_proj': { bits: 4 }, 'model.layers.1.**': { bits: 6, groupSize: 8 } } }),
+    );
     expect(options.get('model.layers.0.mlp.up_proj')).toEqual({ bits: 2, groupSize: 16 });
     expect(options.get('model.layers.0.mlp.down_proj')).toEqual({ bits: 4, groupSize: 16 });
     expect(options.get('model.layers.1.mlp.down_proj')).toEqual({ bits: 6, groupSize: 8 });
@@ -73,7 +78,9 @@ describe('checks', () => {
   it('gather what the method says of each Linear under one code', () => {
     const error = failure([nearest({ groupSize: 24 })]);
     expect(error.code).toBe('GROUP_SIZE');
-    expect(error.message).toMatch(/test-nearest: 12 of 14 targeted Linears do not fit: model\.layers\.0\.self_attn\.q_proj: 32 inputs.*\(4 more\)/);
+    expect(error.message).toMatch(
+      /test-nearest: 12 of 14 targeted Linears do not fit: model\.layers\.0\.self_attn\.q_proj: 32 inputs.*\(4 more\)/,
+    );
     const other = defineMethod({
       name: 'test-picky',
       version: 1,
@@ -121,6 +128,8 @@ describe('recipes', () => {
   it('need a table that holds every Linear of a block', () => {
     const [block] = model.blocks;
     const hidden = Object.create(block, { groups: { value: block.groups.slice(0, 3) } });
-    expect(() => linearShapes(model.withBlock(0, hidden))).toThrow(expect.objectContaining({ code: 'MODEL_GROUPS', message: expect.stringContaining('mlp.down_proj') }));
+    expect(() => linearShapes(model.withBlock(0, hidden))).toThrow(
+      expect.objectContaining({ code: 'MODEL_GROUPS', message: expect.stringContaining('mlp.down_proj') }),
+    );
   });
 });

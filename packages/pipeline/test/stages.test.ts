@@ -1,7 +1,24 @@
 // What each stage of the method contract makes possible, shown by a small method for each.
 import { createOnnxBackend } from '@lowbit/backend-onnxruntime';
 import { createReferenceBackend } from '@lowbit/backend-reference';
-import { type Backend, createRng, defineMethod, DenseLinear, gram, klDivergence, mean, type Model, read, readNumber, requireDense, type RunEvent, slice, type Step, tensor, tensorsOf } from '@lowbit/core';
+import {
+  type Backend,
+  createRng,
+  DenseLinear,
+  defineMethod,
+  gram,
+  klDivergence,
+  type Model,
+  mean,
+  type RunEvent,
+  read,
+  readNumber,
+  requireDense,
+  type Step,
+  slice,
+  tensor,
+  tensorsOf,
+} from '@lowbit/core';
 import { createToyModel, createToyTokens } from '@lowbit/testkit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
@@ -59,15 +76,26 @@ describe('quantizeLinear', () => {
       options: z.strictObject({ rest: z.custom<Step>() }),
       statistics: { gram },
       async quantizeLinear(linear, context) {
-        const { options: { rest }, backend, stats, path } = context;
+        const {
+          options: { rest },
+          backend,
+          stats,
+          path,
+        } = context;
         const { weight } = requireDense(linear, path);
         const width = linear.inFeatures;
         const part = slice(slice(stats['gram'], 0, columns, width), 1, columns, width);
         const [inner, hessian] = await backend.evaluate([slice(weight, 1, columns, width), part]);
-        const quantized = await rest.method.quantizeLinear!(new DenseLinear(inner), { ...context, options: rest.options, stats: { hessian } });
+        const quantized = await rest.method.quantizeLinear!(new DenseLinear(inner), {
+          ...context,
+          options: rest.options,
+          stats: { hessian },
+        });
         const [joined] = await backend.evaluate([quantized.effectiveWeight()]);
         const [head, tail] = [await read(weight), await read(joined)];
-        const both = Float32Array.from(head, (w, i) => (i % width < columns ? w : tail[Math.floor(i / width) * (width - columns) + (i % width) - columns]));
+        const both = Float32Array.from(head, (w, i) =>
+          i % width < columns ? w : tail[Math.floor(i / width) * (width - columns) + (i % width) - columns],
+        );
         return linear.withWeight(tensor(both, weight.shape));
       },
     });
@@ -75,7 +103,10 @@ describe('quantizeLinear', () => {
     const { model: made } = await quantize({ model, backend: reference, recipe, calibration });
     for (const block of made.blocks) {
       for (const [name, linear] of Object.entries(block.linears)) {
-        const [was, is] = [await read(requireDense(model.blocks[made.blocks.indexOf(block)].linears[name], name).weight), await read(requireDense(linear, name).weight)];
+        const [was, is] = [
+          await read(requireDense(model.blocks[made.blocks.indexOf(block)].linears[name], name).weight),
+          await read(requireDense(linear, name).weight),
+        ];
         const kept = was.every((w, i) => (i % linear.inFeatures < columns ? is[i] === w : true));
         expect(kept).toBe(true);
         expect(is).not.toEqual(was);
@@ -87,7 +118,7 @@ describe('quantizeLinear', () => {
 describe('training stages', () => {
   let backend: Backend;
   beforeAll(async () => {
-    backend = await createOnnxBackend();
+    backend = await createOnnxBackend({ threads: 1 });
   });
   afterAll(() => backend.dispose());
 
@@ -96,7 +127,7 @@ describe('training stages', () => {
     const onEvent = (event: RunEvent): void => {
       if (event.type === 'log' && Array.isArray(event.record.losses)) losses.push(event.record.losses);
     };
-    const recipe = [refined({ bits: 2, steps: 12, learningRate: 3e-3, ...options })];
+    const recipe = [refined({ bits: 2, steps: 6, learningRate: 5e-3, ...options })];
     await quantize({ model: createToyModel({ seed: 4 }), backend, recipe, calibration, propagate, onEvent });
     return losses;
   };

@@ -1,0 +1,432 @@
+// The runner itself: order, statistics, streams, events, cancellation, errors.
+import { createReferenceBackend } from '@lowbit/backend-reference';
+import {
+  absmax,
+  type Backend,
+  type Block,
+  batchesOf,
+  createRng,
+  defineMethod,
+  type Embedding,
+  flattenRows,
+  gram,
+  type Linear,
+  LowbitError,
+  type MethodContext,
+  type Model,
+  matmul,
+  type Recipe,
+  type RunEvent,
+  read,
+  readFloats,
+  type Statistic,
+  type Tensor,
+  tensor,
+} from '@lowbit/core';
+import { createToyModel, createToyTokens } from '@lowbit/testkit';
+import { beforeEach, describe, expect, it } from 'vitest';
+import { z } from 'zod';
+import { type QuantizeOptions, quantize } from '../src/index.js';
+import { relativeOutputError } from '../src/output-error.js';
+import { rotate } from './methods/rotate.js';
+import { nearest, searched } from './methods/round.js';
+
+const model = createToyModel({ seed: 1 });
+const calibration = createToyTokens({ seed: 2 });
+let backend: ReturnType<typeof createReferenceBackend>;
+beforeEach(() => {
+  backend = createReferenceBackend();
+});
+const run = (recipe: Recipe, options: Partial<QuantizeOptions> = {}) => quantize({ model, backend, recipe, calibration, ...options });
+
+/** A method that only looks: what it was given, by path. */
+function spy(statistics: Readonly<Record<string, Statistic>> = { gram }) {
+  const seen = new Map<string, { stats: Readonly<Record<string, Tensor>>; rows: number; draw: number }>();
+  const method = defineMethod({
+    name: 'test-spy',
+    version: 1,
+    options: z.strictObject({ bits: z.int().default(3) }),
+    statistics,
+    async quantizeLinear(linear, context) {
+      seen.set(context.path, { stats: context.stats, rows: context.rows, draw: context.rng.uniform(1)[0] });
+      return roundedBy(linear, context);
+    },
+  });
+  return { seen, method };
+}
+
+function roundedBy(linear: Linear, context: MethodContext<{ bits: number }> & { path: string }): Promise<Linear> {
+  return nearest.definition.quantizeLinear!(linear, {
+    ...context,
+    options: { bits: context.options.bits, groupSize: 16 },
+    stats: {},
+    rows: 0,
+  });
+}
+
+/** XᵀX in float64 of what a group reads when the stream has come through `blocks`. */
+async function gramOf(blocks: readonly Block[], group: string): Promise<{ gram: Float64Array; rows: number }> {
+  const embedding: Embedding = model.embedding;
+  const grams: Tensor[] = [];
+  let rows = 0;
+  for (let i = 0; i < calibration.length; i++) {
+    let x = embedding.forward(await calibration.at(i));
+    for (const block of blocks.slice(0, -1)) x = block.forward(x);
+    const read = flattenRows(blocks.at(-1)!.trace(x).inputs[group]);
+    rows += read.shape[0];
+    grams.push(matmul(read, read, { transposeA: true }));
+  }
+  const parts = await Promise.all(grams.map((g) => backend.float64(g)));
+  return { gram: parts[0].map((_, j) => parts.reduce((total, part) => total + part[j], 0)), rows };
+}
+
+async function expectClose(actual: Tensor, expected: Float64Array): Promise<void> {
+  const values = await read(actual);
+  expect(values.length).toBe(expected.length);
+  const peak = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+  for (let i = 0; i < expected.length; i++) expect(Math.abs(values[i] - expected[i])).toBeLessThan(1e-5 * peak);
+}
+
+describe('statistics', () => {
+  it('are those of the quantized model so far: earlier blocks and earlier groups of the same block', async () => {
+    const { seen, method } = spy();
+    const { model: made } = await run([method()]);
+    const [first, second] = made.blocks;
+    // In the first block: MLP inputs as they are when attention is quantized and the MLP is not.
+    const attention = Object.fromEntries(Object.entries(first.linears).filter(([name]) => name.startsWith('self_attn')));
+    const expected = await gramOf([model.blocks[0].with({ linears: attention })], 'mlp');
+    await expectClose(seen.get('model.layers.0.mlp.up_proj')!.stats['gram'], expected.gram);
+    expect(seen.get('model.layers.0.mlp.up_proj')!.rows).toBe(expected.rows);
+    await expectClose(
+      seen.get('model.layers.1.self_attn.q_proj')!.stats['gram'],
+      (await gramOf([first, model.blocks[1]], 'attention')).gram,
+    );
+    await expectClose(seen.get('model.layers.1.mlp.down_proj')!.stats['gram'], (await gramOf([first, second], 'mlp-output')).gram);
+  });
+
+  it('are those of the dense stream where that is asked for', async () => {
+    const { seen, method } = spy();
+    const { model: made } = await run([method()], { propagate: 'dense' });
+    await expectClose(seen.get('model.layers.1.self_attn.q_proj')!.stats['gram'], (await gramOf(model.blocks, 'attention')).gram);
+    const attention = Object.fromEntries(Object.entries(made.blocks[1].linears).filter(([name]) => name.startsWith('self_attn')));
+    const mixed = [model.blocks[0], model.blocks[1].with({ linears: attention })];
+    await expectClose(seen.get('model.layers.1.mlp.up_proj')!.stats['gram'], (await gramOf(mixed, 'mlp')).gram);
+  });
+
+  it('are shared by the Linears of a group', async () => {
+    const { seen, method } = spy({ gram, peak: absmax });
+    await run([method()]);
+    const [q, v, o] = ['q', 'v', 'o'].map((name) => seen.get(`model.layers.0.self_attn.${name}_proj`)!.stats);
+    expect(q['gram']).toBe(v['gram']);
+    expect(q['peak'].shape).toEqual([32]);
+    expect(q['gram']).not.toBe(o['gram']);
+  });
+
+  it('may depend on options, which may differ between Linears', async () => {
+    const folded: string[] = [];
+    const method = defineMethod({
+      name: 'test-choosy',
+      version: 1,
+      options: z.strictObject({ fold: z.enum(['gram', 'absmax', 'none']) }),
+      statistics: ({ fold }): Readonly<Record<string, Statistic>> => (fold === 'gram' ? { gram } : fold === 'absmax' ? { absmax } : {}),
+      async quantizeLinear(linear, { path, stats }) {
+        folded.push(`${path.split('.').at(-1)}: ${Object.keys(stats)}`);
+        return linear;
+      },
+    });
+    await run([
+      method({
+        fold: 'none',
+        targets: ['model.layers.0.self_attn.*'],
+        overrides: { '**.k_proj': { fold: 'gram' }, '**.v_proj': { fold: 'absmax' } },
+      }),
+    ]);
+    expect(folded).toEqual(['q_proj: ', 'k_proj: gram', 'v_proj: absmax', 'o_proj: ']);
+  });
+
+  it('are not folded, and no forward pass is made, for a method that reads none', async () => {
+    await run([nearest()], { calibration: undefined });
+    expect(backend.statistics.evaluations).toBe(0);
+  });
+
+  it('cost forward passes up to the last block that needs them', async () => {
+    const evaluations = async (targets: string[]): Promise<number> => {
+      const fresh = createReferenceBackend();
+      await quantize({ model, backend: fresh, recipe: [spy().method({ targets })], calibration });
+      return fresh.statistics.evaluations;
+    };
+    // Embedding and one fold on each of three batches, and the error of the Linear; for the second block one forward pass more.
+    expect(await evaluations(['model.layers.0.self_attn.o_proj'])).toBe(3 + 3 + 1);
+    expect(await evaluations(['model.layers.1.self_attn.o_proj'])).toBe(3 + 3 + 3 + 1);
+  });
+});
+
+describe('linear-done', () => {
+  it('carries ‖X(Ŵ−W)ᵀ‖² / ‖XWᵀ‖², bits and time', async () => {
+    const events: RunEvent[] = [];
+    const { model: made } = await run([searched({ bits: 3 })], { onEvent: (event) => void events.push(event) });
+    const done = events.filter((event) => event.type === 'linear-done');
+    expect(done).toHaveLength(14);
+    const event = done.find(({ path }) => path === 'model.layers.0.mlp.up_proj')!;
+    const attention = Object.fromEntries(Object.entries(made.blocks[0].linears).filter(([name]) => name.startsWith('self_attn')));
+    const { gram: g } = await gramOf([model.blocks[0].with({ linears: attention })], 'mlp');
+    const [was, is] = await Promise.all([model, made].map((m) => backend.float64(m.blocks[0].linears['mlp.up_proj'].effectiveWeight())));
+    const energy = (w: Float64Array): number => {
+      let total = 0;
+      for (let row = 0; row < w.length; row += 32)
+        for (let i = 0; i < 32; i++) for (let j = 0; j < 32; j++) total += w[row + i] * g[i * 32 + j] * w[row + j];
+      return total;
+    };
+    expect(event.error).toBeCloseTo(energy(is.map((w, i) => w - was[i])) / energy(was), 6);
+    expect(event.bitsPerWeight).toBe(3 + 32 / 16);
+    expect(event.milliseconds).toBeGreaterThanOrEqual(0);
+  });
+
+  it('has no error without a Gram matrix', async () => {
+    const events: RunEvent[] = [];
+    await run([nearest({ targets: ['**.0.mlp.up_proj'] })], { onEvent: (event) => void events.push(event) });
+    expect(events.find((event) => event.type === 'linear-done')).toMatchObject({ error: undefined });
+  });
+
+  it('is 0 for a Linear whose inputs never fire', async () => {
+    const [linear] = [model.blocks[0].linears['mlp.up_proj']];
+    expect(await relativeOutputError(backend, linear, linear, tensor(new Float32Array(32 * 32), [32, 32]))).toBe(0);
+  });
+});
+
+describe('warnings', () => {
+  const zeroing = (factor: number) =>
+    defineMethod({
+      name: 'test-scaled',
+      version: 1,
+      options: z.strictObject({}),
+      statistics: { gram },
+      async quantizeLinear(linear) {
+        const weight = await readFloats(linear.effectiveWeight());
+        return linear.withWeight(
+          tensor(
+            weight.map((w) => w * factor),
+            [linear.outFeatures, linear.inFeatures],
+          ),
+        );
+      },
+    });
+  const only = { targets: ['model.layers.0.mlp.up_proj'] };
+
+  it('tell of an error that zeros would not exceed', async () => {
+    expect((await run([zeroing(0)(only)])).warnings).toMatchObject([{ code: 'ERROR_ABOVE_ONE', path: 'model.layers.0.mlp.up_proj' }]);
+    expect((await run([zeroing(0.5)(only)])).warnings).toEqual([]);
+  });
+
+  it('tell of a method that is not below rounding to nearest', async () => {
+    const rounded = async (original: Linear): Promise<Linear> =>
+      original.withWeight(
+        tensor(
+          (await readFloats(original.effectiveWeight())).map((w) => w * 0.75),
+          [48, 32],
+        ),
+      );
+    expect((await run([zeroing(0.5)(only)], { nearest: rounded })).warnings).toMatchObject([
+      { code: 'NOT_BELOW_NEAREST', message: 'relative output error 0.250 is not below round-to-nearest’s 0.0625'.replace('’', "'") },
+    ]);
+    expect((await run([zeroing(0.9)(only)], { nearest: rounded })).warnings).toEqual([]);
+    expect((await run([zeroing(0.5)(only)], { nearest: () => undefined })).warnings).toEqual([]);
+  });
+
+  it('NaN in the new weights is an error', async () => {
+    await expect(run([zeroing(Number.NaN)(only)])).rejects.toMatchObject({
+      code: 'NOT_FINITE',
+      message: expect.stringContaining('model.layers.0.mlp.up_proj'),
+    });
+  });
+});
+
+describe('events', () => {
+  it('come in order, with a counter that only grows and ends at its total', async () => {
+    const events: RunEvent[] = [];
+    const { milliseconds } = await run([rotate(), searched({ bits: 4, targets: ['**.0.**'] }), nearest({ targets: ['**.1.**'] })], {
+      onEvent: (event) => void events.push(event),
+    });
+    expect(events[0]).toEqual({ type: 'run-start', steps: 3, blocks: 2, linears: 14 });
+    const kinds = events.map((event) => event.type).filter((type) => type !== 'progress');
+    const step = (linears: number): string[] => [
+      'step-start',
+      ...Array<string>(linears).fill('linear-done'),
+      'block-done',
+      'block-done',
+      'step-done',
+    ];
+    // The rotation's blocks are expressions, evaluated in a walk of their own.
+    expect(kinds.sort()).toEqual(['run-start', ...step(0), ...step(7), ...step(7), 'run-done'].sort());
+    for (const index of [1, 2]) {
+      const progress = events.filter((event) => event.type === 'progress' && event.step === index) as Extract<
+        RunEvent,
+        { type: 'progress' }
+      >[];
+      const done = progress.map((event) => event.done);
+      expect(done).toEqual([...done].sort((a, b) => a - b));
+      expect(done.at(-1)).toBe(progress[0].total);
+      expect(new Set(progress.map(({ total }) => total)).size).toBe(1);
+    }
+    expect(events.at(-1)).toMatchObject({ type: 'run-done' });
+    expect(milliseconds).toBeGreaterThanOrEqual(0);
+  });
+
+  it('carry what methods log, warn of and report', async () => {
+    const talkative = defineMethod({
+      name: 'test-talkative',
+      version: 1,
+      options: z.strictObject({}),
+      async quantizeLinear(linear, { log, warn, progress }) {
+        log({ dampening: 0.1 });
+        warn('DAMPED', 'needed ten times the dampening');
+        progress(1, 2);
+        return linear;
+      },
+    });
+    const events: RunEvent[] = [];
+    const path = 'model.layers.1.mlp.up_proj';
+    const { warnings } = await run([nearest({ targets: ['**.0.**'] }), talkative({ targets: [path] })], {
+      onEvent: (event) => void events.push(event),
+    });
+    expect(events).toContainEqual({ type: 'log', step: 1, path, record: { dampening: 0.1 } });
+    expect(warnings).toEqual([{ type: 'warning', step: 1, path, code: 'DAMPED', message: 'needed ten times the dampening' }]);
+    expect(events).toContainEqual({ type: 'progress', step: 1, stage: 'quantize', path, done: 0, total: 1 });
+  });
+
+  it('a listener that throws changes nothing but what the result says of it', async () => {
+    const weights = async (onEvent?: (event: RunEvent) => void): Promise<unknown> => {
+      const result = await run([searched({ bits: 3 })], onEvent && { onEvent });
+      return [
+        result.listenerFailure,
+        await Promise.all(result.model.blocks.map((block) => backend.float64(block.linears['mlp.down_proj'].effectiveWeight()))),
+      ];
+    };
+    const [, expected] = (await weights()) as unknown[];
+    const thrown = new Error('no');
+    const throwing = (): void => {
+      throw thrown;
+    };
+    expect(await weights(throwing)).toEqual([thrown, expected]);
+    expect(await weights((() => Promise.reject(thrown)) as never)).toEqual([thrown, expected]);
+  });
+});
+
+describe('cancellation', () => {
+  it('lets a timer stop a run whose backend never waits', async () => {
+    const controller = new AbortController();
+    setTimeout(() => controller.abort(new Error('enough')), 5);
+    const endless = defineMethod({
+      name: 'test-endless',
+      version: 1,
+      options: z.strictObject({}),
+      async finetune(given, context) {
+        for (;;) await context.backend.evaluate([tensor([1])]);
+        return given;
+      },
+    });
+    const error: unknown = await run([endless()], { signal: controller.signal }).catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({ code: 'ABORTED', cause: new Error('enough') });
+  });
+});
+
+describe('errors of methods', () => {
+  const failing = (error: unknown) =>
+    defineMethod({ name: 'test-failing', version: 1, options: z.strictObject({}), quantizeLinear: () => Promise.reject(error) });
+
+  it('say the step and the Linear, and keep their code and cause', async () => {
+    const where = /^[A-Z_]+: step 1 \(test-failing\) at model\.layers\.0\.mlp\.up_proj: (?!.*[A-Z]+_[A-Z]+)/;
+    const recipe = (error: unknown): Recipe => [nearest({ targets: ['**.o_proj'] }), failing(error)({ targets: ['**.up_proj'] })];
+    const foreign = new TypeError('x is not a function');
+    await expect(run(recipe(foreign))).rejects.toMatchObject({
+      code: 'METHOD_FAILED',
+      cause: foreign,
+      message: expect.stringMatching(where),
+    });
+    await expect(run(recipe(new LowbitError('SHAPE_MATMUL', 'sizes 3 and 4')))).rejects.toMatchObject({
+      code: 'SHAPE_MATMUL',
+      message: expect.stringMatching(where),
+    });
+    const placed = new LowbitError('GROUP_SIZE', 'model.layers.0.mlp.up_proj: no');
+    await expect(run(recipe(placed))).rejects.toBe(placed);
+  });
+
+  it('name a Linear that came back in another shape', async () => {
+    const wrong = defineMethod({
+      name: 'test-wrong',
+      version: 1,
+      options: z.strictObject({}),
+      quantizeLinear: async (_linear, { path }) =>
+        createToyModel().blocks[0].linears[path.includes('down') ? 'mlp.up_proj' : 'mlp.down_proj'],
+    });
+    await expect(run([wrong({ targets: ['**.up_proj'] })])).rejects.toMatchObject({
+      code: 'METHOD_SHAPE',
+      message: expect.stringMatching(/test-wrong made \[32, 48\] of \[48, 32\]/),
+    });
+  });
+});
+
+describe('inputs', () => {
+  it('missing calibration data is an error where it is needed', async () => {
+    await expect(run([searched()], { calibration: undefined })).rejects.toMatchObject({
+      code: 'CALIBRATION_EMPTY',
+      message: expect.stringContaining('test-searched'),
+    });
+    await expect(run([searched()], { calibration: { ...calibration, ...batchesOf([]) } })).rejects.toMatchObject({
+      code: 'CALIBRATION_EMPTY',
+    });
+    const curious = defineMethod({
+      name: 'test-curious',
+      version: 1,
+      options: z.strictObject({}),
+      async transform(given, context) {
+        await context.calibration.at(0);
+        return given;
+      },
+    });
+    await expect(run([curious()], { calibration: undefined })).rejects.toMatchObject({ code: 'CALIBRATION_EMPTY' });
+  });
+
+  it.each([-1, 0.5, 2 ** 53, Number.NaN])('seed %d is refused', async (seed) => {
+    await expect(run([nearest()], { seed })).rejects.toMatchObject({ code: 'SEED' });
+  });
+
+  it('draws are addressed by step, path and stage, and move with the seed', async () => {
+    const draws = async (seed: number): Promise<Map<string, number>> => {
+      const { seen, method } = spy({});
+      await run([nearest({ targets: ['**.0.self_attn.q_proj'] }), method({ targets: ['!**.0.self_attn.q_proj'] })], { seed });
+      return new Map([...seen].map(([path, { draw }]) => [path, draw]));
+    };
+    const first = await draws(1);
+    expect(new Set(first.values()).size).toBe(13);
+    expect(await draws(1)).toEqual(first);
+    expect([...(await draws(2)).values()]).not.toEqual([...first.values()]);
+    const path = 'model.layers.1.mlp.up_proj';
+    expect(first.get(path)).toBe(createRng(1).at('step', 1, path, 'quantize').uniform(1)[0]);
+  });
+});
+
+describe('bits per weight', () => {
+  it('counts what the whole model stores for each of its weights', async () => {
+    const result = await run([nearest({ bits: 3, targets: ['**.up_proj', '**.gate_proj'] })]);
+    const weights = (m: Model): number =>
+      m.blocks.flatMap((b) => Object.values(b.linears)).reduce((total, l) => total + l.inFeatures * l.outFeatures, 0);
+    const quantized = 4 * 32 * 48;
+    expect(result.bitsPerWeight).toBeCloseTo((quantized * 5 + (weights(model) - quantized) * 16) / weights(model), 10);
+  });
+});
+
+it('gives the stages a backend that stands for the one it was handed', async () => {
+  let given: Backend | undefined;
+  const look = defineMethod({
+    name: 'test-look',
+    version: 1,
+    options: z.strictObject({}),
+    async transform(m, context) {
+      given = context.backend;
+      return m;
+    },
+  });
+  await run([look()]);
+  expect(given).toMatchObject({ name: 'reference', statistics: backend.statistics });
+});

@@ -1,0 +1,234 @@
+// Finished blocks: stored whole, read back lazily, reused exactly, and the same bytes for the same seed.
+import { createHash } from 'node:crypto';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createReferenceBackend } from '@lowbit/backend-reference';
+import {
+  defineMethod,
+  type Model,
+  memoryStore,
+  type Recipe,
+  type RunEvent,
+  read,
+  type Step,
+  type Store,
+  tensor,
+  tensorsOf,
+} from '@lowbit/core';
+import { createFileStore } from '@lowbit/formats';
+import { createToyModel, createToyTokens, type ToyModelOptions } from '@lowbit/testkit';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { z } from 'zod';
+import { type QuantizeOptions, quantize } from '../src/index.js';
+import { adapted } from './methods/adapt.js';
+import { testKinds } from './methods/linears.js';
+import { refined } from './methods/refine.js';
+import { rotate } from './methods/rotate.js';
+import { nearest, searched } from './methods/round.js';
+
+const model = createToyModel({ seed: 1, biases: true });
+const calibration = createToyTokens({ seed: 2, batchCount: 2, batchSize: 1, tokens: 6 });
+const mixed = (): Recipe => [
+  rotate({ extra: 16 }),
+  refined({ bits: 3, steps: 1, targets: ['**.0.**'] }),
+  searched({ bits: 3, targets: ['**.1.**'] }),
+];
+const run = (recipe: Recipe, options: Partial<QuantizeOptions> = {}) =>
+  quantize({ model, backend: createReferenceBackend(), recipe, calibration, seed: 3, ...options });
+
+async function bytes(of: Model): Promise<string> {
+  const hash = createHash('sha256');
+  for (const [name, t] of tensorsOf(of)) {
+    const data = await read(t);
+    hash.update(`${name}|${t.dtype}|${t.shape}|`).update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+  }
+  return hash.digest('hex');
+}
+
+/** A store that tells what is put into it, and can be made to fail. */
+function watched(store: Store, failAt?: string): Store & { readonly puts: string[] } {
+  const puts: string[] = [];
+  return {
+    ...store,
+    puts,
+    async put(key, entry) {
+      if (failAt && key.endsWith(failAt)) throw new Error('the disk is full');
+      puts.push(key);
+      await store.put(key, entry);
+    },
+  };
+}
+
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'lowbit-pipeline-'));
+});
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+describe('determinism', () => {
+  it('same seed, same bytes, with or without a store; another seed, other bytes', async () => {
+    const expected = await bytes((await run(mixed())).model);
+    expect(await bytes((await run(mixed())).model)).toBe(expected);
+    expect(await bytes((await run(mixed(), { store: memoryStore() })).model)).toBe(expected);
+    expect(await bytes((await run(mixed(), { store: createFileStore(join(folder, 'same')) })).model)).toBe(expected);
+    expect(await bytes((await run(mixed(), { seed: 4 })).model)).not.toBe(expected);
+  });
+});
+
+describe('a file store', () => {
+  it('holds each finished block, and the model reads from it', async () => {
+    const directory = join(folder, 'blocks');
+    const { model: made, runKey } = await run(mixed(), { store: createFileStore(directory) });
+    const files = await readdir(join(directory, runKey!), { recursive: true });
+    const entry = (step: number, block: number): string => join(`step-${step}`, 'block', `model.layers.${block}.safetensors`);
+    // The rotation rewrites both blocks; the steps after it one each.
+    expect(files.filter((file) => file.endsWith('.safetensors')).sort()).toEqual([entry(0, 0), entry(0, 1), entry(1, 0), entry(2, 1)]);
+    for (const block of made.blocks) {
+      for (const [name, t] of tensorsOf(block)) expect(t.source.kind === 'leaf' && t.source.data, name).toBeUndefined();
+    }
+    expect(made.blocks[0].linears['mlp.up_proj'].kind).toBe('test-affine');
+  });
+
+  it('reads one block at a time: a block that is done is not read again by its own step', async () => {
+    const loaded: string[] = [];
+    const lazy = createToyModel({ seed: 1, onLoad: (name) => loaded.push(name) });
+    await run([searched({ bits: 3 })], { model: lazy, store: memoryStore() });
+    // Once for the key of the run, once for the work.
+    const work = loaded.slice(new Set(loaded).size);
+    const order = work.map((name) => /layers\.(\d)/.exec(name)?.[1]).filter((layer) => layer !== undefined);
+    expect(order).toEqual([...order].sort());
+    expect(work.filter((name) => name.includes('layers'))).toHaveLength(18);
+  });
+});
+
+describe('reuse', () => {
+  const reusedBlocks = (events: readonly RunEvent[]): string[] =>
+    events.flatMap((event) => (event.type === 'log' && event.record.reusedFromStore === true ? [`${event.step} ${event.path}`] : []));
+
+  it.each(['quantized', 'dense'] as const)(
+    'a run that failed goes on from its finished blocks to the same bytes, propagating %s outputs',
+    async (propagate) => {
+      const store = createFileStore(join(folder, `failed-${propagate}`));
+      const expected = await bytes((await run(mixed(), { propagate })).model);
+      await expect(run(mixed(), { propagate, kinds: testKinds, store: watched(store, 'step-2/block/model.layers.1') })).rejects.toThrow(
+        'the disk is full',
+      );
+      const events: RunEvent[] = [];
+      const again = watched(store);
+      const result = await run(mixed(), { propagate, kinds: testKinds, store: again, onEvent: (event) => void events.push(event) });
+      expect(reusedBlocks(events)).toEqual(['0 model.layers.0', '0 model.layers.1', '1 model.layers.0']);
+      expect(again.puts.map((key) => key.replace(/^\w+\//, ''))).toEqual(['step-2/block/model.layers.1']);
+      expect(await bytes(result.model)).toBe(expected);
+    },
+  );
+
+  it('needs the kinds of the stored Linears', async () => {
+    const store = memoryStore();
+    await run([nearest()], { store });
+    const events: RunEvent[] = [];
+    await run([nearest()], { store, onEvent: (event) => void events.push(event) });
+    expect(reusedBlocks(events)).toEqual([]);
+    await expect(run([nearest()], { store, kinds: {} })).rejects.toMatchObject({ code: 'LINEAR_KIND' });
+  });
+
+  it('happens only where everything that decides the weights is equal', async () => {
+    const store = memoryStore();
+    const base: ToyModelOptions = { seed: 1, biases: true };
+    const reuses = async (recipe: Recipe, options: Partial<QuantizeOptions> = {}): Promise<boolean> => {
+      const events: RunEvent[] = [];
+      await run(recipe, { store, kinds: testKinds, ...options, onEvent: (event) => void events.push(event) });
+      return reusedBlocks(events).length > 0;
+    };
+    expect(await reuses([searched({ bits: 3 })])).toBe(false);
+    expect(await reuses([searched({ bits: 3 })], { model: createToyModel(base) })).toBe(true);
+    expect(await reuses([searched({ bits: 3, groupSize: 8 })])).toBe(false);
+    expect(await reuses([searched({ bits: 3, targets: ['**', '!**.0.mlp.up_proj'] })])).toBe(false);
+    expect(await reuses([searched({ bits: 3, overrides: { '**.up_proj': { bits: 4 } } })])).toBe(false);
+    expect(await reuses([nearest({ bits: 3 })])).toBe(false);
+    expect(await reuses([searched({ bits: 3 })], { seed: 4 })).toBe(false);
+    expect(await reuses([searched({ bits: 3 })], { propagate: 'dense' })).toBe(false);
+    expect(await reuses([searched({ bits: 3 })], { calibration: createToyTokens({ seed: 9 }) })).toBe(false);
+    // The same names and shapes, one weight moved by one unit in the last place.
+    const moved = model.blocks[1].map((t, name) => {
+      if (name !== 'mlp.up_proj.weight' || t.source.kind !== 'leaf') return t;
+      const data = Float32Array.from(t.source.data!);
+      data[7] += 2 ** -24;
+      return tensor(data, t.shape);
+    });
+    expect(await reuses([searched({ bits: 3 })], { model: model.withBlock(1, moved) })).toBe(false);
+    expect(await reuses([searched({ bits: 3 })])).toBe(true);
+  });
+
+  it('covers steps among the options, and refuses options that have no text', async () => {
+    const holding = defineMethod({
+      name: 'test-holding',
+      version: 1,
+      options: z.strictObject({ rest: z.custom<Step>().optional(), from: z.unknown().optional() }),
+      quantizeLinear: async (linear) => linear,
+    });
+    const keyOf = async (...recipe: Recipe): Promise<string | undefined> => (await run(recipe, { store: memoryStore() })).runKey;
+    const keys = await Promise.all([
+      keyOf(holding()),
+      keyOf(holding({ rest: nearest() })),
+      keyOf(holding({ rest: nearest({ bits: 3 }) })),
+      keyOf(holding({ from: Number.POSITIVE_INFINITY })),
+      keyOf(holding({ from: Number.NaN })),
+      keyOf(holding({ from: null })),
+      keyOf(holding({ from: Float32Array.of(1, 2) })),
+    ]);
+    expect(new Set(keys).size).toBe(keys.length);
+    expect(await keyOf(holding({ from: { a: 1, b: [2, 'x'] } }))).toBe(await keyOf(holding({ from: { b: [2, 'x'], a: 1, c: undefined } })));
+    await expect(keyOf(holding({ from: () => 1 }))).rejects.toMatchObject({
+      code: 'OPTIONS_NOT_PLAIN',
+      message: expect.stringMatching(/step 0 \(test-holding\), options, from: a function/),
+    });
+    await expect(keyOf(holding({ from: new Map() }))).rejects.toMatchObject({ code: 'OPTIONS_NOT_PLAIN' });
+  });
+});
+
+describe('state of stages', () => {
+  it('is kept under the stage and handed back to the next run', async () => {
+    const saved: unknown[] = [];
+    const resuming = defineMethod({
+      name: 'test-resuming',
+      version: 1,
+      options: z.strictObject({}),
+      async finetune(given, context) {
+        saved.push(context.saved && { metadata: context.saved.metadata, values: await read(context.saved.tensors.values) });
+        await context.save({ metadata: { step: 7 }, tensors: { values: tensor([1, 2]) } });
+        return given;
+      },
+    });
+    const store = createFileStore(join(folder, 'state'));
+    await run([resuming()], { store });
+    await run([resuming()], { store });
+    await run([resuming()]);
+    expect(saved).toEqual([undefined, { metadata: { step: 7 }, values: Float32Array.of(1, 2) }, undefined]);
+  });
+});
+
+it('a store that loses an entry is told on', async () => {
+  const losing: Store = { ...memoryStore(), get: async () => undefined };
+  await expect(run([nearest()], { store: losing })).rejects.toMatchObject({
+    code: 'STORE_ENTRY',
+    message: expect.stringContaining('model.layers.0'),
+  });
+});
+
+it('wrapped Linears are stored with what they wrap', async () => {
+  const store = createFileStore(join(folder, 'wrapped'));
+  const { model: given } = await run([nearest({ bits: 3 }), adapted({ rank: 1, steps: 1 })]);
+  const passthrough = defineMethod({
+    name: 'test-pass',
+    version: 1,
+    options: z.strictObject({}),
+    quantizeLinear: async (linear) => linear,
+  });
+  const { model: stored } = await run([passthrough()], { model: given, store, kinds: testKinds });
+  const { model: reused } = await run([passthrough()], { model: given, store, kinds: testKinds });
+  for (const made of [stored, reused]) {
+    expect(made.blocks[0].linears['mlp.up_proj'].state().parts?.base.kind).toBe('test-affine');
+    expect(await bytes(made)).toBe(await bytes(given));
+  }
+});
