@@ -8,8 +8,6 @@ export { checkGroups, type GroupedLayer, resolveGroupSize } from './groups.js';
 export { bitsPerWeight, linearKinds } from './linear-kinds.js';
 export { LowRankLinear, type LowRankParts } from './low-rank-linear.js';
 export {
-  activationBitsOption,
-  activationClipOption,
   bitsOption,
   clipOption,
   gridOptions,

@@ -38,12 +38,3 @@ export const gridOptions = {
   clip: clipOption('minmax'),
   scaleDtype: scaleDtypeOption,
 };
-
-export const activationBitsOption = z.int().min(2).max(16).describe('Bits of the activations, rounded per token on a symmetric grid');
-
-export const activationClipOption = z
-  .number()
-  .gt(0)
-  .lte(1)
-  .default(1)
-  .describe("Share of a token's largest magnitude that the activation grid covers");
