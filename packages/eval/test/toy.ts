@@ -5,7 +5,7 @@ import { createRng, DenseLinear, type Model, tensor } from '@lowbit/core';
 import { corpusOf, cutWindows, type TokenWindows, type WindowRule } from '@lowbit/data';
 import { createToyModel } from '@lowbit/testkit';
 
-export const VOCABULARY = 24;
+const VOCABULARY = 24;
 
 export const toyModel = (seed = 1): Model =>
   createToyModel({ seed, vocabularySize: VOCABULARY, hiddenSize: 8, innerSize: 12, headCount: 2, keyValueHeadCount: 1, contextLength: 16 });
