@@ -68,7 +68,7 @@ describe('a header', () => {
         for (const [i, byte] of changes) content[i] = byte;
         expectSound(content);
       }),
-      { numRuns: 3000 },
+      { numRuns: 500 },
     );
   });
 
@@ -101,7 +101,7 @@ describe('a header', () => {
           expectSound(file(header, dataBytes));
         },
       ),
-      { numRuns: 3000 },
+      { numRuns: 500 },
     );
   });
 
@@ -121,14 +121,14 @@ describe('a header', () => {
           expectSound(file(Object.fromEntries(entries), end));
         },
       ),
-      { numRuns: 1000 },
+      { numRuns: 500 },
     );
   });
 
   it('survives any text and any bytes', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 200 }), (content) => expectSound(content)),
-      { numRuns: 1000 },
+      { numRuns: 500 },
     );
     fc.assert(
       fc.property(fc.string({ unit: 'binary', maxLength: 100 }), (text) => {
@@ -137,7 +137,7 @@ describe('a header', () => {
         length.writeBigUInt64LE(BigInt(json.length));
         expectSound(Buffer.concat([length, json]));
       }),
-      { numRuns: 1000 },
+      { numRuns: 500 },
     );
   });
 });
