@@ -138,7 +138,10 @@ export const DEFAULT_TARGETS: readonly string[] = ['**'];
  */
 export function defineMethod<Schema extends StandardSchemaV1>(definition: MethodDefinition<Schema>): Method<Schema> {
   const create = (input: Record<string, unknown> & StepSettings<Record<string, unknown>> = {}): Step => {
+    requireRecord(definition.name, 'options', input);
     const { targets = DEFAULT_TARGETS, overrides = {}, ...options } = input;
+    requireRecord(definition.name, 'overrides', overrides);
+    for (const [glob, changed] of Object.entries(overrides)) requireRecord(definition.name, `overrides '${glob}'`, changed);
     if (!Array.isArray(targets) || targets.some((glob) => typeof glob !== 'string')) {
       throw new LowbitError('OPTIONS_INVALID', `${definition.name}: targets must be a list of globs`);
     }
@@ -153,6 +156,15 @@ export function defineMethod<Schema extends StandardSchemaV1>(definition: Method
     };
   };
   return Object.assign(create as unknown as Method<Schema>, { definition });
+}
+
+function requireRecord(method: string, what: string, value: unknown): void {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new LowbitError(
+      'OPTIONS_INVALID',
+      `${method}: ${what} must be an object, got ${value === null ? 'null' : Array.isArray(value) ? 'a list' : `a ${typeof value}`}`,
+    );
+  }
 }
 
 function parseOptions(definition: MethodDefinition, options: unknown): unknown {
