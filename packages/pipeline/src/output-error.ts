@@ -2,14 +2,19 @@
 import { type Backend, type Linear, matmul, mul, readNumber, sub, sum, type Tensor } from '@lowbit/core';
 
 /**
- * ‖X(Ŵ−W)ᵀ‖² / ‖XWᵀ‖² = tr(E G Eᵀ) / tr(W G Wᵀ) with G = XᵀX and E = Ŵ − W. 0 when both are 0 (inputs that never fire). Quantized
- * activations are no part of it.
+ * ‖X(Ŵ−W)ᵀ‖² / ‖XWᵀ‖² = tr(E G Eᵀ) / tr(W G Wᵀ) of each candidate, with G = XᵀX and E = Ŵ − W. 0 when both are 0 (inputs that never
+ * fire). What a layer does to its activations is no part of it.
  */
-export async function relativeOutputError(backend: Backend, original: Linear, quantized: Linear, gram: Tensor): Promise<number> {
+export async function relativeOutputErrors(
+  backend: Backend,
+  original: Linear,
+  candidates: readonly Linear[],
+  gram: Tensor,
+): Promise<number[]> {
   const weight = original.effectiveWeight();
-  const [error, signal] = await backend.evaluate([energy(sub(quantized.effectiveWeight(), weight), gram), energy(weight, gram)]);
-  const [e, s] = [await readNumber(error), await readNumber(signal)];
-  return e === 0 && s === 0 ? 0 : e / s;
+  const errors = candidates.map((candidate) => energy(sub(candidate.effectiveWeight(), weight), gram));
+  const [signal, ...energies] = await Promise.all((await backend.evaluate([energy(weight, gram), ...errors])).map(readNumber));
+  return energies.map((error) => (error === 0 && signal === 0 ? 0 : error / signal));
 }
 
 /** tr(A G Aᵀ) as Σ (A G) ⊙ A, which needs no [out, out] product. */

@@ -1,6 +1,6 @@
 // The Linears of one block: statistics of each group's inputs, the method's rounding, and how good it came out.
 import { type Block, gram, type Linear, type LinearGroup, LowbitError, type Statistic, type Tensor, throwIfAborted } from '@lowbit/core';
-import { relativeOutputError } from './output-error.js';
+import { relativeOutputErrors } from './output-error.js';
 import { type PlannedStep, statisticsOf } from './plan.js';
 import { evaluateTree } from './resolve.js';
 import { inStage, methodContext, type Run } from './run.js';
@@ -102,7 +102,9 @@ function valueOf(folded: FoldedStatistics | undefined, statistic: Statistic, gro
  */
 async function judge({ run, planned }: BlockWork, path: string, original: Linear, quantized: Linear, gramMatrix: Tensor): Promise<number> {
   const { name } = planned.step.method;
-  const error = await relativeOutputError(run.backend, original, quantized, gramMatrix);
+  const nearest = await run.nearest?.(original, quantized, path);
+  const candidates = nearest ? [quantized, nearest] : [quantized];
+  const [error, baseline] = await relativeOutputErrors(run.backend, original, candidates, gramMatrix);
   if (!Number.isFinite(error)) {
     throw new LowbitError(
       'NOT_FINITE',
@@ -111,12 +113,8 @@ async function judge({ run, planned }: BlockWork, path: string, original: Linear
   }
   const warn = (code: string, message: string): void => run.emit({ type: 'warning', step: planned.index, path, code, message });
   if (error >= 1) warn('ERROR_ABOVE_ONE', `relative output error ${error.toPrecision(3)}: zeros would be no worse`);
-  const nearest = await run.nearest?.(original, quantized, path);
-  if (nearest) {
-    const baseline = await relativeOutputError(run.backend, original, nearest, gramMatrix);
-    if (error >= baseline && error > 0) {
-      warn('NOT_BELOW_NEAREST', `relative output error ${error.toPrecision(3)} is not below round-to-nearest's ${baseline.toPrecision(3)}`);
-    }
+  if (nearest && error >= baseline && error > 0) {
+    warn('NOT_BELOW_NEAREST', `relative output error ${error.toPrecision(3)} is not below round-to-nearest's ${baseline.toPrecision(3)}`);
   }
   return error;
 }

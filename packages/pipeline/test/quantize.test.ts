@@ -1,4 +1,5 @@
 // The runner itself: order, statistics, streams, events, cancellation, errors.
+import { createOnnxBackend } from '@lowbit/backend-onnxruntime';
 import { createReferenceBackend } from '@lowbit/backend-reference';
 import {
   absmax,
@@ -22,12 +23,13 @@ import {
   type Statistic,
   type Tensor,
   tensor,
+  tensorsOf,
 } from '@lowbit/core';
 import { createToyModel, createToyTokens } from '@lowbit/testkit';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { type QuantizeOptions, quantize } from '../src/index.js';
-import { relativeOutputError } from '../src/output-error.js';
+import { relativeOutputErrors } from '../src/output-error.js';
 import { rotate } from './methods/rotate.js';
 import { nearest, searched } from './methods/round.js';
 
@@ -190,7 +192,7 @@ describe('linear-done', () => {
 
   it('is 0 for a Linear whose inputs never fire', async () => {
     const [linear] = [model.blocks[0].linears['mlp.up_proj']];
-    expect(await relativeOutputError(backend, linear, linear, tensor(new Float32Array(32 * 32), [32, 32]))).toBe(0);
+    expect(await relativeOutputErrors(backend, linear, [linear], tensor(new Float32Array(32 * 32), [32, 32]))).toEqual([0]);
   });
 });
 
@@ -433,4 +435,23 @@ it('gives the stages a backend that stands for the one it was handed', async () 
   });
   await run([look()]);
   expect(given).toMatchObject({ name: 'reference', statistics: backend.statistics });
+});
+
+describe('on the default backend', () => {
+  it('gives the errors of the oracle, and the same bytes twice', async () => {
+    const errors = async (on: Backend): Promise<{ made: Model; errors: number[] }> => {
+      const found: number[] = [];
+      const onEvent = (event: RunEvent): void => {
+        if (event.type === 'linear-done') found.push(event.error ?? Number.NaN);
+      };
+      const { model: made } = await quantize({ model, backend: on, recipe: [searched({ bits: 4 })], calibration, onEvent });
+      return { made, errors: found };
+    };
+    const engine = await createOnnxBackend({ threads: 1 });
+    const [oracle, first, second] = [await errors(backend), await errors(engine), await errors(engine)];
+    expect(first.errors).toHaveLength(14);
+    for (const [i, error] of first.errors.entries()) expect(Math.abs(error - oracle.errors[i])).toBeLessThan(0.02 * oracle.errors[i]);
+    for (const [name, t] of tensorsOf(first.made)) expect(await read(t), name).toEqual(await read(tensorsOf(second.made).get(name)!));
+    await engine.dispose();
+  });
 });
