@@ -13,7 +13,8 @@ export {
   float16FromBits, roundToBfloat16, roundToFloat16,
 } from './half.js';
 export {
-  DenseLinear, type Linear, type LinearKinds, type LinearRestorer, type LinearState, requireDense, restoreDense, restoreLinear, type TensorMap,
+  DenseLinear, type Linear, type LinearKinds, type LinearRestorer, type LinearState,
+  type QuantizablePart, requireDense, restoreDense, restoreLinear, type TensorMap,
 } from './linear.js';
 export {
   type BlockContext, DEFAULT_TARGETS, defineMethod, type FinetuneContext, type LinearContext, type LinearShape, type Method, type MethodContext,

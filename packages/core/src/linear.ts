@@ -21,6 +21,16 @@ export interface LinearState {
   readonly parts?: Readonly<Record<string, LinearState>>;
 }
 
+/** The part of a wrapping Linear that a weight quantizer works on. */
+export interface QuantizablePart {
+  readonly linear: Linear;
+  /** Which of the wrapper's inputs the part reads: [start, end). The others stay in full precision (QUAD's outlier columns). */
+  readonly start: number;
+  readonly end: number;
+  /** The wrapper around another part. */
+  replace(linear: Linear): Linear;
+}
+
 /** y = x Wᵀ + b in some representation. Concrete classes are final and immutable; corrections wrap. */
 export interface Linear {
   /** Representation: 'dense', 'affine', 'low-rank', … */
@@ -29,6 +39,11 @@ export interface Linear {
   readonly outFeatures: number;
   /** Bits of everything this layer stores except its bias: codes, scales, offsets, adapters. */
   readonly storageBits: number;
+  /**
+   * What a weight quantizer gets in place of the whole layer, for wrappers whose inner layer is still to be quantized (activation
+   * quantization, full-precision columns). Absent: the layer itself. The runner unwraps, so that methods need not know wrappers.
+   */
+  readonly quantizable?: QuantizablePart | undefined;
   /** [..., inFeatures] → [..., outFeatures]. */
   forward(x: Tensor): Tensor;
   /**

@@ -1,5 +1,5 @@
 // Statistics of a linear group's inputs: folds over batches, computed once for all Linears of the group.
-import { abs, add, matmul, max, maximum, reshape } from './ops/index.js';
+import { abs, add, matmul, max, maximum, reshape, slice } from './ops/index.js';
 import type { Tensor } from './tensor.js';
 
 /** A fold over a group's inputs. Both functions build graphs; the runner evaluates once a batch. */
@@ -9,6 +9,8 @@ export interface Statistic {
   of(x: Tensor): Tensor;
   /** Statistic of the union of two disjoint sets of rows. Associative and commutative. */
   merge(a: Tensor, b: Tensor): Tensor;
+  /** The statistic of inputs [start, end) alone, for a Linear of which only those are quantized. */
+  restrict(value: Tensor, start: number, end: number): Tensor;
 }
 
 /** Σ xᵀx, [in, in]: the layer Hessian of a linear least-squares objective up to a factor (GPTQ, arXiv 2210.17323, eq. 3). */
@@ -16,6 +18,7 @@ export const gram: Statistic = {
   name: 'gram',
   of: (x) => matmul(x, x, { transposeA: true }),
   merge: add,
+  restrict: (value, start, end) => slice(slice(value, 0, start, end), 1, start, end),
 };
 
 /** max |x| of each input, [in]. */
@@ -23,6 +26,7 @@ export const absmax: Statistic = {
   name: 'absmax',
   of: (x) => max(abs(x), [0]),
   merge: maximum,
+  restrict: (value, start, end) => slice(value, 0, start, end),
 };
 
 /** [..., features] → [rows, features]. */

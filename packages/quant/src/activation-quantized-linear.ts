@@ -1,5 +1,5 @@
 // A linear layer that reads its input through a per-token quantizer.
-import type { Linear, LinearRestorer, LinearState, Tensor, TensorMap } from '@lowbit/core';
+import type { Linear, LinearRestorer, LinearState, QuantizablePart, Tensor, TensorMap } from '@lowbit/core';
 import { z } from 'zod';
 import { type ActivationOptions, checkActivationOptions, quantizeActivations } from './activations.js';
 import { resolveGroupSize } from './groups.js';
@@ -33,6 +33,11 @@ export class ActivationQuantizedLinear implements Linear {
 
   get storageBits(): number {
     return this.base.storageBits;
+  }
+
+  get quantizable(): QuantizablePart {
+    const inner = this.base.quantizable ?? { linear: this.base, start: 0, end: this.inFeatures, replace: (linear: Linear) => linear };
+    return { ...inner, replace: (linear) => this.over(inner.replace(linear)) };
   }
 
   forward(x: Tensor): Tensor {
