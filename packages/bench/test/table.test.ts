@@ -2,6 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { closedGaps } from '../src/ranking.js';
 import { markdownTable } from '../src/table.js';
+import type { ScoreRow } from '../src/row.js';
 import { failedRow, scoreRow } from './rows.js';
 
 describe('markdownTable', () => {
@@ -35,21 +36,28 @@ describe('markdownTable', () => {
 });
 
 describe('closedGaps', () => {
+  const gap = (method: string, bits: number, value: number, more: Partial<ScoreRow> = {}) => scoreRow(method, bits, value, { evaluator: 'loss-gap', ...more });
+
   it('is the share of the added loss that the method wins back, over the mean of the seeds', () => {
     const rows = [
-      scoreRow('dense', null, Math.exp(2)),
-      scoreRow('rtn', 2, Math.exp(4)),
-      scoreRow('gptq', 2, Math.exp(3) - 1),
-      scoreRow('gptq', 2, Math.exp(3) + 1, { seed: 1 }),
-      scoreRow('rtn', 4, Math.exp(2.5)),
+      gap('rtn', 2, 2),
+      gap('gptq', 2, 0.9),
+      gap('gptq', 2, 1.1, { seed: 1 }),
+      gap('rtn', 3, 0.5),
+      gap('gptq', 3, 0.2),
+      gap('rtn', 4, 0.3),
       scoreRow('rtn', 2, 99, { evaluator: 'kl' }),
       failedRow('gptq', 4, 'CHOLESKY'),
     ];
     const gaps = closedGaps(rows, 'gptq', 'rtn');
-    expect(gaps).toHaveLength(1);
-    expect(gaps[0]).toMatchObject({ model: 'tiny', bits: 2, method: 'gptq', baseline: 'rtn' });
-    expect(gaps[0].share).toBeCloseTo(0.5, 12);
+    expect(gaps.map(({ bits }) => bits)).toEqual([3, 2]);
+    expect(gaps[0].share).toBeCloseTo(0.6, 12);
+    expect(gaps[1]).toMatchObject({ model: 'tiny', method: 'gptq', baseline: 'rtn', added: { value: 1 } });
+    expect(gaps[1].share).toBeCloseTo(0.5, 12);
   });
 
-  it('needs the dense model', () => expect(closedGaps([scoreRow('rtn', 2, 9), scoreRow('gptq', 2, 8)], 'gptq', 'rtn')).toEqual([]));
+  it('claims nothing where the baseline cannot be told from the dense model', () => {
+    const [gap8] = closedGaps([gap('rtn', 8, 0.02), gap('gptq', 8, 0.03)], 'gptq', 'rtn');
+    expect(gap8.share).toBeUndefined();
+  });
 });

@@ -3,9 +3,11 @@ import type { RunEvent } from '@lowbit/core';
 
 /** Where a run stands. */
 export interface Progress {
-  /** 'gptq', 'rtn fine-tuning', 'writing text': what the bar shows on its left. */
+  /** Whose work the runner's events are about: a method, or a recipe where there are several. */
+  readonly owner: string;
+  /** 'gptq quantize', 'held-out text': what the bar shows on its left. */
   readonly stage: string;
-  /** What is being worked on: a Linear, a block, a recipe. */
+  /** What is being worked on: a Linear, a block, a model. */
   readonly path: string;
   readonly done: number;
   readonly total: number;
@@ -13,27 +15,26 @@ export interface Progress {
   readonly startedAt: number;
 }
 
-export const idle: Progress = { stage: '', path: '', done: 0, total: 0, startedAt: 0 };
+export const idle: Progress = { owner: '', stage: '', path: '', done: 0, total: 0, startedAt: 0 };
 
-/** The state after `done` of `total` in a stage; the clock restarts where the stage changes. */
+/** The state after `done` of `total` in a stage; the clock restarts where the stage changes or begins again. */
 export function advance(progress: Progress, stage: string, path: string, done: number, total: number, now: number): Progress {
-  return { stage, path, done, total, startedAt: stage === progress.stage ? progress.startedAt : now };
+  const goesOn = stage === progress.stage && done >= progress.done;
+  return { owner: progress.owner, stage, path, done, total, startedAt: goesOn ? progress.startedAt : now };
 }
 
-/** The state after an event of the runner. Linears count while a step works block by block, the stage's own steps elsewhere. */
-export function afterEvent(progress: Progress, event: RunEvent, now: number): Progress {
+/** The state after an event of the runner. */
+export function afterEvent(progress: Progress, event: RunEvent, now: number, recipe?: string): Progress {
   switch (event.type) {
     case 'step-start':
-      return { stage: event.method, path: '', done: 0, total: event.targets, startedAt: now };
+      return { ...idle, owner: recipe ?? event.method, startedAt: now };
+    case 'progress':
+      return advance(progress, `${progress.owner} ${event.stage}`, event.path, event.done, event.total, now);
     case 'linear-done':
-      return { ...progress, path: event.path, done: Math.min(progress.done + 1, progress.total) };
     case 'block-done':
       return { ...progress, path: event.path };
-    case 'progress':
-      return advance(progress, event.stage, event.path, event.done, event.total, now);
-    case 'step-done':
-      return { ...progress, done: progress.total };
     case 'run-start':
+    case 'step-done':
     case 'run-done':
     case 'log':
     case 'warning':
@@ -59,7 +60,7 @@ export function formatDuration(seconds: number): string {
 
 const BAR_WIDTH = 24;
 
-/** One line of at most `columns` characters: 'gptq ━━━━──── 12/42 · 8 s left · model.layers.1.mlp.down_proj'. */
+/** One line of at most `columns` characters: 'gptq quantize ━━━━──── 12/42 · 8 s left · model.layers.1.mlp.down_proj'. */
 export function formatBar(progress: Progress, now: number, columns: number): string {
   const { stage, path, done, total } = progress;
   const filled = total === 0 ? 0 : Math.round((BAR_WIDTH * done) / total);

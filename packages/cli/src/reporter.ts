@@ -11,8 +11,8 @@ export interface Reporter {
   /** A line about the run: what is loaded, what was measured. */
   note(text: string): void;
   warn(text: string): void;
-  /** An event of the runner. */
-  event(event: RunEvent): void;
+  /** An event of the runner; `recipe` says whose where there are several. */
+  event(event: RunEvent, recipe?: string): void;
   /** `done` of `total` of a stage outside the runner: writing text, evaluating. */
   progress(stage: string, path: string, done: number, total: number): void;
   /** Clears the bar. */
@@ -62,9 +62,9 @@ export function createReporter(terminal: Terminal, { isQuiet, now = () => perfor
       if (!isQuiet) line(text);
     },
     warn: (text) => line(`warning: ${text}`),
-    event(event) {
+    event(event, recipe) {
       if (event.type === 'warning') line(`warning: ${event.code}: ${event.path}: ${event.message}`);
-      show(afterEvent(state, event, now()));
+      show(afterEvent(state, event, now(), recipe));
     },
     progress: (stage, path, done, total) => show(advance(state, stage, path, done, total, now())),
     end: clear,

@@ -1,12 +1,12 @@
 // The bar and the plain lines, folded from events on a clock that the test sets.
 import type { RunEvent } from '@lowbit/core';
 import { describe, expect, it } from 'vitest';
-import { afterEvent, formatBar, formatDuration, idle, secondsLeft } from '../src/progress.js';
+import { advance, afterEvent, formatBar, formatDuration, idle, secondsLeft } from '../src/progress.js';
 import { createReporter } from '../src/reporter.js';
 import type { Terminal } from '../src/terminal.js';
 
-const linearDone = (path: string): RunEvent => ({ type: 'linear-done', step: 0, path, error: undefined, bitsPerWeight: 4.5, milliseconds: 10 });
 const stepStart: RunEvent = { type: 'step-start', step: 0, method: 'gptq', targets: 4 };
+const quantizing = (done: number, path: string): RunEvent => ({ type: 'progress', step: 0, stage: 'quantize', path, done, total: 4 });
 
 function recorder(isInteractive: boolean): Terminal & { text(): string } {
   let text = '';
@@ -14,18 +14,20 @@ function recorder(isInteractive: boolean): Terminal & { text(): string } {
 }
 
 describe('progress', () => {
-  it('counts Linears, and tells the time left from the pace so far', () => {
+  it('names method and stage, and tells the time left from the pace so far', () => {
     let progress = afterEvent(idle, stepStart, 1000);
     expect(secondsLeft(progress, 1500)).toBeUndefined();
-    progress = afterEvent(progress, linearDone('a.q_proj'), 3000);
-    expect(progress).toMatchObject({ stage: 'gptq', done: 1, total: 4, path: 'a.q_proj' });
+    progress = afterEvent(progress, quantizing(0, ''), 1000);
+    progress = afterEvent(progress, quantizing(1, 'a.q_proj'), 3000);
+    expect(progress).toMatchObject({ stage: 'gptq quantize', done: 1, total: 4, path: 'a.q_proj' });
     expect(secondsLeft(progress, 3000)).toBe(6);
-    expect(afterEvent(progress, { type: 'step-done', step: 0, method: 'gptq', milliseconds: 8000 }, 9000)).toMatchObject({ done: 4, total: 4 });
   });
 
-  it('restarts its clock with a stage', () => {
-    const progress = afterEvent(afterEvent(idle, stepStart, 0), { type: 'progress', step: 0, stage: 'finetune', path: '', done: 1, total: 10 }, 5000);
-    expect(progress).toMatchObject({ stage: 'finetune', startedAt: 5000, done: 1, total: 10 });
+  it('restarts its clock with a stage, and when the next recipe begins the same one', () => {
+    const first = afterEvent(afterEvent(idle, stepStart, 0, 'gptq-2'), quantizing(4, ''), 5000);
+    expect(first).toMatchObject({ stage: 'gptq-2 quantize', startedAt: 5000 });
+    expect(afterEvent(first, { type: 'progress', step: 0, stage: 'finetune', path: '', done: 1, total: 10 }, 6000).startedAt).toBe(6000);
+    expect(advance(advance(idle, 'text', 'a', 75, 75, 0), 'text', 'b', 1, 75, 7000).startedAt).toBe(7000);
   });
 
   it('formats durations', () => {
@@ -33,7 +35,7 @@ describe('progress', () => {
   });
 
   it('fits a bar into the columns', () => {
-    const progress = { stage: 'gptq', path: 'model.layers.10.mlp.down_proj', done: 2, total: 4, startedAt: 0 };
+    const progress = { ...idle, stage: 'gptq', path: 'model.layers.10.mlp.down_proj', done: 2, total: 4, startedAt: 0 };
     expect(formatBar(progress, 4000, 120)).toBe('gptq ━━━━━━━━━━━━──────────── 2/4 · 4 s left · model.layers.10.mlp.down_proj');
     expect(formatBar(progress, 4000, 50)).toHaveLength(49);
   });
@@ -44,9 +46,10 @@ describe('reporter', () => {
     const terminal = recorder(true);
     const reporter = createReporter(terminal, { isQuiet: false, now: () => 0 });
     reporter.event(stepStart);
+    reporter.event(quantizing(0, ''));
     reporter.note('loaded');
     reporter.end();
-    expect(terminal.text()).toMatch(/^\r.\[2Kgptq ─+ 0\/4\r.\[2Kloaded\n$/u);
+    expect(terminal.text()).toMatch(/^\r.\[2Kgptq quantize ─+ 0\/4\r.\[2Kloaded\n$/u);
   });
 
   it('prints a plain line now and then elsewhere', () => {
@@ -54,11 +57,12 @@ describe('reporter', () => {
     const terminal = recorder(false);
     const reporter = createReporter(terminal, { isQuiet: false, now: () => time });
     reporter.event(stepStart);
+    reporter.event(quantizing(0, ''));
     time = 6000;
-    reporter.event(linearDone('a'));
+    reporter.event(quantizing(1, 'a'));
     time = 6100;
-    reporter.event(linearDone('b'));
-    expect(terminal.text()).toBe('gptq: 1 of 4, 18 s left\n');
+    reporter.event(quantizing(2, 'b'));
+    expect(terminal.text()).toBe('gptq quantize: 1 of 4, 18 s left\n');
   });
 
   it('prints warnings even when quiet, and nothing else', () => {
