@@ -2,7 +2,16 @@
 export { ActivationQuantizedLinear } from './activation-quantized-linear.js';
 export { type ActivationOptions, quantizeActivations } from './activations.js';
 export { type AffineParts, AffineWeight } from './affine-weight.js';
-export { gptqFactor, type GptqFactor, type GptqFactorOptions, type GptqGrid, type GptqResult, gptqSolve, type GptqSolveOptions, relativeGramError } from './gptq.js';
+export {
+  type GptqFactor,
+  type GptqFactorOptions,
+  type GptqGrid,
+  type GptqResult,
+  type GptqSolveOptions,
+  gptqFactor,
+  gptqSolve,
+  relativeGramError,
+} from './gptq.js';
 export { dequantizeCodes, fitGrid, type Grid, type GridOptions, nearestCode, roundToGrid, type ZeroKind } from './grid.js';
 export { checkGroups, type GroupedLayer, resolveGroupSize } from './groups.js';
 export { bitsPerWeight, linearKinds } from './linear-kinds.js';

