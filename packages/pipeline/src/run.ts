@@ -20,7 +20,7 @@ export type Propagation = 'quantized' | 'dense';
 /** The same layer rounded to nearest in the representation of `quantized`, where that can be told. */
 export type NearestRounding = (original: Linear, quantized: Linear, path: string) => Promise<Linear | undefined> | Linear | undefined;
 
-export interface Storage {
+interface Storage {
   readonly store: Store;
   /** What the keys of all entries of this run start with. */
   readonly key: string;

@@ -31,7 +31,7 @@ interface BlockRecord {
 }
 
 /** The block as a store entry. */
-export function encodeBlock(block: Block): StoreEntry {
+function encodeBlock(block: Block): StoreEntry {
   const tensors: Record<string, Tensor> = {};
   const record: BlockRecord = {
     linears: mapValues(block.linears, (linear, name) => encodeLinear(linear.state(), name, tensors)),

@@ -6,7 +6,7 @@ import { AffineLinear } from './linears.js';
 const grid = z.strictObject({ bits: z.int().min(2).max(8).default(4), groupSize: z.int().positive().default(16) });
 
 /** Codes of scale = shrink · absmax / (2^(bits−1) − 1) for each group; symmetric. */
-export function roundWeight(weight: Float32Array, groupSize: number, bits: number, shrink: (row: number) => number, inFeatures: number) {
+function roundWeight(weight: Float32Array, groupSize: number, bits: number, shrink: (row: number) => number, inFeatures: number) {
   const limit = 2 ** (bits - 1) - 1;
   const scale = new Float32Array(weight.length / groupSize);
   const codes = new Int8Array(weight.length);
@@ -85,7 +85,7 @@ export const searched = defineMethod({
 });
 
 /** e H eᵀ. */
-export function quadratic(e: Float64Array, h: ArrayLike<number>): number {
+function quadratic(e: Float64Array, h: ArrayLike<number>): number {
   let total = 0;
   for (let i = 0; i < e.length; i++) for (let j = 0; j < e.length; j++) total += e[i] * h[i * e.length + j] * e[j];
   return total;
