@@ -45,8 +45,8 @@ const presets = {
     recipes: baselines,
     evaluators: ['text'],
     seeds: [0],
-    calibration: { windows: 128 },
-    heldOut: { windows: 64 },
+    calibration: { windows: 64 },
+    heldOut: { windows: 40 },
   },
 } satisfies Record<string, Preset>;
 
