@@ -1,6 +1,6 @@
 // The backend: a cache of compiled programs by structure, and a pool of result buffers.
 import { availableParallelism } from 'node:os';
-import { arrayTypes, type Backend, type CompositeName, LowbitError, neg, read, type Tensor, tensor, type TypedArray } from '@lowbit/core';
+import { arrayTypes, type Backend, type CompositeName, LowbitError, neg, read, type Tensor, type TypedArray, tensor } from '@lowbit/core';
 import type { InferenceSession } from 'onnxruntime-node';
 import { BufferPool } from './buffer-pool.js';
 import { fusions } from './emit-composites.js';
@@ -38,11 +38,17 @@ function fuses(op: CompositeName, node: Tensor): boolean {
  * @throws BACKEND_PROVIDER for an unknown provider; BACKEND_UNAVAILABLE when its device or driver is missing, with what to
  * install; BACKEND_THREADS for a thread count below 1.
  */
-export async function createOnnxBackend({ provider = 'cpu', threads = availableParallelism(), spin = true, programs = 128 }: OnnxBackendOptions = {}): Promise<Backend> {
+export async function createOnnxBackend({
+  provider = 'cpu',
+  threads = availableParallelism(),
+  spin = true,
+  programs = 128,
+}: OnnxBackendOptions = {}): Promise<Backend> {
   if (!PROVIDERS.includes(provider)) {
     throw new LowbitError('BACKEND_PROVIDER', `onnxruntime: unknown provider '${provider}'; known: ${PROVIDERS.join(', ')}`);
   }
-  if (!Number.isInteger(threads) || threads < 1) throw new LowbitError('BACKEND_THREADS', `onnxruntime: threads must be a positive integer, got ${threads}`);
+  if (!Number.isInteger(threads) || threads < 1)
+    throw new LowbitError('BACKEND_THREADS', `onnxruntime: threads must be a positive integer, got ${threads}`);
   const sessionOptions: InferenceSession.SessionOptions = {
     executionProviders: provider === 'cpu' ? ['cpu'] : [provider, 'cpu'],
     intraOpNumThreads: threads,
@@ -126,7 +132,11 @@ async function probe(provider: Exclude<Provider, 'cpu'>, options: InferenceSessi
     await program.run([Float32Array.of(1)], [new Float32Array(1)]);
     await program.release();
   } catch (cause) {
-    throw new LowbitError('BACKEND_UNAVAILABLE', `onnxruntime: provider '${provider}' could not be started here: ${REMEDIES[provider]}. Use provider 'cpu' otherwise`, { cause });
+    throw new LowbitError(
+      'BACKEND_UNAVAILABLE',
+      `onnxruntime: provider '${provider}' could not be started here: ${REMEDIES[provider]}. Use provider 'cpu' otherwise`,
+      { cause },
+    );
   }
 }
 

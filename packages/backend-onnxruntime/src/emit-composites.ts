@@ -14,9 +14,14 @@ const inputsOf = (node: Tensor): readonly Tensor[] => (node.source.kind === 'exp
 export const fusions: Readonly<Partial<Record<CompositeName, Fusion>>> = {
   rmsNorm: {
     // The kernel divides by the width of x and always scales.
-    accepts: (node) => node.source.kind === 'expression' && inputsOf(node).length === 2 && node.source.attributes.size === node.shape[node.rank - 1],
+    accepts: (node) =>
+      node.source.kind === 'expression' && inputsOf(node).length === 2 && node.source.attributes.size === node.shape[node.rank - 1],
     emit: ({ graph, names, attributes }) =>
-      graph.node('SimplifiedLayerNormalization', names, { axis: { int: -1 }, epsilon: { float: attributes.epsilon as number }, stash_type: { int: 1 } }),
+      graph.node('SimplifiedLayerNormalization', names, {
+        axis: { int: -1 },
+        epsilon: { float: attributes.epsilon as number },
+        stash_type: { int: 1 },
+      }),
   },
   silu: {
     accepts: () => true,

@@ -121,7 +121,8 @@ export const primitiveEmitters: Readonly<Record<PrimitiveName, Emitter>> = {
   softmax: lastAxis('Softmax'),
   logSoftmax: lastAxis('LogSoftmax'),
   reshape: ({ graph, names, output }) => emitReshape(graph, names[0], output.shape),
-  transpose: ({ graph, names, attributes }) => graph.node('Transpose', names, { perm: { ints: attributes.permutation as readonly number[] } }),
+  transpose: ({ graph, names, attributes }) =>
+    graph.node('Transpose', names, { perm: { ints: attributes.permutation as readonly number[] } }),
   broadcastTo: ({ graph, names, output }) => graph.node('Expand', [names[0], graph.indices(output.shape)]),
   slice: emitSlice,
   concat: ({ graph, names, attributes }) => graph.node('Concat', names, { axis: { int: attributes.axis as number } }),
@@ -131,4 +132,3 @@ export const primitiveEmitters: Readonly<Record<PrimitiveName, Emitter>> = {
   takeAlongLast: emitTake,
   matmul: emitMatmul,
 };
-

@@ -9,7 +9,11 @@ const OPSET = 21;
 const onnxTypes: Readonly<Record<DType | 'int64', number>> = { float32: 1, uint8: 2, int8: 3, int32: 6, int64: 7, bool: 9 };
 
 /** Attribute of an ONNX node. Integers must be tagged, since a JavaScript number does not tell them from floats. */
-export type OnnxAttribute = { readonly int: number } | { readonly float: number } | { readonly ints: readonly number[] } | { readonly string: string };
+export type OnnxAttribute =
+  | { readonly int: number }
+  | { readonly float: number }
+  | { readonly ints: readonly number[] }
+  | { readonly string: string };
 
 /** An ONNX graph under construction. Values are referred to by name. */
 export class OnnxGraph {

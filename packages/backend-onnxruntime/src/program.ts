@@ -37,7 +37,10 @@ function buildModel(structure: Structure): OnnxModel {
   for (const [number, { tensor, expression, inputs }] of structure.nodes) {
     const fusion = fusions[expression.op as keyof typeof fusions];
     const emit = fusion?.emit ?? primitiveEmitters[expression.op as PrimitiveName];
-    names.set(number, emit({ graph, names: inputs.map(nameOf), inputs: inputs.map(tensorOf), attributes: expression.attributes, output: tensor }));
+    names.set(
+      number,
+      emit({ graph, names: inputs.map(nameOf), inputs: inputs.map(tensorOf), attributes: expression.attributes, output: tensor }),
+    );
   }
   const taken = new Set<string>();
   const outputs = structure.roots.map((number) => {

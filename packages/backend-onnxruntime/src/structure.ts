@@ -1,6 +1,6 @@
 // The structure of an expression graph: its nodes in order, its leaves, and a key that equals that of any graph which differs only
 // in the elements of its leaves.
-import { composites, type CompositeName, expand, type Expression, type Tensor } from '@lowbit/core';
+import { type CompositeName, composites, type Expression, expand, type Tensor } from '@lowbit/core';
 
 export interface GraphNode {
   readonly tensor: Tensor;

@@ -1,5 +1,18 @@
 // @lowbit/backend-reference: evaluates graphs with the table's float64 kernels. Slow on purpose: the oracle of every other backend.
-import { arrayTypes, type Backend, composites, type DType, expand, LowbitError, primitives, read, type ReferenceArray, Tensor, tensor, type TypedArray } from '@lowbit/core';
+import {
+  arrayTypes,
+  type Backend,
+  composites,
+  type DType,
+  expand,
+  LowbitError,
+  primitives,
+  type ReferenceArray,
+  read,
+  type Tensor,
+  type TypedArray,
+  tensor,
+} from '@lowbit/core';
 
 /** Computes tensors in float64 and rounds only what it returns. `float64(t)` gives the unrounded elements. */
 export interface ReferenceBackend extends Backend {

@@ -4,7 +4,14 @@ export type RunEvent =
   /** `linears`: how many linear-done events are to come, all steps together. */
   | { readonly type: 'run-start'; readonly steps: number; readonly blocks: number; readonly linears: number }
   | { readonly type: 'step-start'; readonly step: number; readonly method: string; readonly targets: number }
-  | { readonly type: 'progress'; readonly step: number; readonly stage: string; readonly path: string; readonly done: number; readonly total: number }
+  | {
+      readonly type: 'progress';
+      readonly step: number;
+      readonly stage: string;
+      readonly path: string;
+      readonly done: number;
+      readonly total: number;
+    }
   | {
       readonly type: 'linear-done';
       readonly step: number;
@@ -14,7 +21,14 @@ export type RunEvent =
       readonly bitsPerWeight: number;
       readonly milliseconds: number;
     }
-  | { readonly type: 'block-done'; readonly step: number; readonly path: string; readonly done: number; readonly total: number; readonly milliseconds: number }
+  | {
+      readonly type: 'block-done';
+      readonly step: number;
+      readonly path: string;
+      readonly done: number;
+      readonly total: number;
+      readonly milliseconds: number;
+    }
   | { readonly type: 'log'; readonly step: number; readonly path: string; readonly record: Readonly<Record<string, unknown>> }
   | { readonly type: 'warning'; readonly step: number; readonly path: string; readonly code: string; readonly message: string }
   | { readonly type: 'step-done'; readonly step: number; readonly method: string; readonly milliseconds: number }

@@ -32,7 +32,11 @@ function inputGradients(node: Tensor, upstream: Tensor): [Tensor, Tensor][] {
   const { op, inputs, attributes } = node.source;
   const definition = ops[op];
   if (definition.kind === 'composite' && !definition.gradient) return [[expand(node), upstream]];
-  if (!definition.gradient) throw new LowbitError('GRAD_UNDEFINED', `grad: '${op}' is not differentiable; wrap its input in detach if no gradient is meant to flow`);
+  if (!definition.gradient)
+    throw new LowbitError(
+      'GRAD_UNDEFINED',
+      `grad: '${op}' is not differentiable; wrap its input in detach if no gradient is meant to flow`,
+    );
   const flowing = definition.gradient({ inputs, output: node, upstream, attributes });
   return flowing.flatMap((gradient, i): [Tensor, Tensor][] => (gradient ? [[inputs[i], gradient]] : []));
 }

@@ -9,22 +9,51 @@ export type { RunEvent } from './events.js';
 export type { ExportContext, Exporter } from './exporter.js';
 export { grad } from './grad.js';
 export {
-  bfloat16Bits, bfloat16FromBits, decodeBfloat16, decodeFloat16, encodeBfloat16, encodeFloat16, fitsBfloat16, fitsFloat16, float16Bits,
-  float16FromBits, roundToBfloat16, roundToFloat16,
+  bfloat16Bits,
+  bfloat16FromBits,
+  decodeBfloat16,
+  decodeFloat16,
+  encodeBfloat16,
+  encodeFloat16,
+  fitsBfloat16,
+  fitsFloat16,
+  float16Bits,
+  float16FromBits,
+  roundToBfloat16,
+  roundToFloat16,
 } from './half.js';
 export {
-  DenseLinear, type Linear, type LinearKinds, type LinearRestorer, type LinearState,
-  type QuantizablePart, requireDense, restoreDense, restoreLinear, type TensorMap,
+  DenseLinear,
+  type Linear,
+  type LinearKinds,
+  type LinearRestorer,
+  type LinearState,
+  type QuantizablePart,
+  requireDense,
+  restoreDense,
+  restoreLinear,
+  type TensorMap,
 } from './linear.js';
 export {
-  type BlockContext, DEFAULT_TARGETS, defineMethod, type FinetuneContext, type LinearContext, type LinearShape, type Method, type MethodContext,
-  type MethodDefinition, type Recipe, type Step, type StepSettings, type TransformContext,
+  type BlockContext,
+  DEFAULT_TARGETS,
+  defineMethod,
+  type FinetuneContext,
+  type LinearContext,
+  type LinearShape,
+  type Method,
+  type MethodContext,
+  type MethodDefinition,
+  type Recipe,
+  type Step,
+  type StepSettings,
+  type TransformContext,
 } from './method.js';
-export { Embedding, materialize, Model, type ModelConfig, type ModelParts, tensorsOf } from './model.js';
+export { Embedding, Model, type ModelConfig, type ModelParts, materialize, tensorsOf } from './model.js';
 export { Norm } from './norm.js';
 export * from './ops/index.js';
 export { createRng, philox, type Rng } from './rng.js';
-export { broadcastShapes, formatShape, resolveAxis, sameShape, type Shape, sizeOf, stridesOf } from './shape.js';
+export { broadcastShapes, formatShape, resolveAxis, type Shape, sameShape, sizeOf, stridesOf } from './shape.js';
 export { absmax, flattenRows, gram, type Statistic } from './statistic.js';
 export { memoryStore, type Store, type StoreEntry } from './store.js';
-export { type Attributes, type Expression, lazyTensor, type LeafSource, read, readFloats, readNumber, Tensor, tensor } from './tensor.js';
+export { type Attributes, type Expression, type LeafSource, lazyTensor, read, readFloats, readNumber, Tensor, tensor } from './tensor.js';

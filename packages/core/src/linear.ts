@@ -76,7 +76,8 @@ export class DenseLinear implements Linear {
   readonly bitsPerElement: number;
 
   constructor(weight: Tensor, bias?: Tensor, bitsPerElement = 16) {
-    if (weight.rank !== 2) throw new LowbitError('SHAPE_WEIGHT', `a dense layer's weight must be [out, in], got ${formatShape(weight.shape)}`);
+    if (weight.rank !== 2)
+      throw new LowbitError('SHAPE_WEIGHT', `a dense layer's weight must be [out, in], got ${formatShape(weight.shape)}`);
     if (bias && (bias.rank !== 1 || bias.size !== weight.shape[0])) {
       throw new LowbitError('SHAPE_BIAS', `bias ${formatShape(bias.shape)} does not fit weight ${formatShape(weight.shape)}`);
     }
@@ -133,14 +134,20 @@ export const restoreDense: LinearRestorer = (state) =>
  */
 export function requireDense(linear: Linear, path: string): DenseLinear {
   if (linear instanceof DenseLinear) return linear;
-  throw new LowbitError('LINEAR_NOT_DENSE', `${path}: is already '${linear.kind}'; narrow this step's targets or move it earlier in the recipe`);
+  throw new LowbitError(
+    'LINEAR_NOT_DENSE',
+    `${path}: is already '${linear.kind}'; narrow this step's targets or move it earlier in the recipe`,
+  );
 }
 
 /** Rebuilds any Linear from its state. @throws LINEAR_KIND when no restorer knows its kind. */
 export function restoreLinear(state: LinearState, kinds: LinearKinds): Linear {
   const restorer = state.kind === 'dense' ? restoreDense : kinds[state.kind];
   if (!restorer) {
-    throw new LowbitError('LINEAR_KIND', `no restorer for linear kind '${state.kind}'; known: dense, ${Object.keys(kinds).join(', ')}. Pass the kinds of the plugin that made it`);
+    throw new LowbitError(
+      'LINEAR_KIND',
+      `no restorer for linear kind '${state.kind}'; known: dense, ${Object.keys(kinds).join(', ')}. Pass the kinds of the plugin that made it`,
+    );
   }
   return restorer(state, (part) => restoreLinear(part, kinds));
 }

@@ -4,7 +4,7 @@ import { LowbitError } from './errors.js';
 import type { Linear, TensorMap } from './linear.js';
 import type { Norm } from './norm.js';
 import { gather } from './ops/index.js';
-import { type Tensor, read, tensor } from './tensor.js';
+import { read, type Tensor, tensor } from './tensor.js';
 
 /** What is known of a model besides its weights. */
 export interface ModelConfig {

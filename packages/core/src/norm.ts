@@ -1,6 +1,7 @@
 // Normalisation layers.
-import { layerNorm, rmsNorm } from './ops/index.js';
+
 import type { TensorMap } from './linear.js';
+import { layerNorm, rmsNorm } from './ops/index.js';
 import type { Tensor } from './tensor.js';
 
 /** RMS or layer normalisation over the last axis. */

@@ -1,8 +1,8 @@
 // The lazy tensor: a leaf with data, or a node of an expression graph. Building one computes nothing.
-import { type DType, type TypedArray, arrayTypes, dtypeOf } from './dtype.js';
+import { arrayTypes, type DType, dtypeOf, type TypedArray } from './dtype.js';
 import { LowbitError } from './errors.js';
 import type { OpName } from './ops/table.js';
-import { type Shape, formatShape, sizeOf } from './shape.js';
+import { formatShape, type Shape, sizeOf } from './shape.js';
 
 /** Where a leaf's elements come from. `data` is set when they are in host memory already. */
 export interface LeafSource {
@@ -58,9 +58,10 @@ export class Tensor {
  */
 export function tensor(data: TypedArray | readonly number[] | number, shape?: Shape, dtype?: DType): Tensor {
   const values = typeof data === 'number' ? [data] : data;
-  const elements = ArrayBuffer.isView(values) && (dtype === undefined || arrayTypes[dtype] === values.constructor)
-    ? (values as TypedArray)
-    : new arrayTypes[dtype ?? 'float32'](values as ArrayLike<number>);
+  const elements =
+    ArrayBuffer.isView(values) && (dtype === undefined || arrayTypes[dtype] === values.constructor)
+      ? (values as TypedArray)
+      : new arrayTypes[dtype ?? 'float32'](values as ArrayLike<number>);
   const resolved = shape ?? (typeof data === 'number' ? [] : [elements.length]);
   if (sizeOf(resolved) !== elements.length) {
     throw new LowbitError('SHAPE_DATA', `tensor: ${elements.length} values do not fill shape ${formatShape(resolved)}`);

@@ -22,7 +22,8 @@ export function linearShapes(model: Model): LinearShape[] {
       throw new LowbitError('MODEL_GROUPS', `${block.path}: no linear group holds ${missing.join(', ')}; complete the family's table`);
     }
     return names.map((name) => {
-      const { kind, inFeatures, outFeatures } = block.linears[name];
+      const linear = block.linears[name];
+      const { kind, inFeatures, outFeatures } = linear.quantizable?.linear ?? linear;
       return { path: `${block.path}.${name}`, kind, inFeatures, outFeatures };
     });
   });

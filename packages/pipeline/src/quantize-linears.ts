@@ -1,5 +1,15 @@
 // The Linears of one block: statistics of each group's inputs, the method's rounding, and how good it came out.
-import { type Block, gram, type Linear, type LinearGroup, LowbitError, type Statistic, type Tensor, throwIfAborted } from '@lowbit/core';
+import {
+  type Block,
+  gram,
+  type Linear,
+  type LinearGroup,
+  LowbitError,
+  type QuantizablePart,
+  type Statistic,
+  type Tensor,
+  throwIfAborted,
+} from '@lowbit/core';
 import { relativeOutputErrors } from './output-error.js';
 import { type PlannedStep, statisticsOf } from './plan.js';
 import { evaluateTree } from './resolve.js';
@@ -64,9 +74,14 @@ async function quantizeOne(
   const { run, planned, statistics, progress } = work;
   const { method } = planned.step;
   const path = `${block.path}.${name}`;
-  const original = block.linears[name];
+  const whole = block.linears[name];
+  // A wrapper names its inner layer and the inputs that one reads; methods see nothing of the wrapper.
+  const part = whole.quantizable ?? { linear: whole, start: 0, end: whole.inFeatures, replace: (linear: Linear) => linear };
+  const original = part.linear;
   const wanted = Object.entries(statistics.get(path) ?? {});
-  const stats = Object.fromEntries(wanted.map(([key, statistic]) => [key, valueOf(folded, statistic, group)]));
+  const restricted = wanted.map(([, statistic]) => restrict(valueOf(folded, statistic, group), statistic, part, whole));
+  const values = await run.backend.evaluate(restricted);
+  const stats = Object.fromEntries(wanted.map(([key], i) => [key, values[i]]));
   const started = performance.now();
   const shared = await methodContext(run, planned, 'quantize', path, planned.options.get(path), progress.within(path, 1));
   const made = await inStage(
@@ -85,9 +100,15 @@ async function quantizeOne(
   }
   const folds = wanted.find(([, statistic]) => statistic === gram);
   const error = folds && (await judge(work, path, original, quantized, stats[folds[0]]));
-  const bitsPerWeight = quantized.storageBits / (original.inFeatures * original.outFeatures);
+  const linear = part.replace(quantized);
+  const bitsPerWeight = linear.storageBits / (whole.inFeatures * whole.outFeatures);
   run.emit({ type: 'linear-done', step: planned.index, path, error, bitsPerWeight, milliseconds });
-  return quantized;
+  return linear;
+}
+
+/** The statistic of the inputs that a wrapper's part reads. */
+function restrict(value: Tensor, statistic: Statistic, { start, end }: QuantizablePart, { inFeatures }: Linear): Tensor {
+  return start === 0 && end === inFeatures ? value : statistic.restrict(value, start, end);
 }
 
 function valueOf(folded: FoldedStatistics | undefined, statistic: Statistic, group: LinearGroup): Tensor {

@@ -28,6 +28,7 @@ import { AffineLinear } from './methods/linears.js';
 import { refined } from './methods/refine.js';
 import { isometry, logitDifference, rotate, rotateModel } from './methods/rotate.js';
 import { nearest, searched } from './methods/round.js';
+import { SplitLinear, splitAll } from './methods/split.js';
 
 const reference = createReferenceBackend();
 const calibration = createToyTokens({ seed: 2 });
@@ -112,6 +113,37 @@ describe('quantizeLinear', () => {
         expect(is).not.toEqual(was);
       }
     }
+  });
+});
+
+describe('wrapped Linears', () => {
+  const model = createToyModel({ seed: 4 });
+  const columns = 8;
+
+  it('are unwrapped: methods quantize the part, with its own share of the statistics', async () => {
+    const { model: made } = await quantize({
+      model,
+      backend: reference,
+      recipe: [splitAll({ columns }), searched({ bits: 3, groupSize: 8 })],
+      calibration,
+    });
+    for (const [i, block] of made.blocks.entries()) {
+      for (const [name, linear] of Object.entries(block.linears)) {
+        if (!(linear instanceof SplitLinear)) throw new Error(`${name} lost its wrapper`);
+        expect(linear.rest.kind).toBe('test-affine');
+        const [kept] = await reference.evaluate([slice(requireDense(model.blocks[i].linears[name], name).weight, 1, 0, columns)]);
+        expect(await read(linear.frozen)).toEqual(await read(kept));
+      }
+    }
+    const step = await quantize({ model, backend: reference, recipe: [searched({ bits: 3, groupSize: 8 })], calibration });
+    expect(await logitDifference(reference, model, made, await heldOut.at(0))).toBeLessThan(
+      await logitDifference(reference, model, step.model, await heldOut.at(0)),
+    );
+  });
+
+  it('are checked by the shape of the part', async () => {
+    const recipe = [splitAll({ columns: 4 }), nearest({ bits: 4, groupSize: 8 })];
+    await expect(quantize({ model, backend: reference, recipe })).rejects.toThrow(/GROUP_SIZE: .*28 inputs do not divide into groups of 8/);
   });
 });
 

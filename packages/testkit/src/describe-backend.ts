@@ -1,9 +1,24 @@
 // The contract of a backend as tests: every operator, every broadcast shape, every gradient, and how evaluation behaves.
 import {
-  add, type Backend, createRng, exp, grad, lazyTensor, matmul, mean, mul, ops, read, type ReferenceArray, square, sum, type Tensor, tensor,
+  add,
+  type Backend,
+  createRng,
+  exp,
+  grad,
+  lazyTensor,
+  matmul,
+  mean,
+  mul,
+  ops,
+  type ReferenceArray,
+  read,
+  square,
+  sum,
+  type Tensor,
+  tensor,
 } from '@lowbit/core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { opCases, type OpCase } from './op-cases.js';
+import { type OpCase, opCases } from './op-cases.js';
 
 /** Evaluates in float64; `createReferenceBackend()` of @lowbit/backend-reference is one. */
 export interface Float64Oracle {
@@ -17,7 +32,11 @@ export interface DescribeBackendOptions {
 }
 
 /** Checks a backend against the oracle. Call it at the top level of a test file. */
-export function describeBackend(name: string, create: () => Promise<Backend> | Backend, { oracle, tolerance = 2e-5 }: DescribeBackendOptions): void {
+export function describeBackend(
+  name: string,
+  create: () => Promise<Backend> | Backend,
+  { oracle, tolerance = 2e-5 }: DescribeBackendOptions,
+): void {
   describe(`backend ${name}`, () => {
     let backend: Backend;
     beforeAll(async () => {
@@ -29,7 +48,9 @@ export function describeBackend(name: string, create: () => Promise<Backend> | B
       const values = await read(actual);
       expect(values.length, what).toBe(expected.length);
       for (let i = 0; i < expected.length; i++) {
-        expect(Math.abs(values[i] - expected[i]), `${what}[${i}]: ${values[i]} against ${expected[i]}`).toBeLessThanOrEqual(tolerance * (1 + Math.abs(expected[i])));
+        expect(Math.abs(values[i] - expected[i]), `${what}[${i}]: ${values[i]} against ${expected[i]}`).toBeLessThanOrEqual(
+          tolerance * (1 + Math.abs(expected[i])),
+        );
       }
     };
 
@@ -46,7 +67,9 @@ export function describeBackend(name: string, create: () => Promise<Backend> | B
     });
 
     describe('gradients', () => {
-      for (const operation of opCases(createRng(21)).filter(({ isDifferentiable = true, inputs }) => isDifferentiable && inputs.length > 0)) {
+      for (const operation of opCases(createRng(21)).filter(
+        ({ isDifferentiable = true, inputs }) => isDifferentiable && inputs.length > 0,
+      )) {
         it(operation.name, async () => {
           const loss = lossOf(operation);
           const gradients = grad(loss(operation.inputs), operation.inputs);
@@ -92,7 +115,8 @@ export function describeBackend(name: string, create: () => Promise<Backend> | B
       });
 
       it('compiles a structure once, whatever its leaves hold', async () => {
-        const graph = (seed: number): Tensor => mean(exp(matmul(tensor(createRng(seed).normal(6), [2, 3]), tensor(createRng(seed + 1).normal(6), [3, 2]))));
+        const graph = (seed: number): Tensor =>
+          mean(exp(matmul(tensor(createRng(seed).normal(6), [2, 3]), tensor(createRng(seed + 1).normal(6), [3, 2]))));
         await backend.evaluate([graph(0)]);
         const before = backend.statistics.compilations;
         await backend.evaluate([graph(10)]);
@@ -170,6 +194,9 @@ async function expectFiniteDifferences(
     };
     const [[above, to], [below, from]] = [await at(1), await at(-1)];
     const difference = (above - below) / (to - from);
-    expect(Math.abs(difference - gradient[element]), `finite difference at [${element}]: ${difference} against ${gradient[element]}`).toBeLessThan(2e-4 * (1 + Math.abs(difference)));
+    expect(
+      Math.abs(difference - gradient[element]),
+      `finite difference at [${element}]: ${difference} against ${gradient[element]}`,
+    ).toBeLessThan(2e-4 * (1 + Math.abs(difference)));
   }
 }

@@ -1,7 +1,23 @@
 // bench:engine: how close graphs on the default backend come to the machine's raw matrix product rate, and what dispatch costs.
 import { createOnnxBackend } from '@lowbit/backend-onnxruntime';
 import {
-  add, attention, type Backend, createRng, grad, linear, matmul, mean, mul, reshape, rmsNorm, rope, silu, square, type Tensor, tensor, transpose,
+  add,
+  attention,
+  type Backend,
+  createRng,
+  grad,
+  linear,
+  matmul,
+  mean,
+  mul,
+  reshape,
+  rmsNorm,
+  rope,
+  silu,
+  square,
+  type Tensor,
+  tensor,
+  transpose,
 } from '@lowbit/core';
 import { bestTimes, reportBench } from './report.js';
 
@@ -15,7 +31,13 @@ const ROUNDS = 20;
 
 const rng = createRng(0);
 const random = (name: string, shape: readonly number[], scale = 0.05): Tensor =>
-  tensor(rng.at(name).normal(shape.reduce((a, b) => a * b, 1)).map((v) => v * scale), shape);
+  tensor(
+    rng
+      .at(name)
+      .normal(shape.reduce((a, b) => a * b, 1))
+      .map((v) => v * scale),
+    shape,
+  );
 
 interface Weights {
   readonly [name: string]: Tensor;
@@ -24,8 +46,15 @@ interface Weights {
 function randomWeights(name: string): Weights {
   const kv = KEY_VALUE_HEADS * HEAD_DIM;
   const shapes = {
-    inputNorm: [WIDTH], q: [WIDTH, WIDTH], k: [kv, WIDTH], v: [kv, WIDTH], o: [WIDTH, WIDTH],
-    postNorm: [WIDTH], gate: [INNER, WIDTH], up: [INNER, WIDTH], down: [WIDTH, INNER],
+    inputNorm: [WIDTH],
+    q: [WIDTH, WIDTH],
+    k: [kv, WIDTH],
+    v: [kv, WIDTH],
+    o: [WIDTH, WIDTH],
+    postNorm: [WIDTH],
+    gate: [INNER, WIDTH],
+    up: [INNER, WIDTH],
+    down: [WIDTH, INNER],
   };
   return Object.fromEntries(Object.entries(shapes).map(([key, shape]) => [key, random(`${name}.${key}`, shape)]));
 }

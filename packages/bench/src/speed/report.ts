@@ -12,7 +12,10 @@ export function reportBench(name: string, rows: readonly (readonly [string, stri
  * Best time of each job in milliseconds. Jobs take turns, so that a machine whose speed drifts slows all of them alike.
  * The first turn warms up and is not counted.
  */
-export async function bestTimes<Name extends string>(jobs: Readonly<Record<Name, () => Promise<unknown>>>, rounds: number): Promise<Record<Name, number>> {
+export async function bestTimes<Name extends string>(
+  jobs: Readonly<Record<Name, () => Promise<unknown>>>,
+  rounds: number,
+): Promise<Record<Name, number>> {
   const names = Object.keys(jobs) as Name[];
   const best = Object.fromEntries(names.map((name) => [name, Number.POSITIVE_INFINITY])) as Record<Name, number>;
   for (let round = 0; round <= rounds; round++) {

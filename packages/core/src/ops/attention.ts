@@ -84,8 +84,7 @@ export const maskOps: Record<'causalMask', PrimitiveDefinition> = {
     kind: 'primitive',
     infer: (_inputs, { rows, columns }) => ({ shape: [rows as number, columns as number], dtype: 'float32' }),
     gradient: () => [],
-    reference: (_inputs, { rows, columns, offset }) =>
-      causalMaskValues(rows as number, columns as number, offset as number),
+    reference: (_inputs, { rows, columns, offset }) => causalMaskValues(rows as number, columns as number, offset as number),
   },
 };
 
@@ -97,8 +96,14 @@ export function causalMaskValues(rows: number, columns: number, offset: number):
 function inferAttention([q, k, v]: readonly Tensor[]) {
   const shapes = `q ${formatShape(q.shape)}, k ${formatShape(k.shape)}, v ${formatShape(v.shape)}`;
   const fits =
-    q.rank === 4 && k.rank === 4 && v.rank === 4 && q.shape[0] === k.shape[0] && q.shape[1] % k.shape[1] === 0 &&
-    q.shape[2] === k.shape[2] && q.shape[3] === k.shape[3] && k.shape.every((size, axis) => size === v.shape[axis]);
+    q.rank === 4 &&
+    k.rank === 4 &&
+    v.rank === 4 &&
+    q.shape[0] === k.shape[0] &&
+    q.shape[1] % k.shape[1] === 0 &&
+    q.shape[2] === k.shape[2] &&
+    q.shape[3] === k.shape[3] &&
+    k.shape.every((size, axis) => size === v.shape[axis]);
   if (!fits) throw new LowbitError('SHAPE_ATTENTION', `attention: ${shapes} do not fit [batch, heads, tokens, headDim]`);
   return { shape: q.shape, dtype: q.dtype };
 }
@@ -111,7 +116,10 @@ export const attentionOps: Record<'rope' | 'attention', CompositeDefinition> = {
       const expected = [x.shape[x.rank - 2], depth / 2];
       for (const table of [cos, sin]) {
         if (table.rank !== 2 || table.shape[0] !== expected[0] || table.shape[1] !== expected[1]) {
-          throw new LowbitError('SHAPE_ROPE', `rope: table ${formatShape(table.shape)} does not fit ${formatShape(x.shape)}; expected ${formatShape(expected)}`);
+          throw new LowbitError(
+            'SHAPE_ROPE',
+            `rope: table ${formatShape(table.shape)} does not fit ${formatShape(x.shape)}; expected ${formatShape(expected)}`,
+          );
         }
       }
       return { shape: x.shape, dtype: x.dtype };
@@ -143,7 +151,17 @@ export const attentionOps: Record<'rope' | 'attention', CompositeDefinition> = {
  * dS = P ⊙ (dP − rowsum(dO ⊙ O)): the row sum of P ⊙ dP equals that of dO ⊙ O, which is D wide instead of T
  * (FlashAttention, arXiv 2205.14135, appendix B.2).
  */
-function attentionGradient({ inputs: [q, k, v], output, upstream, attributes }: { inputs: readonly Tensor[]; output: Tensor; upstream: Tensor; attributes: Attributes }): Tensor[] {
+function attentionGradient({
+  inputs: [q, k, v],
+  output,
+  upstream,
+  attributes,
+}: {
+  inputs: readonly Tensor[];
+  output: Tensor;
+  upstream: Tensor;
+  attributes: Attributes;
+}): Tensor[] {
   const scale = attributes.scale as number;
   const [, heads, tokens] = q.shape;
   const kvHeads = k.shape[1];

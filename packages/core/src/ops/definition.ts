@@ -76,6 +76,16 @@ export type PrimitiveName =
   | 'takeAlongLast'
   | 'matmul';
 
-export type CompositeName = 'rmsNorm' | 'layerNorm' | 'rope' | 'attention' | 'silu' | 'gelu' | 'crossEntropy' | 'dequantize' | 'quantizedMatmul' | 'hadamard';
+export type CompositeName =
+  | 'rmsNorm'
+  | 'layerNorm'
+  | 'rope'
+  | 'attention'
+  | 'silu'
+  | 'gelu'
+  | 'crossEntropy'
+  | 'dequantize'
+  | 'quantizedMatmul'
+  | 'hadamard';
 
 export type OpName = PrimitiveName | CompositeName;

@@ -1,8 +1,9 @@
 // Elementwise operators with NumPy broadcasting.
-import { LowbitError } from '../errors.js';
-import { type Shape, broadcastShapes, formatShape, sameShape, sizeOf, stridesOf } from '../shape.js';
-import { Tensor } from '../tensor.js';
+
 import type { DType } from '../dtype.js';
+import { LowbitError } from '../errors.js';
+import { broadcastShapes, formatShape, type Shape, sameShape, sizeOf, stridesOf } from '../shape.js';
+import { Tensor } from '../tensor.js';
 import { apply } from './apply.js';
 import type { BinaryName, ComparisonName, GradientRule, PrimitiveDefinition, ReferenceArray, UnaryName } from './definition.js';
 import { reshape } from './movement.js';
@@ -138,11 +139,11 @@ function binary(op: BinaryName, f: (a: number, b: number) => number, gradient: G
   return {
     kind: 'primitive',
     infer: ([a, b]) => {
-      if (a.dtype !== 'float32' && a.dtype !== 'int32') throw new LowbitError('DTYPE', `${op}: expects float32 or int32, got ${a.dtype}; cast it first`);
+      if (a.dtype !== 'float32' && a.dtype !== 'int32')
+        throw new LowbitError('DTYPE', `${op}: expects float32 or int32, got ${a.dtype}; cast it first`);
       return { shape: inferPair(op, a, b), dtype: a.dtype };
     },
-    gradient: (context) =>
-      gradient(context).map((g, i) => g && sumTo(g, context.inputs[i].shape)),
+    gradient: (context) => gradient(context).map((g, i) => g && sumTo(g, context.inputs[i].shape)),
     reference: mapBinary(f),
   };
 }
@@ -192,7 +193,11 @@ function share(a: Tensor, b: Tensor, upstream: Tensor): Tensor {
 }
 
 export const unaryOps: Record<UnaryName, PrimitiveDefinition> = {
-  neg: unary('neg', (x) => -x, ({ upstream }) => [neg(upstream)]),
+  neg: unary(
+    'neg',
+    (x) => -x,
+    ({ upstream }) => [neg(upstream)],
+  ),
   abs: unary('abs', Math.abs, ({ inputs: [x], upstream }) => [mul(upstream, sign(x))]),
   sign: unary('sign', Math.sign, zeroGradient),
   exp: unary('exp', Math.exp, ({ output, upstream }) => [mul(upstream, output)]),
@@ -201,21 +206,45 @@ export const unaryOps: Record<UnaryName, PrimitiveDefinition> = {
   sin: unary('sin', Math.sin, ({ inputs: [x], upstream }) => [mul(upstream, cos(x))]),
   cos: unary('cos', Math.cos, ({ inputs: [x], upstream }) => [neg(mul(upstream, sin(x)))]),
   tanh: unary('tanh', Math.tanh, ({ output, upstream }) => [mul(upstream, sub(1, square(output)))]),
-  sigmoid: unary('sigmoid', (x) => 1 / (1 + Math.exp(-x)), ({ output, upstream }) => [mul(upstream, mul(output, sub(1, output)))]),
+  sigmoid: unary(
+    'sigmoid',
+    (x) => 1 / (1 + Math.exp(-x)),
+    ({ output, upstream }) => [mul(upstream, mul(output, sub(1, output)))],
+  ),
   erf: unary('erf', erfReference, ({ inputs: [x], upstream }) => [mul(upstream, mul(exp(neg(square(x))), 2 / Math.sqrt(Math.PI)))]),
   floor: unary('floor', Math.floor, zeroGradient),
   round: unary('round', roundHalfEven, zeroGradient),
 };
 
 export const binaryOps: Record<BinaryName, PrimitiveDefinition> = {
-  add: binary('add', (a, b) => a + b, ({ upstream }) => [upstream, upstream]),
-  sub: binary('sub', (a, b) => a - b, ({ upstream }) => [upstream, neg(upstream)]),
-  mul: binary('mul', (a, b) => a * b, ({ inputs: [a, b], upstream }) => [mul(upstream, b), mul(upstream, a)]),
-  div: binary('div', (a, b) => a / b, ({ inputs: [, b], output, upstream }) => {
-    const scaled = div(upstream, b);
-    return [scaled, neg(mul(scaled, output))];
-  }),
-  pow: binary('pow', (a, b) => a ** b, ({ inputs: [a, b], upstream }) => [mul(upstream, mul(b, pow(a, sub(b, 1)))), undefined]),
+  add: binary(
+    'add',
+    (a, b) => a + b,
+    ({ upstream }) => [upstream, upstream],
+  ),
+  sub: binary(
+    'sub',
+    (a, b) => a - b,
+    ({ upstream }) => [upstream, neg(upstream)],
+  ),
+  mul: binary(
+    'mul',
+    (a, b) => a * b,
+    ({ inputs: [a, b], upstream }) => [mul(upstream, b), mul(upstream, a)],
+  ),
+  div: binary(
+    'div',
+    (a, b) => a / b,
+    ({ inputs: [, b], output, upstream }) => {
+      const scaled = div(upstream, b);
+      return [scaled, neg(mul(scaled, output))];
+    },
+  ),
+  pow: binary(
+    'pow',
+    (a, b) => a ** b,
+    ({ inputs: [a, b], upstream }) => [mul(upstream, mul(b, pow(a, sub(b, 1)))), undefined],
+  ),
   maximum: binary('maximum', Math.max, ({ inputs: [a, b], upstream }) => [share(a, b, upstream), share(b, a, upstream)]),
   minimum: binary('minimum', Math.min, ({ inputs: [a, b], upstream }) => [share(b, a, upstream), share(a, b, upstream)]),
 };

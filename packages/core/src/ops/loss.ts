@@ -24,7 +24,10 @@ export const lossOps: Record<'crossEntropy', CompositeDefinition> = {
     kind: 'composite',
     infer: ([logits, targets]) => {
       if (!sameShape(logits.shape.slice(0, -1), targets.shape)) {
-        throw new LowbitError('SHAPE_TARGETS', `crossEntropy: targets ${formatShape(targets.shape)} do not fit logits ${formatShape(logits.shape)}`);
+        throw new LowbitError(
+          'SHAPE_TARGETS',
+          `crossEntropy: targets ${formatShape(targets.shape)} do not fit logits ${formatShape(logits.shape)}`,
+        );
       }
       return { shape: targets.shape, dtype: logits.dtype };
     },

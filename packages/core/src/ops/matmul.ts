@@ -36,7 +36,10 @@ function dimensions(a: readonly number[], b: readonly number[], { transposeA, tr
   const [innerB, columns] = transposeB ? [b[b.length - 1], b[b.length - 2]] : [b[b.length - 2], b[b.length - 1]];
   if (inner !== innerB) {
     const mark = (transposed: unknown): string => (transposed ? 'ᵀ' : '');
-    throw new LowbitError('SHAPE_MATMUL', `matmul: ${formatShape(a)}${mark(transposeA)} and ${formatShape(b)}${mark(transposeB)} have inner sizes ${inner} and ${innerB}`);
+    throw new LowbitError(
+      'SHAPE_MATMUL',
+      `matmul: ${formatShape(a)}${mark(transposeA)} and ${formatShape(b)}${mark(transposeB)} have inner sizes ${inner} and ${innerB}`,
+    );
   }
   return { rows, inner, columns };
 }
@@ -45,8 +48,10 @@ export const matmulOps: Record<'matmul', PrimitiveDefinition> = {
   matmul: {
     kind: 'primitive',
     infer: ([a, b], attributes) => {
-      if (a.dtype !== 'float32' || b.dtype !== 'float32') throw new LowbitError('DTYPE', `matmul: expects float32, got ${a.dtype} and ${b.dtype}; cast first`);
-      if (a.rank < 2 || b.rank < 2) throw new LowbitError('SHAPE_MATMUL', `matmul: expects matrices, got ${formatShape(a.shape)} and ${formatShape(b.shape)}`);
+      if (a.dtype !== 'float32' || b.dtype !== 'float32')
+        throw new LowbitError('DTYPE', `matmul: expects float32, got ${a.dtype} and ${b.dtype}; cast first`);
+      if (a.rank < 2 || b.rank < 2)
+        throw new LowbitError('SHAPE_MATMUL', `matmul: expects matrices, got ${formatShape(a.shape)} and ${formatShape(b.shape)}`);
       const { rows, columns } = dimensions(a.shape, b.shape, attributes);
       return { shape: [...broadcastShapes('matmul', a.shape.slice(0, -2), b.shape.slice(0, -2)), rows, columns], dtype: 'float32' };
     },

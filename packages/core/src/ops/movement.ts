@@ -1,6 +1,6 @@
 // Operators that move elements without computing: views, joins, look-ups.
 import { LowbitError } from '../errors.js';
-import { type Shape, broadcastShapes, formatShape, resolveAxis, sameShape, sizeOf, stridesOf } from '../shape.js';
+import { broadcastShapes, formatShape, resolveAxis, type Shape, sameShape, sizeOf, stridesOf } from '../shape.js';
 import type { Tensor } from '../tensor.js';
 import { tensor } from '../tensor.js';
 import { apply } from './apply.js';
@@ -119,14 +119,22 @@ export const movementOps: Record<MovementName, PrimitiveDefinition> = {
     infer: ([x], { permutation }) => {
       const order = permutation as readonly number[];
       if (order.length !== x.rank || new Set(order).size !== x.rank || order.some((axis) => !(axis >= 0 && axis < x.rank))) {
-        throw new LowbitError('SHAPE_TRANSPOSE', `transpose: [${order}] is no permutation of the ${x.rank} axes of ${formatShape(x.shape)}`);
+        throw new LowbitError(
+          'SHAPE_TRANSPOSE',
+          `transpose: [${order}] is no permutation of the ${x.rank} axes of ${formatShape(x.shape)}`,
+        );
       }
       return { shape: order.map((axis) => x.shape[axis]), dtype: x.dtype };
     },
     gradient: ({ upstream, attributes }) => [transpose(upstream, invert(attributes.permutation as number[]))],
     reference: ([x], { permutation }, output) => {
       const strides = stridesOf(x.shape);
-      return gatherStrided(x, output.shape, (permutation as number[]).map((axis) => strides[axis]), 0);
+      return gatherStrided(
+        x,
+        output.shape,
+        (permutation as number[]).map((axis) => strides[axis]),
+        0,
+      );
     },
   },
   broadcastTo: {
@@ -168,7 +176,10 @@ export const movementOps: Record<MovementName, PrimitiveDefinition> = {
       const [first] = parts;
       for (const part of parts) {
         if (part.dtype !== first.dtype || part.rank !== first.rank || part.shape.some((size, i) => i !== axis && size !== first.shape[i])) {
-          throw new LowbitError('SHAPE_CONCAT', `concat: ${formatShape(part.shape)} does not join ${formatShape(first.shape)} along axis ${axis}`);
+          throw new LowbitError(
+            'SHAPE_CONCAT',
+            `concat: ${formatShape(part.shape)} does not join ${formatShape(first.shape)} along axis ${axis}`,
+          );
         }
       }
       const total = parts.reduce((length, part) => length + part.shape[axis as number], 0);
@@ -213,7 +224,8 @@ export const movementOps: Record<MovementName, PrimitiveDefinition> = {
       const out = new Float64Array(sizeOf(output.shape));
       const [outer, size, inner] = around(x.shape, axis as number);
       const total = output.shape[axis as number];
-      for (let o = 0; o < outer; o++) out.set(x.data.subarray(o * size * inner, (o + 1) * size * inner), (o * total + (before as number)) * inner);
+      for (let o = 0; o < outer; o++)
+        out.set(x.data.subarray(o * size * inner, (o + 1) * size * inner), (o * total + (before as number)) * inner);
       return out;
     },
   },
@@ -249,7 +261,10 @@ export const movementOps: Record<MovementName, PrimitiveDefinition> = {
     infer: ([indices, updates], { size }) => {
       requireIndices('scatterAdd', indices);
       if (!sameShape(indices.shape, updates.shape.slice(0, indices.rank))) {
-        throw new LowbitError('SHAPE_SCATTER', `scatterAdd: updates ${formatShape(updates.shape)} must start with the shape of the indices ${formatShape(indices.shape)}`);
+        throw new LowbitError(
+          'SHAPE_SCATTER',
+          `scatterAdd: updates ${formatShape(updates.shape)} must start with the shape of the indices ${formatShape(indices.shape)}`,
+        );
       }
       return { shape: [size as number, ...updates.shape.slice(indices.rank)], dtype: updates.dtype };
     },
@@ -269,7 +284,10 @@ export const movementOps: Record<MovementName, PrimitiveDefinition> = {
     infer: ([x, indices]) => {
       requireIndices('takeAlongLast', indices);
       if (!sameShape(x.shape.slice(0, -1), indices.shape)) {
-        throw new LowbitError('SHAPE_TAKE', `takeAlongLast: indices ${formatShape(indices.shape)} must have the shape of ${formatShape(x.shape)} without its last axis`);
+        throw new LowbitError(
+          'SHAPE_TAKE',
+          `takeAlongLast: indices ${formatShape(indices.shape)} must have the shape of ${formatShape(x.shape)} without its last axis`,
+        );
       }
       return { shape: indices.shape, dtype: x.dtype };
     },

@@ -11,7 +11,11 @@ import { mean, sum } from './reduce.js';
  * x / √(Σx²/size + ε) · weight over the last axis (arXiv 1910.07467). `size` is the divisor of the mean square, by default the
  * width of x; a widened residual stream keeps the model's own.
  */
-export function rmsNorm(x: Tensor, weight: Tensor | undefined, { size = x.shape[x.rank - 1], epsilon }: { size?: number; epsilon: number }): Tensor {
+export function rmsNorm(
+  x: Tensor,
+  weight: Tensor | undefined,
+  { size = x.shape[x.rank - 1], epsilon }: { size?: number; epsilon: number },
+): Tensor {
   return apply('rmsNorm', weight ? [x, weight] : [x], { size, epsilon });
 }
 
@@ -37,7 +41,10 @@ function inferNorm(op: string) {
     const width = x.shape[x.rank - 1];
     for (const parameter of affine) {
       if (parameter.rank !== 1 || parameter.size !== width) {
-        throw new LowbitError('SHAPE_NORM', `${op}: parameter ${formatShape(parameter.shape)} does not fit the last axis of ${formatShape(x.shape)}`);
+        throw new LowbitError(
+          'SHAPE_NORM',
+          `${op}: parameter ${formatShape(parameter.shape)} does not fit the last axis of ${formatShape(x.shape)}`,
+        );
       }
     }
     return { shape: x.shape, dtype: x.dtype };

@@ -31,8 +31,17 @@ export function hadamard(x: Tensor, factor?: Tensor): Tensor {
 
 function inferDequantize([codes, scale, offset]: readonly Tensor[]) {
   const [out, inFeatures] = codes.shape;
-  if (codes.rank !== 2 || scale.rank !== 2 || scale.shape[0] !== out || inFeatures % scale.shape[1] !== 0 || !sameShape(scale.shape, offset.shape)) {
-    throw new LowbitError('SHAPE_GROUPS', `dequantize: scale ${formatShape(scale.shape)} and offset ${formatShape(offset.shape)} do not group codes ${formatShape(codes.shape)}`);
+  if (
+    codes.rank !== 2 ||
+    scale.rank !== 2 ||
+    scale.shape[0] !== out ||
+    inFeatures % scale.shape[1] !== 0 ||
+    !sameShape(scale.shape, offset.shape)
+  ) {
+    throw new LowbitError(
+      'SHAPE_GROUPS',
+      `dequantize: scale ${formatShape(scale.shape)} and offset ${formatShape(offset.shape)} do not group codes ${formatShape(codes.shape)}`,
+    );
   }
   return { shape: codes.shape, dtype: 'float32' as const };
 }
@@ -74,7 +83,10 @@ export const quantizedOps: Record<'dequantize' | 'quantizedMatmul' | 'hadamard',
       const size = x.shape[x.rank - 1];
       const power = size / (factor ? factor.shape[0] : 1);
       if (!Number.isInteger(power) || (power & (power - 1)) !== 0) {
-        throw new LowbitError('HADAMARD_SIZE', `hadamard: the last axis of ${formatShape(x.shape)} is not 2^k times ${factor ? factor.shape[0] : 1}`);
+        throw new LowbitError(
+          'HADAMARD_SIZE',
+          `hadamard: the last axis of ${formatShape(x.shape)} is not 2^k times ${factor ? factor.shape[0] : 1}`,
+        );
       }
       return { shape: x.shape, dtype: x.dtype };
     },

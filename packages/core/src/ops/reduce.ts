@@ -52,7 +52,10 @@ function inferReduction([x]: readonly Tensor[], { axes, keepDims }: Attributes):
 
 /** The gradient of a reduced tensor, back at the rank of its input with size 1 on the reduced axes. */
 function keepRank(gradient: Tensor, x: Tensor, axes: readonly number[]): Tensor {
-  return reshape(gradient, x.shape.map((size, axis) => (axes.includes(axis) ? 1 : size)));
+  return reshape(
+    gradient,
+    x.shape.map((size, axis) => (axes.includes(axis) ? 1 : size)),
+  );
 }
 
 function reduceReference(start: number, combine: (total: number, x: number) => number): PrimitiveDefinition['reference'] {
