@@ -6,9 +6,6 @@ import { join } from 'node:path';
 
 const REQUIREMENTS = ['torch==2.13.0', 'transformers==5.23.0', 'numpy'];
 
-/** PyTorch's own index of CPU builds; PyPI has only CUDA builds for Linux on x86. */
-const CPU_INDEX = 'https://download.pytorch.org/whl/cpu';
-
 /** Runs a program with its output shown. Throws when it does not end with 0. */
 export function runProgram(program: string, args: readonly string[], environment: NodeJS.ProcessEnv = {}): Promise<void> {
   return new Promise((resolve, reject) => {
@@ -18,14 +15,6 @@ export function runProgram(program: string, args: readonly string[], environment
     );
     child.once('exit', (code) => (code === 0 ? resolve() : reject(new Error(`${program} ${args.join(' ')} ended with ${code}`))));
   });
-}
-
-async function isReachable(url: string): Promise<boolean> {
-  try {
-    return (await fetch(url, { method: 'HEAD', signal: AbortSignal.timeout(5000) })).ok;
-  } catch {
-    return false;
-  }
 }
 
 /** Path of a Python with the requirements; installs them at the first call. */
@@ -40,14 +29,7 @@ export async function preparePython(say: (line: string) => void): Promise<string
   await mkdir(directory, { recursive: true });
   await runProgram(process.env.PYTHON ?? 'python3', ['-m', 'venv', join(directory, 'venv')]);
   const pip = ['-m', 'pip', 'install', '--quiet', '--no-cache-dir', '--disable-pip-version-check'];
-  if (process.platform === 'linux' && (await isReachable(`${CPU_INDEX}/torch/`))) {
-    say(`installing torch (CPU build, some 200 MB) and transformers into ${directory}`);
-    await runProgram(python, [...pip, '--index-url', CPU_INDEX, REQUIREMENTS[0]]);
-  } else {
-    say(
-      `installing torch and transformers from PyPI into ${directory}; on Linux torch brings CUDA libraries: 2.6 GB to fetch, 5 GB on disk`,
-    );
-  }
+  say(`installing torch and transformers from PyPI into ${directory}; on Linux torch brings CUDA libraries: 2.6 GB to fetch, 5 GB on disk`);
   await runProgram(python, [...pip, ...REQUIREMENTS]);
   await writeFile(marker, wanted);
   return python;
