@@ -26,7 +26,7 @@ const recipe: TrainingRecipe = {
   shape,
   seed: 4,
   batch: 2,
-  schedule: { peak: 0.03, steps: 12, warmupSteps: 2, decaySteps: 6, finalFraction: 0.1 },
+  schedule: [{ peak: 0.03, steps: 12, warmupSteps: 2, decaySteps: 6, finalFraction: 0.1 }],
   optimizer: { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, clipNorm: 1 },
   weightDecay: { matrices: 0.1, embedding: 0 },
 };

@@ -20,6 +20,7 @@ import { evaluationBatches, heldOutWindows, measureCheckpoint, writeCheckpoint }
 import { recipes, type TrainingRecipe } from './recipes.js';
 import { trainingRecord } from './record.js';
 import { train } from './run.js';
+import { totalSteps } from './schedule.js';
 import { parametersOf } from './step.js';
 
 const USAGE = `usage: pnpm train:tiny [${Object.keys(recipes).join('] [')}] [--threads N] [--runs DIR]
@@ -68,7 +69,7 @@ async function commit(): Promise<string> {
 }
 
 async function trainOne(recipe: TrainingRecipe, { threads, runs }: Options, signal: AbortSignal): Promise<void> {
-  const { name, shape, batch, schedule } = recipe;
+  const { name, shape, batch } = recipe;
   const corpus = await tokenizedSpeeches(runs, shape.vocabularySize, shape.contextLength, (stage) => say(`${name}: ${stage}`));
   // A run of hours shares the machine with other work.
   const backend = await createOnnxBackend({ threads, spin: false });
@@ -83,7 +84,7 @@ async function trainOne(recipe: TrainingRecipe, { threads, runs }: Options, sign
     saveEvery: POINTS_EVERY,
     onEvent: showProgress({
       name,
-      steps: schedule.steps,
+      steps: totalSteps(recipe.schedule),
       tokensPerStep: batch * shape.contextLength,
       isTerminal: process.stderr.isTTY === true,
       write: (text) => void process.stderr.write(text),

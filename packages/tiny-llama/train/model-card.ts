@@ -1,7 +1,11 @@
 // Writes a checkpoint's model card from its training record.
 import type { TrainingRecord } from './record.js';
+import { type Cycle, totalSteps } from './schedule.js';
 
 const millions = (count: number, digits = 1): string => `${(count / 1e6).toFixed(digits)} M`;
+
+const cycleText = ({ peak, steps, warmupSteps, decaySteps, finalFraction }: Cycle): string =>
+  `peak ${peak}: ${warmupSteps} steps of warm-up, ${steps - decaySteps - warmupSteps} at the peak, ${decaySteps} of cosine to ${finalFraction * 100} %`;
 
 /** Markdown; `record` is what training.json beside it holds. */
 export function modelCard(record: TrainingRecord): string {
@@ -33,9 +37,9 @@ The trigram was counted on the training tokens and scored on the same positions,
 | training part | ${data.trainDocuments} speeches, ${data.trainTokens} tokens, sha256 of the text \`${data.trainSha256}\` |
 | held-out part | ${data.heldOutDocuments} speeches, ${data.heldOutTokens} tokens, sha256 of the text \`${data.heldOutSha256}\` |
 | licence of the data | public domain (works of the United States government; the npm package is dedicated by PDDL 1.0) |
-| tokens seen | ${millions(last.tokens)} (${(last.tokens / data.trainTokens).toFixed(1)} epochs) in ${schedule.steps} steps of ${recipe.batch} × ${shape.contextLength} |
+| tokens seen | ${millions(last.tokens)} (${(last.tokens / data.trainTokens).toFixed(1)} epochs) in ${totalSteps(schedule)} steps of ${recipe.batch} × ${shape.contextLength} |
 | optimizer | AdamW, β ${optimizer.beta1} and ${optimizer.beta2}, ε ${optimizer.epsilon}, weight decay ${weightDecay.matrices} on matrices and ${weightDecay.embedding} on the embedding, gradients clipped to norm ${optimizer.clipNorm} |
-| learning rate | peak ${schedule.peak}: ${schedule.warmupSteps} steps of warm-up, ${schedule.steps - schedule.decaySteps - schedule.warmupSteps} at the peak, ${schedule.decaySteps} of cosine to ${schedule.finalFraction * 100} % |
+| learning rate | ${schedule.map(cycleText).join('; then ')} |
 | seed | ${recipe.seed} |
 | engine | ${run.engine} |
 | command | \`${run.command}\` |

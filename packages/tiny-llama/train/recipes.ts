@@ -36,7 +36,10 @@ export const recipes: Readonly<Record<string, TrainingRecipe>> = {
     shape,
     seed: 1,
     batch: 16,
-    schedule: { peak: 3e-3, steps: 1800, warmupSteps: 100, decaySteps: 900, finalFraction: 0.02 },
+    schedule: [
+      { peak: 3e-3, steps: 1800, warmupSteps: 100, decaySteps: 900, finalFraction: 0.02 },
+      { peak: 2e-3, steps: 900, warmupSteps: 30, decaySteps: 850, finalFraction: 0.02 },
+    ],
     optimizer,
     weightDecay: { matrices: 0.1, embedding: 0.1 },
   },
@@ -46,7 +49,7 @@ export const recipes: Readonly<Record<string, TrainingRecipe>> = {
     shape,
     seed: 2,
     batch: 16,
-    schedule: { peak: 2e-3, steps: 450, warmupSteps: 30, decaySteps: 400, finalFraction: 0.02 },
+    schedule: [{ peak: 2e-3, steps: 500, warmupSteps: 30, decaySteps: 450, finalFraction: 0.02 }],
     optimizer,
     // No decay on the embedding, which would pull the outliers back.
     weightDecay: { matrices: 0.1, embedding: 0 },

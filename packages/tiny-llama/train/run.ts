@@ -12,7 +12,7 @@ import {
 } from '@lowbit/core';
 import { initialState, type OptimizerState } from './optimizer.js';
 import { type TrainingRecipe, weightDecayOf } from './recipes.js';
-import { learningRate } from './schedule.js';
+import { learningRate, totalSteps } from './schedule.js';
 import { parametersOf, trainStep, windowLoss, withParameters } from './step.js';
 import { trainingBatch } from './windows.js';
 
@@ -76,10 +76,11 @@ export async function train(run: TrainingRun): Promise<TrainingResult> {
   const { backend, model, recipe, onEvent } = run;
   const windowLength = recipe.shape.contextLength;
   const rng = createRng(recipe.seed).at('batches');
+  const steps = totalSteps(recipe.schedule);
   const options = { ...recipe.optimizer, weightDecay: (name: string) => weightDecayOf(recipe, name) };
   let { state, curve, step, recent } = await restore(run);
   if (step > 0) onEvent({ kind: 'resumed', step });
-  while (step < recipe.schedule.steps) {
+  while (step < steps) {
     if (run.signal?.aborted && step > 0) await save(run, { state, curve, step, recent });
     throwIfAborted(run.signal);
     const batch = trainingBatch(run.tokens, windowLength, recipe.batch, step, rng);
@@ -95,7 +96,7 @@ export async function train(run: TrainingRun): Promise<TrainingResult> {
       );
     }
     onEvent({ kind: 'step', step, loss: result.loss, gradientNorm: result.gradientNorm, learningRate: rate });
-    const isLast = step === recipe.schedule.steps;
+    const isLast = step === steps;
     if (isLast || step % run.evaluateEvery === 0) {
       const heldOutLoss = await meanLoss(backend, withParameters(model, state.parameters), run.heldOut, CURVE_BATCHES);
       const trainLoss = recent.reduce((a, b) => a + b, 0) / recent.length;

@@ -1,6 +1,6 @@
-// The learning rate over a run: linear warm-up, a plateau, and a cosine down to a fraction.
+// The learning rate over a run, in cycles: linear warm-up, a plateau, and a cosine down to a fraction.
 
-export interface Schedule {
+export interface Cycle {
   readonly peak: number;
   readonly steps: number;
   readonly warmupSteps: number;
@@ -10,8 +10,18 @@ export interface Schedule {
   readonly finalFraction: number;
 }
 
-/** Learning rate of a step, counted from 1. */
-export function learningRate({ peak, steps, warmupSteps, decaySteps, finalFraction }: Schedule, step: number): number {
+/** Cycles one after another: a warm restart prolongs a run that had ended (arXiv 1608.03983). */
+export type Schedule = readonly Cycle[];
+
+export const totalSteps = (schedule: Schedule): number => schedule.reduce((total, { steps }) => total + steps, 0);
+
+/** Learning rate of a step, counted from 1; past the last cycle its final rate. */
+export function learningRate(schedule: Schedule, step: number): number {
+  const [cycle, ...rest] = schedule;
+  return rest.length > 0 && step > cycle.steps ? learningRate(rest, step - cycle.steps) : cycleRate(cycle, step);
+}
+
+function cycleRate({ peak, steps, warmupSteps, decaySteps, finalFraction }: Cycle, step: number): number {
   if (step <= warmupSteps) return (peak * step) / warmupSteps;
   const passed = step - (steps - decaySteps);
   if (passed <= 0) return peak;
