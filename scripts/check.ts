@@ -26,7 +26,11 @@ function run(part: Part): { name: string; ok: boolean; seconds: number } {
   const start = performance.now();
   const [program, ...args] = part.command;
   // Under `pnpm run` the programs of node_modules/.bin are on the PATH.
-  const { status, error } = spawnSync(program, args, { stdio: 'inherit', shell: process.platform === 'win32', env: { ...process.env, ...quiet } });
+  const { status, error } = spawnSync(program, args, {
+    stdio: 'inherit',
+    shell: process.platform === 'win32',
+    env: { ...process.env, ...quiet },
+  });
   if (error) console.error(error.message);
   return { name: part.name, ok: status === 0, seconds: (performance.now() - start) / 1000 };
 }
@@ -37,7 +41,11 @@ const quiet = { TURBO_TELEMETRY_DISABLED: '1', DO_NOT_TRACK: '1', TURBO_NO_UPDAT
 /** Tests counted by vitest; a suite that could not be loaded counts as one failure. */
 function countTests(): { passed: number; failed: number } {
   try {
-    const report = JSON.parse(readFileSync(testResults, 'utf8')) as { numPassedTests: number; numFailedTests: number; testResults: { status: string; assertionResults: unknown[] }[] };
+    const report = JSON.parse(readFileSync(testResults, 'utf8')) as {
+      numPassedTests: number;
+      numFailedTests: number;
+      testResults: { status: string; assertionResults: unknown[] }[];
+    };
     const unloaded = report.testResults.filter((file) => file.status === 'failed' && file.assertionResults.length === 0).length;
     return { passed: report.numPassedTests, failed: report.numFailedTests + unloaded };
   } catch {

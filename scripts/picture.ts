@@ -25,9 +25,13 @@ const colorOf = (line: string): string => (line.startsWith('$') ? colors.prompt 
 const drawn = lines.map((line, i) => {
   const y = TITLE_HEIGHT + MARGIN + LINE_HEIGHT * (i + 0.8);
   const length = (CHARACTER_WIDTH * line.length).toFixed(1);
-  return line === '' ? '' : `  <text x="${MARGIN}" y="${y.toFixed(1)}" fill="${colorOf(line)}" textLength="${length}" xml:space="preserve">${escape(line)}</text>`;
+  return line === ''
+    ? ''
+    : `  <text x="${MARGIN}" y="${y.toFixed(1)}" fill="${colorOf(line)}" textLength="${length}" xml:space="preserve">${escape(line)}</text>`;
 });
-const dots = ['#e0645c', '#dfae4c', '#62b867'].map((color, i) => `  <circle cx="${MARGIN + 18 * i}" cy="${TITLE_HEIGHT / 2}" r="5" fill="${color}"/>`);
+const dots = ['#e0645c', '#dfae4c', '#62b867'].map(
+  (color, i) => `  <circle cx="${MARGIN + 18 * i}" cy="${TITLE_HEIGHT / 2}" r="5" fill="${color}"/>`,
+);
 const svg = `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" role="img" font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, monospace" font-size="${FONT_SIZE}">
   <title>Output of ${escape(command)}</title>
   <rect width="${width}" height="${height}" rx="8" fill="${colors.ground}"/>

@@ -18,14 +18,30 @@ afterAll(() => rm(folder, { recursive: true, force: true }));
 async function quantize(out: string, seed: number): Promise<Record<string, string>> {
   const recipe = 'gptq:bits=3,groupSize=32,actOrder=true,targets=["**.self_attn.*"]+rtn:bits=4,targets=["**.mlp.*"]';
   const text = ['--text', 'sotu', '--windows', '16', '--window', '128', '--seed', String(seed)];
-  const arguments_ = ['packages/cli/src/bin.ts', 'quantize', 'tiny', '--recipe', recipe, '--out', out, '--threads', '2', '--quiet', ...text];
+  const arguments_ = [
+    'packages/cli/src/bin.ts',
+    'quantize',
+    'tiny',
+    '--recipe',
+    recipe,
+    '--out',
+    out,
+    '--threads',
+    '2',
+    '--quiet',
+    ...text,
+  ];
   await promisify(execFile)(join(root, 'node_modules/.bin/tsx'), arguments_, { cwd: root });
   const files = (await readdir(out)).sort();
   return Object.fromEntries(await Promise.all(files.map(async (name) => [name, await fileSha256(join(out, name))] as const)));
 }
 
 it('equal seeds give equal files in two processes, another seed others', async () => {
-  const [first, second, other] = [await quantize(join(folder, 'a'), 0), await quantize(join(folder, 'b'), 0), await quantize(join(folder, 'c'), 1)];
+  const [first, second, other] = [
+    await quantize(join(folder, 'a'), 0),
+    await quantize(join(folder, 'b'), 0),
+    await quantize(join(folder, 'c'), 1),
+  ];
   expect(Object.keys(first)).toContain('model.safetensors');
   expect(second).toEqual(first);
   expect(other['model.safetensors']).not.toBe(first['model.safetensors']);

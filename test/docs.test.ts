@@ -25,12 +25,20 @@ function proseOf(text: string): string {
 /** Anchors as GitHub makes them from headings. */
 function anchorsOf(text: string): string[] {
   const headings = [...proseOf(text).matchAll(/^#+ +(.*)$/gm)].map((match) => match[1]);
-  return headings.map((heading) => heading.toLowerCase().replace(/[^\p{L}\p{N} _-]/gu, '').trim().replaceAll(' ', '-'));
+  return headings.map((heading) =>
+    heading
+      .toLowerCase()
+      .replace(/[^\p{L}\p{N} _-]/gu, '')
+      .trim()
+      .replaceAll(' ', '-'),
+  );
 }
 
 describe('links', () => {
   it.each(documents)('of $name lead somewhere', ({ path, text }) => {
-    const targets = [...proseOf(text).matchAll(/\]\(([^)\s]+)\)/g), ...proseOf(text).matchAll(/<img[^>]+src="([^"]+)"/g)].map((match) => match[1]);
+    const targets = [...proseOf(text).matchAll(/\]\(([^)\s]+)\)/g), ...proseOf(text).matchAll(/<img[^>]+src="([^"]+)"/g)].map(
+      (match) => match[1],
+    );
     const broken = targets.filter((target) => {
       if (/^[a-z]+:/.test(target)) return false;
       const [file, anchor] = target.split('#');
@@ -42,39 +50,63 @@ describe('links', () => {
   });
 });
 
-/** A ```ts block as a module that lies where its imports resolve: in its package, or for documents of the whole in the cli package. */
-function codeBlocks(): Map<string, string> {
-  const blocks = new Map<string, string>();
-  for (const { name, text } of documents) {
-    const [parent, child] = name.split('/');
-    const home = ['packages', 'plugins', 'examples'].includes(parent) ? join(root, parent, child) : join(root, 'packages/cli');
-    [...text.matchAll(/^```ts\n([\s\S]*?)^```$/gm)].forEach((match, i) => {
-      blocks.set(join(home, `${name.replaceAll(/[/.]/g, '-')}-block-${i + 1}.ts`), `${match[1]}\nexport {};\n`);
-    });
-  }
-  return blocks;
+interface Block {
+  /** The document, and which block of it. */
+  readonly name: string;
+  /** Where the block lies for the compiler. Third-party packages are found from there, ours by `paths`. */
+  readonly file: string;
+  readonly text: string;
+  /** READMEs of packages may leave out what an example presupposes (a backend, a model); other documents may not. */
+  readonly isExcerpt: boolean;
+}
+
+function codeBlocks(): Block[] {
+  return documents.flatMap(({ name, text }) =>
+    [...text.matchAll(/^```ts\n([\s\S]*?)^```$/gm)].map((match, i) => ({
+      name: `${name}, block ${i + 1}`,
+      file: join(root, 'packages/cli', `${name.replaceAll(/[/.]/g, '-')}-${i + 1}.ts`),
+      text: `${match[1]}\nexport {};\n`,
+      isExcerpt: /^(packages|plugins)\//.test(name),
+    })),
+  );
+}
+
+/** 'Cannot find name', with and without a suggestion, and the same for a shorthand property. */
+const MISSING_NAME = [2304, 2552, 18004];
+
+function compilerOptions(): ts.CompilerOptions {
+  const { config } = ts.readConfigFile(join(root, 'tsconfig.base.json'), ts.sys.readFile) as { config: { compilerOptions: object } };
+  const { options } = ts.convertCompilerOptionsFromJson(config.compilerOptions, root);
+  const { tsBuildInfoFile: _, composite: __, ...rest } = options;
+  return {
+    ...rest,
+    noEmit: true,
+    declaration: false,
+    declarationMap: false,
+    noUnusedLocals: false,
+    noUnusedParameters: false,
+    baseUrl: root,
+    paths: { '@lowbit/*': ['packages/*/src/index.ts', 'plugins/*/src/index.ts'] },
+  };
 }
 
 it('TypeScript blocks compile', () => {
-  const blocks = codeBlocks();
-  const config = ts.readConfigFile(join(root, 'tsconfig.test.json'), ts.sys.readFile) as { config: { compilerOptions: object } };
-  const { options } = ts.parseJsonConfigFileContent({ extends: './tsconfig.test.json', ...config.config, include: [], files: [] }, ts.sys, root);
-  const compilerOptions: ts.CompilerOptions = { ...options, noEmit: true, noUnusedLocals: false, noUnusedParameters: false };
-  delete compilerOptions.tsBuildInfoFile;
-  const host = ts.createCompilerHost(compilerOptions);
+  const blocks = new Map(codeBlocks().map((block) => [block.file, block]));
+  const options = compilerOptions();
+  const host = ts.createCompilerHost(options);
   const { fileExists, getSourceFile, readFile } = host;
   host.fileExists = (file) => blocks.has(file) || fileExists(file);
-  host.readFile = (file) => blocks.get(file) ?? readFile(file);
+  host.readFile = (file) => blocks.get(file)?.text ?? readFile(file);
   host.getSourceFile = (file, version, ...rest) => {
     const block = blocks.get(file);
-    return block === undefined ? getSourceFile(file, version, ...rest) : ts.createSourceFile(file, block, version);
+    return block ? ts.createSourceFile(file, block.text, version) : getSourceFile(file, version, ...rest);
   };
-  const program = ts.createProgram([...blocks.keys()], compilerOptions, host);
-  const problems = [...blocks.keys()].flatMap((file) => {
+  const program = ts.createProgram([...blocks.keys()], options, host);
+  const problems = [...blocks.values()].flatMap(({ name, file, isExcerpt }) => {
     const source = program.getSourceFile(file);
-    return [...program.getSyntacticDiagnostics(source), ...program.getSemanticDiagnostics(source)].map(
-      (diagnostic) => `${relative(root, file)}: ${ts.flattenDiagnosticMessageText(diagnostic.messageText, ' ')}`,
-    );
+    return [...program.getSyntacticDiagnostics(source), ...program.getSemanticDiagnostics(source)]
+      .filter(({ code }) => !(isExcerpt && MISSING_NAME.includes(code)))
+      .map(({ messageText }) => `${name}: ${ts.flattenDiagnosticMessageText(messageText, ' ')}`);
   });
   expect(problems).toEqual([]);
 });

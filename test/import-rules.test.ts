@@ -49,9 +49,16 @@ describe('imports', () => {
   it('only bench and cli choose a backend, and nothing imports bench but the cli', () => {
     const engines = backends.map((one) => one.manifest.name);
     const libraries = packages.filter((one) => one.folder !== 'packages/bench' && one.folder !== 'packages/cli');
-    const wrong = libraries.flatMap((one) => ownImports(one).filter(({ name }) => [...engines, '@lowbit/bench', '@lowbit/cli'].includes(name)));
+    const wrong = libraries.flatMap((one) =>
+      ownImports(one).filter(({ name }) => [...engines, '@lowbit/bench', '@lowbit/cli'].includes(name)),
+    );
     expect(wrong.map(({ line }) => line)).toEqual([]);
-    expect(forbidden(named('@lowbit/bench'), packages.map((one) => one.manifest.name).filter((name) => name !== '@lowbit/cli'))).toEqual([]);
+    expect(
+      forbidden(
+        named('@lowbit/bench'),
+        packages.map((one) => one.manifest.name).filter((name) => name !== '@lowbit/cli'),
+      ),
+    ).toEqual([]);
   });
 
   it('no package imports a plugin but bench and cli', () => {
@@ -67,13 +74,17 @@ describe('imports', () => {
       return name !== undefined && !declared.includes(name);
     });
     expect(undeclared.map(({ file, specifier }) => `${file} imports ${specifier}`)).toEqual([]);
-    const outside = one.imports.filter(({ file, specifier }) => specifier.startsWith('.') && !join(file, '..', specifier).startsWith(join(one.folder, 'src')));
+    const outside = one.imports.filter(
+      ({ file, specifier }) => specifier.startsWith('.') && !join(file, '..', specifier).startsWith(join(one.folder, 'src')),
+    );
     expect(outside.map(({ file, specifier }) => `${file} imports ${specifier}`)).toEqual([]);
   });
 
   it.each(packages)('the tests of $folder import what its manifest declares', (one) => {
     const declared = [...runtimeDependencies(one), ...Object.keys(one.manifest.devDependencies ?? {}), one.manifest.name];
-    const fromRoot = Object.keys((JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { devDependencies: object }).devDependencies);
+    const fromRoot = Object.keys(
+      (JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { devDependencies: object }).devDependencies,
+    );
     const undeclared = importSites(typescriptFiles(join(root, one.folder, 'test'))).filter(({ specifier }) => {
       const name = packageOf(specifier);
       return name !== undefined && !declared.includes(name) && !fromRoot.includes(name);
@@ -93,7 +104,8 @@ describe('imports', () => {
   });
 
   it('finds imports however they are written', () => {
-    const source = "import a from 'a';\nimport type { B } from \"b\";\nexport { c } from './c.js';\nimport 'd';\nconst e = await import('e');\nexport * from 'f';\nimport {\n  g,\n} from 'g';";
+    const source =
+      "import a from 'a';\nimport type { B } from \"b\";\nexport { c } from './c.js';\nimport 'd';\nconst e = await import('e');\nexport * from 'f';\nimport {\n  g,\n} from 'g';";
     expect(importsOf(source)).toEqual(['a', 'b', './c.js', 'd', 'e', 'f', 'g']);
   });
 });
@@ -109,17 +121,20 @@ describe('sources', () => {
 });
 
 describe('manifests', () => {
-  it.each(packages)('$folder has the licence, the README, and exports that point at src here and at dist when published', ({ folder, manifest }) => {
-    expect(manifest).toMatchObject({ license: 'MIT', type: 'module', sideEffects: false, engines: { node: '>=20.19' } });
-    expect(existsSync(join(root, folder, 'README.md')), `${folder}/README.md`).toBe(true);
-    expect(Object.keys(manifest.publishConfig?.exports ?? {})).toEqual(Object.keys(manifest.exports ?? {}));
-    for (const [entry, source] of Object.entries(manifest.exports ?? {})) {
-      if (typeof source !== 'string' || !source.endsWith('.ts')) continue;
-      expect(existsSync(join(root, folder, source)), `${folder}: ${source}`).toBe(true);
-      const built = source.replace('./src/', './dist/').replace(/\.ts$/, '');
-      expect(manifest.publishConfig?.exports?.[entry]).toEqual({ types: `${built}.d.ts`, default: `${built}.js` });
-    }
-  });
+  it.each(packages)(
+    '$folder has the licence, the README, and exports that point at src here and at dist when published',
+    ({ folder, manifest }) => {
+      expect(manifest).toMatchObject({ license: 'MIT', type: 'module', sideEffects: false, engines: { node: '>=20.19' } });
+      expect(existsSync(join(root, folder, 'README.md')), `${folder}/README.md`).toBe(true);
+      expect(Object.keys(manifest.publishConfig?.exports ?? {})).toEqual(Object.keys(manifest.exports ?? {}));
+      for (const [entry, source] of Object.entries(manifest.exports ?? {})) {
+        if (typeof source !== 'string' || !source.endsWith('.ts')) continue;
+        expect(existsSync(join(root, folder, source)), `${folder}: ${source}`).toBe(true);
+        const built = source.replace('./src/', './dist/').replace(/\.ts$/, '');
+        expect(manifest.publishConfig?.exports?.[entry]).toEqual({ types: `${built}.d.ts`, default: `${built}.js` });
+      }
+    },
+  );
 
   it.each(plugins)('core is a peer dependency of $folder, never a dependency', ({ manifest }) => {
     expect(manifest.peerDependencies).toHaveProperty('@lowbit/core');
@@ -130,7 +145,9 @@ describe('manifests', () => {
   it.each(packages)('tsconfig of $folder references every package of ours that its sources use', ({ folder, manifest }) => {
     const config = JSON.parse(readFileSync(join(root, folder, 'tsconfig.json'), 'utf8')) as { references: { path: string }[] };
     const referenced = config.references.map(({ path }) => join(folder, path)).sort();
-    const used = packages.filter((one) => Object.keys({ ...manifest.dependencies, ...manifest.peerDependencies }).includes(one.manifest.name));
+    const used = packages.filter((one) =>
+      Object.keys({ ...manifest.dependencies, ...manifest.peerDependencies }).includes(one.manifest.name),
+    );
     expect(referenced).toEqual(used.map((one) => one.folder).sort());
   });
 });

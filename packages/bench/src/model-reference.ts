@@ -47,13 +47,26 @@ export async function resolveModel(reference: string, directory = process.cwd())
   }
   const path = resolve(directory, reference);
   if (!existsSync(path)) {
-    throw new LowbitError('MODEL_REFERENCE', `'${reference}' is no known model and no directory; ${didYouMean(reference, modelNames)}, or the directory of a checkpoint`);
+    throw new LowbitError(
+      'MODEL_REFERENCE',
+      `'${reference}' is no known model and no directory; ${didYouMean(reference, modelNames)}, or the directory of a checkpoint`,
+    );
   }
   return load(basename(path), await openCheckpoint(path), { kind: 'sotu' });
 }
 
 async function load(name: string, checkpoint: Checkpoint, text: TextSource): Promise<ResolvedModel> {
   const files = await checkpoint.tokenizer();
-  if (!files) throw new LowbitError('TOKENIZER_MISSING', `${checkpoint.path}: has no tokenizer.json; copy it from the model's source into the directory`);
-  return { name, model: await loadModel(checkpoint), tokenizer: createTokenizer(files.tokenizer, files.config, checkpoint.path), checkpoint, text };
+  if (!files)
+    throw new LowbitError(
+      'TOKENIZER_MISSING',
+      `${checkpoint.path}: has no tokenizer.json; copy it from the model's source into the directory`,
+    );
+  return {
+    name,
+    model: await loadModel(checkpoint),
+    tokenizer: createTokenizer(files.tokenizer, files.config, checkpoint.path),
+    checkpoint,
+    text,
+  };
 }

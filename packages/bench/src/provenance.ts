@@ -44,7 +44,8 @@ function versionIn(manifest: string): string | undefined {
 /** Null when git is missing or the folder is not in a checkout of ours (an installed package lies in node_modules). */
 function commitOf(folder: string): string | null {
   if (folder.includes('node_modules')) return null;
-  const git = (...args: string[]): string => execFileSync('git', args, { cwd: folder, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
+  const git = (...args: string[]): string =>
+    execFileSync('git', args, { cwd: folder, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
   try {
     return `${git('rev-parse', 'HEAD')}${git('status', '--porcelain', '--untracked-files=no') === '' ? '' : '+'}`;
   } catch {

@@ -31,11 +31,14 @@ export function closedGaps(rows: readonly BenchRow[], method: string, baseline: 
   const widths = [...new Set(gaps.flatMap((row) => row.bits ?? []))].sort((a, b) => b - a);
   return models.flatMap((model) =>
     widths.flatMap((bits) => {
-      const at = (name: string): Estimate | undefined => meanOf(gaps.filter((row) => row.model === model && row.bits === bits && row.method === name));
+      const at = (name: string): Estimate | undefined =>
+        meanOf(gaps.filter((row) => row.model === model && row.bits === bits && row.method === name));
       const [added, baselineAdded] = [at(method), at(baseline)];
       if (!added || !baselineAdded) return [];
       const isResolved = baselineAdded.value > RESOLVED_ERRORS * baselineAdded.stderr;
-      return [{ model, bits, method, baseline, added, baselineAdded, share: isResolved ? 1 - added.value / baselineAdded.value : undefined }];
+      return [
+        { model, bits, method, baseline, added, baselineAdded, share: isResolved ? 1 - added.value / baselineAdded.value : undefined },
+      ];
     }),
   );
 }

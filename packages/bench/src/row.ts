@@ -10,7 +10,7 @@ export interface Provenance {
 }
 
 /** The calibration data of a cell. */
-export interface CalibrationRecord {
+interface CalibrationRecord {
   readonly description: string;
   /** sha256 over the token ids. */
   readonly hash: string;

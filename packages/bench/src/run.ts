@@ -3,13 +3,13 @@ import { type Backend, type Evaluator, LowbitError, type Model, type RunEvent, t
 import { measureSize } from '@lowbit/eval';
 import { quantize } from '@lowbit/pipeline';
 import { linearKinds } from '@lowbit/quant';
+import { type EvaluatorName, evaluatorsOf } from './evaluators.js';
 import { type ResolvedModel, resolveModel } from './model-reference.js';
 import { nearestRounding } from './nearest-rounding.js';
 import { measurePeakMemory } from './peak-memory.js';
 import { provenanceOf } from './provenance.js';
 import { type NamedRecipe, needsData, summarizeRecipe } from './recipe.js';
 import type { BenchRow, Provenance } from './row.js';
-import { type EvaluatorName, evaluatorsOf } from './evaluators.js';
 import { type CalibrationText, calibrationText, type HeldOutSize, heldOutText, type TextSize, type TextSource } from './texts.js';
 
 export interface BenchOptions {
@@ -59,7 +59,10 @@ export async function runBenchmark(options: BenchOptions): Promise<BenchRow[]> {
   for (const model of resolved) {
     const evaluators = await evaluatorsFor(model, options);
     const dense: NamedRecipe = { name: 'dense', recipe: [] };
-    const cells = [{ recipe: dense, seed: options.seeds[0] }, ...options.recipes.flatMap((recipe) => options.seeds.map((seed) => ({ recipe, seed })))];
+    const cells = [
+      { recipe: dense, seed: options.seeds[0] },
+      ...options.recipes.flatMap((recipe) => options.seeds.map((seed) => ({ recipe, seed }))),
+    ];
     const calibrations = new Map<number, CalibrationText>();
     for (const { recipe, seed } of cells) {
       await runCell({ resolved: model, recipe, seed, evaluators, provenance }, options, calibrations, (row) => {
@@ -80,7 +83,11 @@ async function evaluatorsFor({ name, model, tokenizer, text }: ResolvedModel, op
   return evaluatorsOf(options.evaluators, windows);
 }
 
-async function calibrationFor({ resolved, seed }: Cell, options: BenchOptions, known: Map<number, CalibrationText>): Promise<CalibrationText> {
+async function calibrationFor(
+  { resolved, seed }: Cell,
+  options: BenchOptions,
+  known: Map<number, CalibrationText>,
+): Promise<CalibrationText> {
   const found = known.get(seed);
   if (found) return found;
   const { backend, calibration, signal, onProgress } = options;
@@ -93,7 +100,12 @@ async function calibrationFor({ resolved, seed }: Cell, options: BenchOptions, k
 }
 
 /** Quantizes and judges; hands on a row a score. */
-async function runCell(cell: Cell, options: BenchOptions, calibrations: Map<number, CalibrationText>, onRow: (row: BenchRow) => void): Promise<void> {
+async function runCell(
+  cell: Cell,
+  options: BenchOptions,
+  calibrations: Map<number, CalibrationText>,
+  onRow: (row: BenchRow) => void,
+): Promise<void> {
   const { resolved, recipe, seed, evaluators, provenance } = cell;
   const { backend, signal, onProgress } = options;
   const summary = summarizeRecipe(recipe.recipe);
@@ -118,26 +130,40 @@ async function runCell(cell: Cell, options: BenchOptions, calibrations: Map<numb
     if ('error' in outcome) return { ...head, value: null, stderr: null, ...tail, error: describeError(outcome.error) };
     const { value, stderr, samples, higherIsBetter, protocol, version } = outcome.score;
     const { evaluateSeconds } = outcome;
-    return { ...head, bitsPerWeight: weightBits ?? 0, value, stderr, ...tail, samples, higherIsBetter, evaluatorVersion: version, evaluateSeconds, protocol };
+    return {
+      ...head,
+      bitsPerWeight: weightBits ?? 0,
+      value,
+      stderr,
+      ...tail,
+      samples,
+      higherIsBetter,
+      evaluatorVersion: version,
+      evaluateSeconds,
+      protocol,
+    };
   };
 
   let model: Model;
   try {
     if (hasData) calibration = await calibrationFor(cell, options, calibrations);
     const started = performance.now();
-    model = recipe.recipe.length === 0 ? resolved.model : (
-      await quantize({
-        model: resolved.model,
-        backend,
-        recipe: recipe.recipe,
-        calibration: calibration?.batches,
-        seed,
-        kinds: linearKinds,
-        nearest: nearestRounding(backend),
-        onEvent: (event) => onProgress?.({ type: 'run', recipe: recipe.name, event }),
-        signal,
-      })
-    ).model;
+    model =
+      recipe.recipe.length === 0
+        ? resolved.model
+        : (
+            await quantize({
+              model: resolved.model,
+              backend,
+              recipe: recipe.recipe,
+              calibration: calibration?.batches,
+              seed,
+              kinds: linearKinds,
+              nearest: nearestRounding(backend),
+              onEvent: (event) => onProgress?.({ type: 'run', recipe: recipe.name, event }),
+              signal,
+            })
+          ).model;
     seconds = (performance.now() - started) / 1000;
     weightBits = measureSize(model, { reference: resolved.model }).bitsPerWeight;
   } catch (error) {

@@ -1,8 +1,19 @@
 // Token windows to calibrate on and to judge by, from a text source that a person names.
-import { LowbitError, type Backend, createRng, type Model, type TokenBatches } from '@lowbit/core';
+import { type Backend, createRng, LowbitError, type Model, type TokenBatches } from '@lowbit/core';
 import {
-  batchWindows, type Corpus, describeCalibration, type DocumentRule, partOf, readJsonlFile, readTextFile, sampleCalibration,
-  selfGeneratedWindows, sotuCorpus, type Split, type Tokenizer, type TokenWindows,
+  batchWindows,
+  type Corpus,
+  type DocumentRule,
+  describeCalibration,
+  partOf,
+  readJsonlFile,
+  readTextFile,
+  type Split,
+  sampleCalibration,
+  selfGeneratedWindows,
+  sotuCorpus,
+  type Tokenizer,
+  type TokenWindows,
 } from '@lowbit/data';
 import { type ProtocolName, protocols, windowsByProtocol } from '@lowbit/eval';
 import { generate } from '@lowbit/models';
@@ -11,7 +22,13 @@ import { generate } from '@lowbit/models';
 export type TextSource =
   | { readonly kind: 'self' }
   | { readonly kind: 'sotu'; readonly split?: Split }
-  | { readonly kind: 'file'; readonly path: string; readonly documents?: Exclude<DocumentRule, RegExp>; readonly field?: string; readonly split?: Split };
+  | {
+      readonly kind: 'file';
+      readonly path: string;
+      readonly documents?: Exclude<DocumentRule, RegExp>;
+      readonly field?: string;
+      readonly split?: Split;
+    };
 
 /** How much of it. */
 export interface TextSize {
@@ -51,7 +68,11 @@ export async function calibrationText(source: TextSource, size: TextSize, contex
     return { batches: batchWindows(windows), report: `${windows.description}: ${windows.count * windows.length} tokens` };
   }
   const corpus = await openCorpus(source, 'train');
-  const { batches, report } = sampleCalibration(corpus, context.tokenizer, { windows: size.windows, window, rng: createRng(context.seed).at('calibration') });
+  const { batches, report } = sampleCalibration(corpus, context.tokenizer, {
+    windows: size.windows,
+    window,
+    rng: createRng(context.seed).at('calibration'),
+  });
   return { batches, report: describeCalibration(report) };
 }
 
@@ -72,10 +93,17 @@ function defaultWindow({ config }: Model): number {
 
 function checkWindow(window: number, { config }: Model): number {
   if (window <= config.contextLength) return window;
-  throw new LowbitError('WINDOW_CONTEXT', `a window of ${window} tokens is longer than the model's context of ${config.contextLength}; use a shorter one`);
+  throw new LowbitError(
+    'WINDOW_CONTEXT',
+    `a window of ${window} tokens is longer than the model's context of ${config.contextLength}; use a shorter one`,
+  );
 }
 
-function writeText(split: 'calibration' | 'held-out', size: { windows: number; window: number }, { model, tokenizer, backend, seed, signal, progress }: TextContext): Promise<TokenWindows> {
+function writeText(
+  split: 'calibration' | 'held-out',
+  size: { windows: number; window: number },
+  { model, tokenizer, backend, seed, signal, progress }: TextContext,
+): Promise<TokenWindows> {
   return selfGeneratedWindows({
     ...size,
     split,

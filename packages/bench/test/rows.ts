@@ -36,5 +36,11 @@ export function scoreRow(method: string, bits: number | null, value: number, mor
 
 export function failedRow(method: string, bits: number, code: string): FailedRow {
   const { value: _, stderr: __, ...row } = scoreRow(method, bits, 0) as BenchRow & Record<string, unknown>;
-  return { ...(row as unknown as FailedRow), value: null, stderr: null, bitsPerWeight: null, error: { code, message: `${code}: somewhere: something` } };
+  return {
+    ...(row as unknown as FailedRow),
+    value: null,
+    stderr: null,
+    bitsPerWeight: null,
+    error: { code, message: `${code}: somewhere: something` },
+  };
 }

@@ -1,8 +1,8 @@
 // The Markdown table and the ranking that are made from rows.
 import { describe, expect, it } from 'vitest';
 import { closedGaps } from '../src/ranking.js';
-import { markdownTable } from '../src/table.js';
 import type { ScoreRow } from '../src/row.js';
+import { markdownTable } from '../src/table.js';
 import { failedRow, scoreRow } from './rows.js';
 
 describe('markdownTable', () => {
@@ -30,13 +30,19 @@ describe('markdownTable', () => {
 
   it('writes very small, large and infinite values so that they can be read', () => {
     const values = [1.2e-5, 0, 123456, 3.2e9, Number.POSITIVE_INFINITY];
-    const cells = values.map((value) => markdownTable([scoreRow('rtn', 2, value, { stderr: 0 })]).split('\n')[2].split('|')[6].trim());
+    const cells = values.map((value) =>
+      markdownTable([scoreRow('rtn', 2, value, { stderr: 0 })])
+        .split('\n')[2]
+        .split('|')[6]
+        .trim(),
+    );
     expect(cells).toEqual(['1.20e-5', '0', '123456', '3.20e+9', 'Infinity']);
   });
 });
 
 describe('closedGaps', () => {
-  const gap = (method: string, bits: number, value: number, more: Partial<ScoreRow> = {}) => scoreRow(method, bits, value, { evaluator: 'loss-gap', ...more });
+  const gap = (method: string, bits: number, value: number, more: Partial<ScoreRow> = {}) =>
+    scoreRow(method, bits, value, { evaluator: 'loss-gap', ...more });
 
   it('is the share of the added loss that the method wins back, over the mean of the seeds', () => {
     const rows = [

@@ -19,7 +19,9 @@ export function number(least: number, most = Number.POSITIVE_INFINITY): (text: s
   return (text) => {
     const value = Number(text);
     if (text.trim() === '' || !(value >= least && value <= most)) {
-      throw new InvalidArgumentError(`expected a number ${most === Number.POSITIVE_INFINITY ? `of at least ${least}` : `from ${least} to ${most}`}.`);
+      throw new InvalidArgumentError(
+        `expected a number ${most === Number.POSITIVE_INFINITY ? `of at least ${least}` : `from ${least} to ${most}`}.`,
+      );
     }
     return value;
   };
@@ -48,7 +50,9 @@ export interface TextArguments {
 
 export function addEngineOptions(command: Command): Command {
   return command
-    .addOption(new Option('--provider <name>', 'where ONNX Runtime computes').choices(['cpu', 'webgpu', 'cuda', 'coreml', 'dml']).default('cpu'))
+    .addOption(
+      new Option('--provider <name>', 'where ONNX Runtime computes').choices(['cpu', 'webgpu', 'cuda', 'coreml', 'dml']).default('cpu'),
+    )
     .option('--threads <count>', 'threads within an operator (all cores)', integer(1));
 }
 
@@ -59,7 +63,9 @@ export function addOutputOptions(command: Command, json: string): Command {
 export function addTextOptions(command: Command, use: string): Command {
   return command
     .option('--text <source>', `${use}: 'sotu' (speeches), 'self' (written by the dense model), or a .txt or .jsonl file`)
-    .addOption(new Option('--documents <rule>', 'where documents end in a .txt file').choices(['whole', 'lines', 'blank-lines']).default('whole'))
+    .addOption(
+      new Option('--documents <rule>', 'where documents end in a .txt file').choices(['whole', 'lines', 'blank-lines']).default('whole'),
+    )
     .option('--field <path>', 'field of a .jsonl line that holds the text', 'text');
 }
 

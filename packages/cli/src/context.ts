@@ -23,7 +23,10 @@ export async function claimDirectory(directory: string, force: boolean): Promise
     throw new LowbitError('OUTPUT_DIRECTORY', `${directory}: ${error.message}; choose another output directory`, { cause: error });
   });
   if (present.length > 0 && !force) {
-    throw new LowbitError('OUTPUT_EXISTS', `${directory}: is not empty; choose another output directory, or overwrite what is there with --force`);
+    throw new LowbitError(
+      'OUTPUT_EXISTS',
+      `${directory}: is not empty; choose another output directory, or overwrite what is there with --force`,
+    );
   }
   await mkdir(directory, { recursive: true });
 }

@@ -58,7 +58,10 @@ function describeRange(node: SchemaNode): string {
   const low = isBound(node.minimum) ? `≥ ${node.minimum}` : isBound(node.exclusiveMinimum) ? `> ${node.exclusiveMinimum}` : '';
   const high = isBound(node.maximum) ? `≤ ${node.maximum}` : isBound(node.exclusiveMaximum) ? `< ${node.exclusiveMaximum}` : '';
   if (isBound(node.minimum) && isBound(node.maximum)) return ` ${node.minimum} to ${node.maximum}`;
-  return [low, high].filter(Boolean).map((bound) => ` ${bound}`).join(',');
+  return [low, high]
+    .filter(Boolean)
+    .map((bound) => ` ${bound}`)
+    .join(',');
 }
 
 /** Help lines of a method: its name and line, then one line an option. */
@@ -67,9 +70,13 @@ export function methodHelp(definition: MethodDefinition): string {
   const title = `${definition.name} (version ${definition.version})${definition.description ? `: ${definition.description}` : ''}`;
   if (!options) return `${title}\n  its schema does not describe its options`;
   if (options.length === 0) return `${title}\n  no options`;
-  const types = options.map(({ type, isRequired, default: value }) => `${type}${isRequired ? ', required' : value === undefined ? '' : ` = ${value}`}`);
+  const types = options.map(
+    ({ type, isRequired, default: value }) => `${type}${isRequired ? ', required' : value === undefined ? '' : ` = ${value}`}`,
+  );
   const nameWidth = Math.max(...options.map(({ name }) => name.length));
   const typeWidth = Math.min(36, Math.max(...types.map((type) => type.length)));
-  const lines = options.map(({ name, description }, i) => `  ${name.padEnd(nameWidth)}  ${types[i].padEnd(typeWidth)}  ${description}`.trimEnd());
+  const lines = options.map(({ name, description }, i) =>
+    `  ${name.padEnd(nameWidth)}  ${types[i].padEnd(typeWidth)}  ${description}`.trimEnd(),
+  );
   return [title, ...lines].join('\n');
 }

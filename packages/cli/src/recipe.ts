@@ -60,7 +60,10 @@ function isStep(value: unknown): value is Step {
 async function readSteps(path: string, directory: string): Promise<Recipe> {
   const entries = parseDocument(path, await readText(path));
   if (!Array.isArray(entries) || entries.length === 0) {
-    throw new LowbitError('RECIPE_FILE', `${path}: expected a list of steps, each with a method: [{ "method": "gptq", "options": { "bits": 2 } }]`);
+    throw new LowbitError(
+      'RECIPE_FILE',
+      `${path}: expected a list of steps, each with a method: [{ "method": "gptq", "options": { "bits": 2 } }]`,
+    );
   }
   return buildSteps(
     entries.map((entry, i) => stepText(entry, `${path}: step ${i + 1}`)),
@@ -94,9 +97,13 @@ function stepText(entry: unknown, where: string): StepText {
   }
   const unknown = Object.keys(entry).filter((name) => !STEP_MEMBERS.includes(name));
   if (unknown.length > 0) {
-    throw new LowbitError('RECIPE_FILE', `${where}: ${unknown.join(', ')} is not known here; a step has ${STEP_MEMBERS.join(', ')}. Put a method's options under options`);
+    throw new LowbitError(
+      'RECIPE_FILE',
+      `${where}: ${unknown.join(', ')} is not known here; a step has ${STEP_MEMBERS.join(', ')}. Put a method's options under options`,
+    );
   }
   const { method, options = {}, ...settings } = entry as { method: string; options?: unknown };
-  if (typeof options !== 'object' || options === null || Array.isArray(options)) throw new LowbitError('RECIPE_FILE', `${where}: options must be an object`);
+  if (typeof options !== 'object' || options === null || Array.isArray(options))
+    throw new LowbitError('RECIPE_FILE', `${where}: options must be an object`);
   return { method, options: { ...options, ...settings } };
 }

@@ -39,12 +39,26 @@ describe('quantize', () => {
     expect(quantized.errors).toContain('calibration: text.txt all');
 
     const inspected = await lowbit(['inspect', 'toy-4', '--json']);
-    expect(JSON.parse(inspected.output)).toMatchObject({ model: 'toy-4', recipe: [{ method: 'gptq', options: { bits: 4, groupSize: 16 } }], seed: 0 });
+    expect(JSON.parse(inspected.output)).toMatchObject({
+      model: 'toy-4',
+      recipe: [{ method: 'gptq', options: { bits: 4, groupSize: 16 } }],
+      seed: 0,
+    });
     expect((await lowbit(['inspect', 'toy-4'])).output).toMatch(/self_attn\.q_proj +2 × affine +32 × 32/);
 
     const judged = await lowbit(['eval', 'toy-4', '--reference', 'toy', ...small, '--json', '--quiet']);
-    const scores = judged.output.trim().split('\n').map((line) => JSON.parse(line) as { evaluator: string; value: number });
-    expect(scores.map(({ evaluator }) => evaluator)).toEqual(['perplexity', 'kl', 'top1-agreement', 'loss-gap', 'bits-per-weight', 'bits-per-weight-whole-model']);
+    const scores = judged.output
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { evaluator: string; value: number });
+    expect(scores.map(({ evaluator }) => evaluator)).toEqual([
+      'perplexity',
+      'kl',
+      'top1-agreement',
+      'loss-gap',
+      'bits-per-weight',
+      'bits-per-weight-whole-model',
+    ]);
     expect(scores[4].value).toBeCloseTo(summary.bitsPerWeight, 6);
     expect(judged.errors).toBe('');
 
@@ -56,7 +70,10 @@ describe('quantize', () => {
   });
 
   it('applies the steps of several recipes in order, and reads them from files', async () => {
-    await writeFile(join(folder, 'attention.yaml'), "- method: rtn\n  options: { bits: 8, groupSize: 16 }\n  targets: ['**.self_attn.*']\n");
+    await writeFile(
+      join(folder, 'attention.yaml'),
+      "- method: rtn\n  options: { bits: 8, groupSize: 16 }\n  targets: ['**.self_attn.*']\n",
+    );
     const recipe = ['--recipe', 'attention.yaml', '--recipe', 'rtn:bits=2,groupSize=16,targets=["**.mlp.*"]'];
     expect((await lowbit(['quantize', 'toy', ...recipe, '--out', 'mixed', ...small])).code).toBe(0);
     expect(JSON.parse((await lowbit(['inspect', 'mixed', '--json'])).output)).toMatchObject({
@@ -77,7 +94,10 @@ describe('quantize', () => {
 
 describe('bad input exits with 2 and says what to do', () => {
   it.each([
-    [['quantize', 'tinny', '--recipe', 'rtn', '--out', 'x'], "MODEL_REFERENCE: 'tinny' is no known model and no directory; did you mean 'tiny'?"],
+    [
+      ['quantize', 'tinny', '--recipe', 'rtn', '--out', 'x'],
+      "MODEL_REFERENCE: 'tinny' is no known model and no directory; did you mean 'tiny'?",
+    ],
     [['quantize', 'toy', '--recipe', 'gtpq', '--out', 'x'], "METHOD_UNKNOWN: no method 'gtpq'; did you mean 'gptq'? known: rtn, gptq"],
     [['quantize', 'toy', '--recipe', 'rtn:bits=9', '--out', 'x'], 'OPTIONS_INVALID: rtn: bits'],
     [['quantize', 'toy', '--recipe', 'rtn:bit=4', '--out', 'x'], 'OPTIONS_INVALID: rtn: Unrecognized key: "bit"'],
@@ -86,7 +106,7 @@ describe('bad input exits with 2 and says what to do', () => {
     [['quantize', 'toy', '--recipe', 'missing.yaml', '--out', 'x'], 'RECIPE_FILE'],
     [['quantize', 'toy', '--out', 'x'], "required option '--recipe <recipe>' not specified"],
     [['quantize', 'toy', '--recipe', 'rtn', '--out', 'x', '--seed', 'one'], 'expected a whole number'],
-    [['quantise', 'toy'], "Did you mean quantize?"],
+    [['quantise', 'toy'], 'Did you mean quantize?'],
     [['eval', 'toy', '--evaluators', 'tekst'], "EVALUATOR_UNKNOWN: no evaluator 'tekst'; did you mean 'text'?"],
     [['eval', 'toy', '--text', 'absent.txt'], 'CORPUS_MISSING'],
     [['eval', 'toy', '--text', 'text.txt', '--protocol', 'gptq-2048'], 'WINDOW_CONTEXT'],
@@ -103,23 +123,83 @@ describe('bad input exits with 2 and says what to do', () => {
 describe('bench', () => {
   it('writes a row a score and a table; a cell that fails becomes a row with its error', async () => {
     const recipes = ['--recipe', 'rtn:bits=4,groupSize=16', '--recipe', 'rtn:bits=4,groupSize=24', '--recipe', 'gptq:bits=4,groupSize=16'];
-    const outcome = await lowbit(['bench', '--model', 'toy', ...recipes, '--text', 'text.txt', '--window', '32', '--windows', '8', '--calibration-windows', '8', '--out', 'results', '--threads', '1']);
+    const outcome = await lowbit([
+      'bench',
+      '--model',
+      'toy',
+      ...recipes,
+      '--text',
+      'text.txt',
+      '--window',
+      '32',
+      '--windows',
+      '8',
+      '--calibration-windows',
+      '8',
+      '--out',
+      'results',
+      '--threads',
+      '1',
+    ]);
     expect(outcome.code).toBe(1);
     expect(outcome.errors).toContain('CELLS_FAILED: 1 of 13 rows');
-    const rows = (await readFile(join(folder, 'results', 'results.jsonl'), 'utf8')).trim().split('\n').map((line) => JSON.parse(line) as Record<string, unknown>);
+    const rows = (await readFile(join(folder, 'results', 'results.jsonl'), 'utf8'))
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as Record<string, unknown>);
     expect(rows).toHaveLength(13);
     expect(Object.keys(rows[0])).toEqual(
-      expect.arrayContaining(['model', 'recipe', 'method', 'bits', 'groupSize', 'bitsPerWeight', 'evaluator', 'value', 'stderr', 'seconds', 'peakRssMiB', 'versions', 'steps', 'protocol', 'seed', 'commit']),
+      expect.arrayContaining([
+        'model',
+        'recipe',
+        'method',
+        'bits',
+        'groupSize',
+        'bitsPerWeight',
+        'evaluator',
+        'value',
+        'stderr',
+        'seconds',
+        'peakRssMiB',
+        'versions',
+        'steps',
+        'protocol',
+        'seed',
+        'commit',
+      ]),
     );
-    expect(rows.filter(({ value }) => value === null)).toEqual([expect.objectContaining({ recipe: 'rtn:bits=4,groupSize=24', error: expect.objectContaining({ code: 'GROUP_SIZE' }) as unknown })]);
+    expect(rows.filter(({ value }) => value === null)).toEqual([
+      expect.objectContaining({ recipe: 'rtn:bits=4,groupSize=24', error: expect.objectContaining({ code: 'GROUP_SIZE' }) as unknown }),
+    ]);
     expect(rows.find(({ recipe, evaluator }) => recipe === 'dense' && evaluator === 'kl')).toMatchObject({ value: 0, bitsPerWeight: 16 });
     expect(await readFile(join(folder, 'results', 'results.md'), 'utf8')).toContain('| toy   | dense');
   });
 
   it('prints rows with --json', async () => {
-    const outcome = await lowbit(['bench', '--model', 'toy', '--recipe', 'rtn:groupSize=16', '--text', 'text.txt', '--window', '32', '--windows', '4', '--json', '--quiet', '--threads', '1']);
+    const outcome = await lowbit([
+      'bench',
+      '--model',
+      'toy',
+      '--recipe',
+      'rtn:groupSize=16',
+      '--text',
+      'text.txt',
+      '--window',
+      '32',
+      '--windows',
+      '4',
+      '--json',
+      '--quiet',
+      '--threads',
+      '1',
+    ]);
     expect(outcome).toMatchObject({ code: 0, errors: '' });
-    expect(outcome.output.trim().split('\n').map((line) => (JSON.parse(line) as { evaluator: string }).evaluator)).toHaveLength(8);
+    expect(
+      outcome.output
+        .trim()
+        .split('\n')
+        .map((line) => (JSON.parse(line) as { evaluator: string }).evaluator),
+    ).toHaveLength(8);
   });
 });
 

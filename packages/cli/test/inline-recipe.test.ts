@@ -8,7 +8,13 @@ describe('parseInlineRecipe', () => {
     ['rtn', [{ method: 'rtn', options: {} }]],
     ['gptq:bits=2,groupSize=64', [{ method: 'gptq', options: { bits: 2, groupSize: 64 } }]],
     ['rtn:clip=mse,symmetric=true', [{ method: 'rtn', options: { clip: 'mse', symmetric: true } }]],
-    ['quad:rank=16+gptq:bits=4', [{ method: 'quad', options: { rank: 16 } }, { method: 'gptq', options: { bits: 4 } }]],
+    [
+      'quad:rank=16+gptq:bits=4',
+      [
+        { method: 'quad', options: { rank: 16 } },
+        { method: 'gptq', options: { bits: 4 } },
+      ],
+    ],
     ['gptq:dampening=1e+3', [{ method: 'gptq', options: { dampening: 1000 } }]],
     ['rtn:targets=["**.q_proj","**.k_proj"],bits=3', [{ method: 'rtn', options: { targets: ['**.q_proj', '**.k_proj'], bits: 3 } }]],
     ['rtn:overrides={"**.down_proj":{"bits":8}}', [{ method: 'rtn', options: { overrides: { '**.down_proj': { bits: 8 } } } }]],
@@ -28,10 +34,16 @@ describe('parseInlineRecipe', () => {
 
   it('reads back any options written as JSON', () => {
     const names = fc.stringMatching(/^[a-z][a-zA-Z]{0,8}$/).filter((name) => name !== 'toString' && name !== 'valueOf');
-    const options = fc.dictionary(names, fc.oneof(fc.integer(), fc.boolean(), fc.double({ noNaN: true, noDefaultInfinity: true }), fc.array(fc.stringMatching(/^[\w*.,+]*$/))), { minKeys: 1 });
+    const options = fc.dictionary(
+      names,
+      fc.oneof(fc.integer(), fc.boolean(), fc.double({ noNaN: true, noDefaultInfinity: true }), fc.array(fc.stringMatching(/^[\w*.,+]*$/))),
+      { minKeys: 1 },
+    );
     fc.assert(
       fc.property(options, (given) => {
-        const text = Object.entries(given).map(([name, value]) => `${name}=${JSON.stringify(value)}`).join(',');
+        const text = Object.entries(given)
+          .map(([name, value]) => `${name}=${JSON.stringify(value)}`)
+          .join(',');
         expect(JSON.stringify(parseInlineRecipe(`gptq:${text}`)[0].options)).toBe(JSON.stringify(given));
       }),
     );

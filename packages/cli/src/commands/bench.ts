@@ -3,12 +3,32 @@ import { createWriteStream, type WriteStream } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import {
-  type BenchRow, closedGaps, evaluatorName, isScore, markdownTable, type NamedRecipe, type Preset, presetNames, presetOf, runBenchmark,
+  type BenchRow,
+  closedGaps,
+  evaluatorName,
+  isScore,
+  markdownTable,
+  type NamedRecipe,
+  type Preset,
+  presetNames,
+  presetOf,
+  runBenchmark,
 } from '@lowbit/bench';
 import { LowbitError } from '@lowbit/core';
 import type { Command } from 'commander';
-import { addEngineOptions, addOutputOptions, addTextOptions, collect, type EngineArguments, integer, openBackend, type OutputArguments, type TextArguments, textSource } from '../arguments.js';
-import { claimDirectory, type CommandContext } from '../context.js';
+import {
+  addEngineOptions,
+  addOutputOptions,
+  addTextOptions,
+  collect,
+  type EngineArguments,
+  integer,
+  type OutputArguments,
+  openBackend,
+  type TextArguments,
+  textSource,
+} from '../arguments.js';
+import { type CommandContext, claimDirectory } from '../context.js';
 import { readRecipe } from '../recipe.js';
 import { createReporter, type Reporter } from '../reporter.js';
 
@@ -77,7 +97,11 @@ async function runBench(options: BenchArguments, context: CommandContext): Promi
     if (out !== undefined) await writeFile(join(out, 'results.md'), `${summary}\n`);
     if (!options.json) terminal.out(`${summary}\n`);
     const failed = rows.filter((row) => !isScore(row));
-    if (failed.length > 0) throw new LowbitError('CELLS_FAILED', `${failed.length} of ${rows.length} rows have an error instead of a value; their messages are in the rows`);
+    if (failed.length > 0)
+      throw new LowbitError(
+        'CELLS_FAILED',
+        `${failed.length} of ${rows.length} rows have an error instead of a value; their messages are in the rows`,
+      );
   } finally {
     reporter.end();
     if (file) await closed(file);
@@ -110,7 +134,8 @@ async function planOf(options: BenchArguments, directory: string): Promise<Prese
 
 function noteRow(row: BenchRow, reporter: Reporter): void {
   if (!isScore(row)) reporter.warn(`${row.model} ${row.recipe} ${row.evaluator}: ${row.error.message}`);
-  else if (row.evaluator === 'perplexity') reporter.note(`${row.model} ${row.recipe}: perplexity ${row.value.toPrecision(5)}, quantized in ${row.seconds.toFixed(1)} s`);
+  else if (row.evaluator === 'perplexity')
+    reporter.note(`${row.model} ${row.recipe}: perplexity ${row.value.toPrecision(5)}, quantized in ${row.seconds.toFixed(1)} s`);
 }
 
 /** 'stories15M, 2 bits: gptq wins back 73 % of the loss that rtn adds (3.815 ± 0.035 nats a token)'. */

@@ -4,7 +4,15 @@ import type { Score } from '@lowbit/core';
 import { type ProtocolName, protocols } from '@lowbit/eval';
 import { type Command, Option } from 'commander';
 import {
-  addEngineOptions, addOutputOptions, addTextOptions, type EngineArguments, integer, openBackend, type OutputArguments, type TextArguments, textSource,
+  addEngineOptions,
+  addOutputOptions,
+  addTextOptions,
+  type EngineArguments,
+  integer,
+  type OutputArguments,
+  openBackend,
+  type TextArguments,
+  textSource,
 } from '../arguments.js';
 import type { CommandContext } from '../context.js';
 import { createReporter } from '../reporter.js';
@@ -23,7 +31,10 @@ export function addEvalCommand(program: Command, context: CommandContext): void 
     .command('eval')
     .description('judge a model on held-out text')
     .argument('<model>', 'tiny, tiny-outliers, stories15M, or the directory of a checkpoint')
-    .option('--reference <model>', 'the dense model it was made from: adds KL divergence, top-1 agreement and loss gap, and writes the text of --text self')
+    .option(
+      '--reference <model>',
+      'the dense model it was made from: adds KL divergence, top-1 agreement and loss gap, and writes the text of --text self',
+    )
     .option('--evaluators <names...>', 'text (perplexity, and what --reference adds), layer-error, size', ['text', 'size'])
     .addOption(new Option('--protocol <name>', 'how the text is cut into windows').choices(Object.keys(protocols)))
     .option('--windows <count>', 'windows at most', integer(1), 64)
@@ -35,7 +46,11 @@ export function addEvalCommand(program: Command, context: CommandContext): void 
   command.action((reference: string, options: EvalArguments) => runEval(reference, options, context));
 }
 
-async function runEval(modelReference: string, options: EvalArguments, { terminal, directory, signal, startWork }: CommandContext): Promise<void> {
+async function runEval(
+  modelReference: string,
+  options: EvalArguments,
+  { terminal, directory, signal, startWork }: CommandContext,
+): Promise<void> {
   const names: EvaluatorName[] = options.evaluators.map(evaluatorName);
   const resolved = await resolveModel(modelReference, directory);
   const reference = options.reference === undefined ? undefined : await resolveModel(options.reference, directory);
@@ -64,7 +79,9 @@ async function runEval(modelReference: string, options: EvalArguments, { termina
       const seconds = (performance.now() - started) / 1000;
       const { versions, commit } = provenanceOf(backend);
       for (const score of scores) {
-        terminal.out(options.json ? `${JSON.stringify({ model: resolved.name, ...score, seconds, versions, commit })}\n` : `${scoreLine(score)}\n`);
+        terminal.out(
+          options.json ? `${JSON.stringify({ model: resolved.name, ...score, seconds, versions, commit })}\n` : `${scoreLine(score)}\n`,
+        );
       }
     }
   } finally {

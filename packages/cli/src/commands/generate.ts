@@ -31,7 +31,11 @@ export function addGenerateCommand(program: Command, context: CommandContext): v
   addEngineOptions(command).action((reference: string, options: GenerateArguments) => runGenerate(reference, options, context));
 }
 
-async function runGenerate(reference: string, options: GenerateArguments, { terminal, directory, signal, startWork }: CommandContext): Promise<void> {
+async function runGenerate(
+  reference: string,
+  options: GenerateArguments,
+  { terminal, directory, signal, startWork }: CommandContext,
+): Promise<void> {
   const { prompt, tokens, temperature, topK, topP, seed, json } = options;
   const { name, model, tokenizer } = await resolveModel(reference, directory);
   const ids = tokenizer.encode(prompt, { bos: tokenizer.addsBos || prompt === '' });

@@ -52,10 +52,24 @@ export function addInspectCommand(program: Command, { terminal, directory }: Com
       }
       const settings = Object.entries(config).map(([setting, value]) => `  ${setting.padEnd(18)} ${String(value)}`);
       const width = Math.max(...linears.map((linear) => linear.name.length));
-      const rows = linears.map((linear) => `  ${linear.name.padEnd(width)}  ${linear.count} × ${linear.kind.padEnd(8)}  ${linear.shape.padStart(14)}  ${linear.bitsPerWeight.toFixed(2)} bits/weight`);
-      terminal.out([`${name} (${checkpoint.path})`, ...settings, `  ${'bitsPerWeight'.padEnd(18)} ${bitsPerWeight.toFixed(3)} (Linears of the blocks)`, '', ...rows, ''].join('\n'));
+      const rows = linears.map(
+        (linear) =>
+          `  ${linear.name.padEnd(width)}  ${linear.count} × ${linear.kind.padEnd(8)}  ${linear.shape.padStart(14)}  ${linear.bitsPerWeight.toFixed(2)} bits/weight`,
+      );
+      terminal.out(
+        [
+          `${name} (${checkpoint.path})`,
+          ...settings,
+          `  ${'bitsPerWeight'.padEnd(18)} ${bitsPerWeight.toFixed(3)} (Linears of the blocks)`,
+          '',
+          ...rows,
+          '',
+        ].join('\n'),
+      );
       if (!recipe) return;
-      const steps = recipe.map((step) => `  ${step.method} (version ${step.version}) ${JSON.stringify(step.options)} on ${step.targets.join(', ')}`);
+      const steps = recipe.map(
+        (step) => `  ${step.method} (version ${step.version}) ${JSON.stringify(step.options)} on ${step.targets.join(', ')}`,
+      );
       terminal.out(['', `made with seed ${seed ?? 'unknown'} by`, ...steps, ''].join('\n'));
     });
 }

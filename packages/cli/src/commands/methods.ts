@@ -20,7 +20,13 @@ export function addMethodsCommand(program: Command, { terminal, directory }: Com
       const methods = name === undefined ? builtInMethods : [await findMethod(name, directory)];
       for (const { definition } of methods) {
         const { version, description } = definition;
-        const record = { method: definition.name, version, description, stages: stagesOf(definition), options: describeOptions(definition) ?? null };
+        const record = {
+          method: definition.name,
+          version,
+          description,
+          stages: stagesOf(definition),
+          options: describeOptions(definition) ?? null,
+        };
         terminal.out(json ? `${JSON.stringify(record)}\n` : `${methodHelp(definition)}\n\n`);
       }
       if (json || name !== undefined) return;

@@ -1,15 +1,24 @@
 // lowbit quantize: applies a recipe to a model and writes the result as a checkpoint.
 import { resolve } from 'node:path';
-import { calibrationText, needsData, nearestRounding, provenanceOf, resolveModel } from '@lowbit/bench';
+import { calibrationText, nearestRounding, needsData, provenanceOf, resolveModel } from '@lowbit/bench';
 import type { Recipe } from '@lowbit/core';
 import { createFileStore, directoryBytes, saveCheckpoint } from '@lowbit/formats';
 import { type Propagation, quantize } from '@lowbit/pipeline';
 import { linearKinds } from '@lowbit/quant';
 import { type Command, Option } from 'commander';
 import {
-  addEngineOptions, addOutputOptions, addTextOptions, collect, type EngineArguments, integer, openBackend, type OutputArguments, type TextArguments, textSource,
+  addEngineOptions,
+  addOutputOptions,
+  addTextOptions,
+  collect,
+  type EngineArguments,
+  integer,
+  type OutputArguments,
+  openBackend,
+  type TextArguments,
+  textSource,
 } from '../arguments.js';
-import { claimDirectory, type CommandContext } from '../context.js';
+import { type CommandContext, claimDirectory } from '../context.js';
 import { builtInMethods } from '../methods.js';
 import { methodHelp } from '../option-help.js';
 import { formatDuration } from '../progress.js';
@@ -32,7 +41,11 @@ export function addQuantizeCommand(program: Command, context: CommandContext): v
     .command('quantize')
     .description('apply a recipe to a model and write the result as a checkpoint')
     .argument('<model>', 'tiny, tiny-outliers, stories15M, or the directory of a checkpoint')
-    .requiredOption('--recipe <recipe>', "a file (.ts, .js, .json, .yaml), or inline: 'gptq:bits=2,groupSize=64'; steps of several are applied in order", collect(String))
+    .requiredOption(
+      '--recipe <recipe>',
+      "a file (.ts, .js, .json, .yaml), or inline: 'gptq:bits=2,groupSize=64'; steps of several are applied in order",
+      collect(String),
+    )
     .requiredOption('--out <directory>', 'where the checkpoint goes')
     .option('--force', 'overwrite the checkpoint that is there')
     .option('--windows <count>', 'calibration windows', integer(1), 128)
@@ -56,13 +69,15 @@ async function runQuantize(reference: string, options: QuantizeArguments, contex
   const backend = await openBackend(options);
   const reporter = createReporter(terminal, { isQuiet: options.quiet === true });
   try {
-    const calibration = needsData(recipe) ? await calibrationText(textSource(options, directory) ?? resolved.text, options, {
-      ...resolved,
-      backend,
-      seed: options.seed,
-      signal,
-      progress: (done, total) => reporter.progress('calibration text', resolved.name, done, total),
-    }) : undefined;
+    const calibration = needsData(recipe)
+      ? await calibrationText(textSource(options, directory) ?? resolved.text, options, {
+          ...resolved,
+          backend,
+          seed: options.seed,
+          signal,
+          progress: (done, total) => reporter.progress('calibration text', resolved.name, done, total),
+        })
+      : undefined;
     if (calibration) reporter.note(`calibration: ${calibration.report}`);
     const result = await quantize({
       model: resolved.model,
