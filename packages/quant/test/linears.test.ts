@@ -205,6 +205,17 @@ describe('LowRankLinear', () => {
   });
 });
 
+describe('ActivationQuantizedLinear', () => {
+  it('offers its innermost base to weight quantizers and wraps what they make of it', () => {
+    const dense = new DenseLinear(tensor(weight, [6, 8]));
+    const nested = new ActivationQuantizedLinear(new ActivationQuantizedLinear(dense, { bits: 8 }), { bits: 4 });
+    expect(nested.quantizable).toMatchObject({ linear: dense, start: 0, end: 8 });
+    const quantized = nested.quantizable.replace(affine) as ActivationQuantizedLinear;
+    expect([quantized.bits, (quantized.base as ActivationQuantizedLinear).bits]).toEqual([4, 8]);
+    expect((quantized.base as ActivationQuantizedLinear).base).toBe(affine);
+  });
+});
+
 describe('quantizeActivations', () => {
   it('rounds each token to a symmetric grid of its own', async () => {
     for (const [bits, clipRatio] of [

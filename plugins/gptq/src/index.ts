@@ -1,20 +1,8 @@
 // GPTQ (Frantar et al., arXiv 2210.17323): each input's rounding error is fed back into the weights of the inputs still to be rounded.
 import { defineMethod, gram, type LinearContext, readFloats, requireDense } from '@lowbit/core';
-import {
-  AffineWeight,
-  checkGroups,
-  clipOption,
-  fitGrid,
-  type GptqFactor,
-  type GptqResult,
-  type Grid,
-  gptqSolve,
-  gridOptions,
-  QuantizedLinear,
-  relativeGramError,
-  roundToGrid,
-} from '@lowbit/quant';
+import { checkGroups, clipOption, type GptqFactor, gridOptions, QuantizedLinear } from '@lowbit/quant';
 import { z } from 'zod';
+import { type GptqOutcome, gptqWeight } from './gptq-weight.js';
 import { sharedFactor } from './shared-factor.js';
 
 const options = z.strictObject({
@@ -31,7 +19,7 @@ const options = z.strictObject({
 
 type Options = z.output<typeof options>;
 
-/** Rounds one input after the other on a grid fixed beforehand (static groups). */
+/** Rounds one input after the other on a grid fixed beforehand. */
 export const gptq = defineMethod({
   name: 'gptq',
   version: 1,
@@ -43,54 +31,31 @@ export const gptq = defineMethod({
     const { backend, options, path, stats } = context;
     const dense = requireDense(linear, path);
     const [leaf] = await backend.evaluate([dense.weight]);
-    const weight = await readFloats(leaf);
     const factor = await sharedFactor({ backend, gram: stats.gram, dampening: options.dampening, actOrder: options.actOrder, path });
-    const grid = fitGrid(weight, leaf.shape, { ...options, path }, importanceOf(factor));
-    const solved = await gptqSolve(backend, factor, weight, grid);
-    const codes = await betterCodes(context, factor, weight, grid, solved);
-    return new QuantizedLinear(AffineWeight.fromGrid(codes, grid), dense.bias);
+    const outcome = await gptqWeight(backend, await readFloats(leaf), leaf.shape, factor, { ...options, path });
+    report(context, factor, outcome);
+    return new QuantizedLinear(outcome.weight, dense.bias);
   },
 });
 
-/** How much an error in each input's weights costs when nothing makes up for it: the damped diagonal of the Hessian, [in]. */
-function importanceOf({ gram, order, dampening }: GptqFactor): Float32Array {
-  const inputs = order.length;
-  const diagonal = Float32Array.from({ length: inputs }, (_, i) => gram[i * (inputs + 1)]);
-  const floor = (dampening * diagonal.reduce((total, value) => total + value, 0)) / inputs;
-  return diagonal.map((value) => value + floor);
-}
+/** Calibration rows an input, below which feedback may do harm on other text: see the README for what was measured. */
+const ENOUGH_ROWS = 4;
 
-/** The solver's codes, or those of rounding to nearest should they be no worse: GPTQ is greedy and promises nothing. */
-async function betterCodes(
-  context: LinearContext<Options>,
-  factor: GptqFactor,
-  weight: Float32Array,
-  grid: Grid,
-  solved: GptqResult,
-): Promise<Uint8Array> {
-  const {
-    backend,
-    options: { dampening },
-    path,
-    rows,
-    log,
-    warn,
-  } = context;
-  const nearest = roundToGrid(weight, grid);
-  const nearestError = await relativeGramError(backend, factor, weight, nearest, grid);
-  log({ dampening: solved.dampening, deadInputs: solved.deadInputs, loss: solved.relativeError, nearestLoss: nearestError });
-  if (solved.dampening > dampening) {
-    warn(
-      'GPTQ_DAMPENING',
-      `${path}: the Hessian of ${rows} rows is singular; dampening was raised from ${dampening} to ${solved.dampening}; calibrate with more text`,
-    );
+function report({ options, path, rows, log, warn }: LinearContext<Options>, factor: GptqFactor, { loss, nearestLoss }: GptqOutcome): void {
+  const { dampening, deadInputs, inFeatures } = factor;
+  log({ dampening, deadInputs, loss, nearestLoss });
+  if (rows < ENOUGH_ROWS * inFeatures) {
+    const wanted = `calibrate on ${ENOUGH_ROWS * inFeatures} or more`;
+    warn('GPTQ_FEW_ROWS', `${path}: ${rows} calibration rows for ${inFeatures} inputs fit the text rather than the layer; ${wanted}`);
   }
-  if (solved.relativeError < nearestError || nearestError === 0) return solved.codes;
-  warn(
-    'GPTQ_NO_GAIN',
-    `${path}: error feedback gave ${solved.relativeError.toPrecision(3)} where rounding to nearest gives ${nearestError.toPrecision(3)}; rounded to nearest`,
-  );
-  return nearest;
+  if (dampening > options.dampening) {
+    const change = `dampening was raised from ${options.dampening} to ${dampening}`;
+    warn('GPTQ_DAMPENING', `${path}: the Hessian of ${rows} rows is singular; ${change}; calibrate on more text`);
+  }
+  if (loss >= nearestLoss && nearestLoss > 0) {
+    const losses = `${loss.toPrecision(3)} where rounding to nearest gives ${nearestLoss.toPrecision(3)}`;
+    warn('GPTQ_NO_GAIN', `${path}: error feedback gave ${losses}; the layer is rounded to nearest`);
+  }
 }
 
 export default gptq;

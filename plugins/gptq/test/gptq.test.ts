@@ -20,18 +20,19 @@ describeMethod(gptq, {
 
 const OUT = 12;
 const IN = 32;
+const ROWS = 256;
 const path = 'model.layers.0.mlp.up_proj';
 
 /** Gram matrix of rows that mix a few directions, as activations do. */
-async function correlatedGram(seed: number, rows: number): Promise<Tensor> {
+async function correlatedGram(seed: number): Promise<Tensor> {
   const rng = createRng(seed);
-  const hidden = tensor(rng.at('hidden').normal(rows * 8), [rows, 8]);
+  const hidden = tensor(rng.at('hidden').normal(ROWS * 8), [ROWS, 8]);
   const mixed = matmul(hidden, tensor(rng.at('mix').normal(8 * IN), [8, IN]));
   const [x] = await backend.evaluate([mixed]);
-  const noise = rng.at('noise').normal(rows * IN);
+  const noise = rng.at('noise').normal(ROWS * IN);
   const inputs = tensor(
     (await readFloats(x)).map((value, i) => value + 0.3 * noise[i]),
-    [rows, IN],
+    [ROWS, IN],
   );
   const [gram] = await backend.evaluate([matmul(inputs, inputs, { transposeA: true })]);
   return gram;
@@ -43,7 +44,7 @@ interface Outcome {
   readonly warnings: string[];
 }
 
-async function round(weight: Float32Array, gram: Tensor, options: Parameters<typeof gptq>[0]): Promise<Outcome> {
+async function round(weight: Float32Array, gram: Tensor, options: Parameters<typeof gptq>[0], rows = ROWS): Promise<Outcome> {
   const step = gptq(options);
   const records: Record<string, unknown>[] = [];
   const warnings: string[] = [];
@@ -52,7 +53,7 @@ async function round(weight: Float32Array, gram: Tensor, options: Parameters<typ
     options: step.options,
     path,
     stats: { gram },
-    rows: 64,
+    rows,
     log: (record: Record<string, unknown>) => records.push(record),
     warn: (code: string, message: string) => warnings.push(`${code}: ${message}`),
   } as unknown as Parameters<NonNullable<typeof step.method.quantizeLinear>>[1];
@@ -85,7 +86,7 @@ describe('gptq', () => {
     let ratio = 0;
     const seeds = [1, 2, 3, 4];
     for (const seed of seeds) {
-      const gram = await correlatedGram(seed, 64);
+      const gram = await correlatedGram(seed);
       for (const actOrder of [true, false]) {
         const { linear, warnings } = await round(weight, gram, { ...grid, bits, clip: 'minmax', actOrder });
         const nearest = new QuantizedLinear(quantizeWeight(weight, [OUT, IN], { ...grid, bits, clip: 'minmax' }));
@@ -99,7 +100,7 @@ describe('gptq', () => {
   });
 
   it('keeps the grid it was given: groups are those of the inputs, whatever the order', async () => {
-    const gram = await correlatedGram(5, 64);
+    const gram = await correlatedGram(5);
     const values = await readFloats(gram);
     const diagonal = Float32Array.from({ length: IN }, (_, i) => values[i * (IN + 1)]);
     const floor = (0.01 * diagonal.reduce((total, value) => total + value, 0)) / IN;
@@ -117,7 +118,7 @@ describe('gptq', () => {
   });
 
   it('logs dampening, dead inputs and both losses', async () => {
-    const gram = await correlatedGram(6, 64);
+    const gram = await correlatedGram(6);
     const { records } = await round(weight, gram, grid);
     expect(records).toHaveLength(1);
     expect(records[0]).toMatchObject({ dampening: 0.01, deadInputs: 0 });
@@ -125,7 +126,7 @@ describe('gptq', () => {
   });
 
   it('counts inputs that never fire and rounds them to nearest', async () => {
-    const values = (await readFloats(await correlatedGram(7, 64))).slice();
+    const values = (await readFloats(await correlatedGram(7))).slice();
     for (let i = 0; i < IN; i++) values[3 * IN + i] = values[i * IN + 3] = 0;
     const { linear, records } = await round(weight, tensor(values, [IN, IN]), { ...grid, clip: 'minmax' });
     expect(records[0].deadInputs).toBe(1);
@@ -143,7 +144,7 @@ describe('gptq', () => {
     );
     const { linear, warnings } = await round(weight, identity, { ...grid, clip: 'minmax' });
     expect(warnings).toEqual([
-      expect.stringMatching(/^GPTQ_NO_GAIN: model\.layers\.0\.mlp\.up_proj: error feedback gave .* rounded to nearest$/),
+      expect.stringMatching(/^GPTQ_NO_GAIN: model\.layers\.0\.mlp\.up_proj: error feedback gave .* the layer is rounded to nearest$/),
     ]);
     const nearest = quantizeWeight(weight, [OUT, IN], { ...grid, clip: 'minmax' });
     expect(linear.weight.codes.source).toMatchObject({ data: (nearest.codes.source as { data?: Uint8Array }).data });
@@ -157,7 +158,16 @@ describe('gptq', () => {
     );
     const { warnings, records } = await round(weight, rankOne, { ...grid, dampening: 1e-9 });
     expect(records[0].dampening).toBeGreaterThan(1e-9);
-    expect(warnings[0]).toMatch(/^GPTQ_DAMPENING: .*dampening was raised from 1e-9 to .*calibrate with more text/);
+    expect(warnings[0]).toMatch(/^GPTQ_DAMPENING: .*dampening was raised from 1e-9 to .*calibrate on more text/);
+  });
+
+  it('says when there are too few rows to learn from', async () => {
+    const { warnings } = await round(weight, await correlatedGram(5), grid, 127);
+    expect(warnings).toEqual([
+      expect.stringMatching(
+        /^GPTQ_FEW_ROWS: model\.layers\.0\.mlp\.up_proj: 127 calibration rows for 32 inputs .*calibrate on 128 or more$/,
+      ),
+    ]);
   });
 
   it('refuses activations that overflowed, with the layer in the message', async () => {
@@ -166,11 +176,11 @@ describe('gptq', () => {
   });
 
   it('factors a Gram matrix once for all layers that read the same inputs', async () => {
-    const gram = await correlatedGram(9, 64);
+    const gram = await correlatedGram(9);
     const request = { backend, gram, dampening: 0.01, actOrder: true, path };
     const factor = await sharedFactor(request);
     expect(await sharedFactor({ ...request, path: 'model.layers.0.mlp.gate_proj' })).toBe(factor);
     expect(await sharedFactor({ ...request, actOrder: false })).not.toBe(factor);
-    expect(await sharedFactor({ ...request, gram: await correlatedGram(9, 64) })).not.toBe(factor);
+    expect(await sharedFactor({ ...request, gram: await correlatedGram(9) })).not.toBe(factor);
   });
 });
