@@ -1,8 +1,9 @@
-// Packs every public package as it would be published and checks the tarball: exports (publint), types (attw), contents.
+// Packs every public package as it would be published and checks the tarballs: exports (publint), types (attw), contents; then installs
+// them in a folder of their own and runs the command there, as a stranger would.
 import { execFile } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 
 const execute = promisify(execFile);
@@ -11,6 +12,7 @@ const CONCURRENCY = 2;
 interface Manifest {
   readonly name: string;
   readonly private?: boolean;
+  readonly dependencies?: Readonly<Record<string, string>>;
 }
 
 function publicPackages(): string[] {
@@ -37,8 +39,7 @@ async function missingFiles(tarball: string): Promise<string[]> {
   return ['README.md', 'LICENSE', 'package.json', 'dist/index.js', 'dist/index.d.ts'].filter((file) => !files.has(`package/${file}`));
 }
 
-async function check(folder: string, destination: string): Promise<string[]> {
-  const tarball = await pack(folder, destination);
+async function check(folder: string, tarball: string): Promise<string[]> {
   const problems = (await missingFiles(tarball)).map((file) => `${file} is not in the tarball`);
   const tools: readonly (readonly string[])[] = [
     ['publint', 'run', tarball, '--strict'],
@@ -49,23 +50,63 @@ async function check(folder: string, destination: string): Promise<string[]> {
       problems.push(`${program}: ${error.stdout || error.stderr || error.message}`);
     });
   }
+  report(readManifest(folder).name, problems);
   return problems;
 }
 
-const destination = mkdtempSync(join(tmpdir(), 'lowbit-pack-'));
+function report(name: string, problems: readonly string[]): void {
+  console.log(`${problems.length === 0 ? 'ok    ' : 'FAILED'}  ${name}`);
+  for (const problem of problems) console.log(problem.replace(/^/gm, '        '));
+}
+
+/** Unpacks the tarballs into node_modules and links the packages of others beside them, so that nothing is fetched. */
+async function install(tarballs: ReadonlyMap<string, string>, home: string): Promise<void> {
+  for (const [folder, tarball] of tarballs) {
+    const { name, dependencies = {} } = readManifest(folder);
+    const target = join(home, 'node_modules', name);
+    mkdirSync(target, { recursive: true });
+    await execute('tar', ['-xzf', tarball, '-C', target, '--strip-components=1']);
+    for (const dependency of Object.keys(dependencies)) {
+      const link = join(home, 'node_modules', dependency);
+      if (dependency.startsWith('@lowbit/') || existsSync(link)) continue;
+      mkdirSync(dirname(link), { recursive: true });
+      symlinkSync(realpathSync(join(folder, 'node_modules', dependency)), link);
+    }
+  }
+}
+
+/** The command of the installed packages on the model that one of them holds. */
+async function runInstalled(home: string): Promise<string[]> {
+  const lowbit = join(home, 'node_modules/@lowbit/cli/dist/bin.js');
+  writeFileSync(join(home, 'package.json'), '{ "type": "module" }\n');
+  writeFileSync(join(home, 'recipe.ts'), "import { rtn } from '@lowbit/rtn';\n\nexport default [rtn({ bits: 4 as number })];\n");
+  const commands = [['methods'], ['quantize', 'tiny', '--recipe', 'recipe.ts', '--out', 'tiny-4', '--quiet'], ['inspect', 'tiny-4']];
+  const problems: string[] = [];
+  for (const words of commands) {
+    await execute(process.execPath, [lowbit, ...words], { cwd: home }).catch((error: { stderr?: string; message: string }) => {
+      problems.push(`lowbit ${words.join(' ')}: ${error.stderr || error.message}`);
+    });
+  }
+  report('the installed command', problems);
+  return problems;
+}
+
+const home = mkdtempSync(join(tmpdir(), 'lowbit-pack-'));
+const tarballs = new Map<string, string>();
 const queue = publicPackages();
 let failures = 0;
 async function work(): Promise<void> {
   for (let folder = queue.shift(); folder !== undefined; folder = queue.shift()) {
-    const problems = await check(folder, destination);
-    console.log(`${problems.length === 0 ? 'ok    ' : 'FAILED'}  ${readManifest(folder).name}`);
-    for (const problem of problems) console.log(problem.replace(/^/gm, '        '));
-    failures += problems.length;
+    const tarball = await pack(folder, home);
+    tarballs.set(folder, tarball);
+    failures += (await check(folder, tarball)).length;
   }
 }
 try {
   await Promise.all(Array.from({ length: CONCURRENCY }, work));
+  await install(tarballs, home);
+  failures += (await runInstalled(home)).length;
 } finally {
-  rmSync(destination, { recursive: true, force: true });
+  rmSync(home, { recursive: true, force: true });
 }
 process.exit(failures === 0 ? 0 : 1);

@@ -44,8 +44,14 @@ async function importModule(path: string): Promise<unknown> {
   const url = pathToFileURL(path).href;
   try {
     if (!/ts$/.test(path)) return await import(url);
-    const { tsImport } = await import('tsx/esm/api');
-    return await tsImport(url, import.meta.url);
+    // Not tsImport: that gives a recipe copies of its own of the packages it imports, and `instanceof` would fail between them and ours.
+    const { register } = await import('tsx/esm/api');
+    const unregister = register();
+    try {
+      return await import(url);
+    } finally {
+      await unregister();
+    }
   } catch (error) {
     if (error instanceof LowbitError) throw error;
     throw new LowbitError('RECIPE_FILE', `${path}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });

@@ -21,7 +21,6 @@ import {
 import { type CommandContext, claimDirectory } from '../context.js';
 import { builtInMethods } from '../methods.js';
 import { methodHelp } from '../option-help.js';
-import { formatDuration } from '../progress.js';
 import { readRecipe } from '../recipe.js';
 import { createReporter } from '../reporter.js';
 
@@ -113,7 +112,7 @@ async function runQuantize(reference: string, options: QuantizeArguments, contex
     terminal.out(
       options.json
         ? `${JSON.stringify({ model: resolved.name, out, bitsPerWeight, bytes, seconds, warnings: result.warnings.length })}\n`
-        : `${out}: ${bitsPerWeight.toFixed(3)} bits per weight, ${(bytes / 2 ** 20).toFixed(1)} MiB on disk, ${formatDuration(seconds)}${result.warnings.length > 0 ? `, ${result.warnings.length} warnings` : ''}\n`,
+        : `${out}: ${bitsPerWeight.toFixed(3)} bits per weight, ${(bytes / 2 ** 20).toFixed(1)} MiB on disk, ${seconds.toFixed(1)} s${result.warnings.length > 0 ? `, ${result.warnings.length} warnings` : ''}\n`,
     );
   } finally {
     reporter.end();
