@@ -44,9 +44,12 @@ export function afterEvent(progress: Progress, event: RunEvent, now: number, rec
   }
 }
 
-/** Seconds left in the stage at its pace so far; undefined before anything is done. */
+/** A pace measured over less says nothing. */
+const SHORTEST_MEASURE_MILLISECONDS = 500;
+
+/** Seconds left in the stage at its pace so far; undefined before there is one. */
 export function secondsLeft({ done, total, startedAt }: Progress, now: number): number | undefined {
-  if (done === 0 || total === 0) return undefined;
+  if (done === 0 || total === 0 || now - startedAt < SHORTEST_MEASURE_MILLISECONDS) return undefined;
   return ((now - startedAt) / 1000 / done) * (total - done);
 }
 
