@@ -25,6 +25,7 @@ const shape = {
   headDim: 4,
   innerSize: 8,
   contextLength: 160,
+  tiedEmbeddings: true,
 };
 
 function toyCorpus(): TokenizedCorpus {

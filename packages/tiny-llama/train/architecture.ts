@@ -1,4 +1,4 @@
-// The tiny Llama's shape and its initial weights, ordinary or with outlier channels in the residual stream.
+// The tiny Llama's shape and its initial weights.
 import { type Rng, type Tensor, tensor } from '@lowbit/core';
 
 export interface TinyShape {
@@ -10,6 +10,7 @@ export interface TinyShape {
   readonly headDim: number;
   readonly innerSize: number;
   readonly contextLength: number;
+  readonly tiedEmbeddings: boolean;
 }
 
 /** Hugging Face config.json of a shape. */
@@ -30,7 +31,7 @@ export function llamaConfig(shape: TinyShape): Record<string, unknown> {
     rope_theta: 10000,
     attention_bias: false,
     mlp_bias: false,
-    tie_word_embeddings: true,
+    tie_word_embeddings: shape.tiedEmbeddings,
     bos_token_id: 0,
     eos_token_id: 0,
     pad_token_id: 1,
@@ -39,26 +40,6 @@ export function llamaConfig(shape: TinyShape): Record<string, unknown> {
 }
 
 const EMBEDDING_DEVIATION = 0.04;
-
-/**
- * Channels of the residual stream that are far larger than the rest for every token, as real models have (Dettmers et al.,
- * arXiv 2208.07339; Sun et al., arXiv 2402.17762): two constants, one that varies by token, one that is large for two tokens only.
- */
-export const OUTLIER_CHANNELS = {
-  constant: [
-    [17, 3],
-    [101, -2],
-  ],
-  varying: 58,
-  deviation: 1.5,
-  massive: 140,
-  massiveValue: 6,
-} as const;
-
-/** The channels of `OUTLIER_CHANNELS` by index. */
-export function outlierChannels(): number[] {
-  return [...OUTLIER_CHANNELS.constant.map(([channel]) => channel), OUTLIER_CHANNELS.varying, OUTLIER_CHANNELS.massive];
-}
 
 /** Initial parameters by checkpoint name. Matrices that write the residual stream start smaller by √(2·blocks) (GPT-2). */
 export function initialParameters(shape: TinyShape, rng: Rng): Map<string, Tensor> {
@@ -88,41 +69,6 @@ export function initialParameters(shape: TinyShape, rng: Rng): Map<string, Tenso
     addMatrix(`${path}.mlp.down_proj.weight`, hiddenSize, innerSize, writing / Math.sqrt(innerSize));
   }
   addNorm('model.norm.weight');
+  if (!shape.tiedEmbeddings) addMatrix('lm_head.weight', shape.vocabularySize, hiddenSize, EMBEDDING_DEVIATION);
   return parameters;
-}
-
-/**
- * The same parameters with outlier channels written into the embedding. The final norm starts with γ = 0 on them: the head is
- * the embedding, and would otherwise begin by reading the channel that varies by token.
- */
-export function addOutliers(parameters: ReadonlyMap<string, Tensor>, massiveTokens: readonly number[], rng: Rng): Map<string, Tensor> {
-  return new Map(
-    [...parameters].map(([name, parameter]) => {
-      if (name === 'model.embed_tokens.weight') return [name, outlierEmbedding(parameter, massiveTokens, rng.at(name))];
-      if (name === 'model.norm.weight') return [name, withoutChannels(parameter, outlierChannels())];
-      return [name, parameter];
-    }),
-  );
-}
-
-function hostData(leaf: Tensor): Float32Array {
-  return Float32Array.from((leaf.source.kind === 'leaf' && leaf.source.data) || []);
-}
-
-function outlierEmbedding(embedding: Tensor, massiveTokens: readonly number[], rng: Rng): Tensor {
-  const [vocabulary, width] = embedding.shape;
-  const data = hostData(embedding);
-  const varying = rng.normal(vocabulary);
-  for (let token = 0; token < vocabulary; token++) {
-    for (const [channel, value] of OUTLIER_CHANNELS.constant) data[token * width + channel] += value;
-    data[token * width + OUTLIER_CHANNELS.varying] += varying[token] * OUTLIER_CHANNELS.deviation;
-  }
-  for (const token of massiveTokens) data[token * width + OUTLIER_CHANNELS.massive] += OUTLIER_CHANNELS.massiveValue;
-  return tensor(data, embedding.shape);
-}
-
-function withoutChannels(weight: Tensor, channels: readonly number[]): Tensor {
-  const data = hostData(weight);
-  for (const channel of channels) data[channel] = 0;
-  return tensor(data, weight.shape);
 }

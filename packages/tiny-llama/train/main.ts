@@ -7,21 +7,22 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs, promisify } from 'node:util';
 import { createOnnxBackend } from '@lowbit/backend-onnxruntime';
-import { createRng, LowbitError, materialize, type Tensor } from '@lowbit/core';
+import { type Backend, createRng, LowbitError, type Model, materialize } from '@lowbit/core';
 import { createFileStore, openCheckpoint } from '@lowbit/formats';
 import { loadModel } from '@lowbit/models';
-import { addOutliers, initialParameters } from './architecture.js';
+import { initialParameters } from './architecture.js';
 import { type TokenizedCorpus, tokenizedSpeeches } from './corpus.js';
 import { lossCurveSvg } from './loss-curve.js';
 import { tinyModel } from './model.js';
 import { modelCard } from './model-card.js';
+import { withOutliers } from './outliers.js';
 import { showProgress } from './progress.js';
 import { evaluationBatches, heldOutWindows, measureCheckpoint, writeCheckpoint } from './publish.js';
 import { recipes, type TrainingRecipe } from './recipes.js';
 import { trainingRecord } from './record.js';
 import { train } from './run.js';
 import { totalSteps } from './schedule.js';
-import { parametersOf } from './step.js';
+import { trainingBatch } from './windows.js';
 
 const USAGE = `usage: pnpm train:tiny [${Object.keys(recipes).join('] [')}] [--threads N] [--runs DIR]
 
@@ -52,15 +53,17 @@ function parseOptions(): Options | undefined {
   return { names, threads: Number(values.threads ?? availableParallelism()), runs: values.runs };
 }
 
-async function startingParameters(recipe: TrainingRecipe, { tokenizer }: TokenizedCorpus): Promise<Map<string, Tensor>> {
+/** The model that training starts from. */
+async function startingModel(backend: Backend, recipe: TrainingRecipe, { tokenizer, train: { ids } }: TokenizedCorpus): Promise<Model> {
+  const { shape, startsFrom, massiveTokens } = recipe;
   const rng = createRng(recipe.seed);
-  const parameters = recipe.startsFrom
-    ? parametersOf(await materialize(await loadModel(await openCheckpoint(join(packageFolder, 'models', recipe.startsFrom)))))
-    : initialParameters(recipe.shape, rng.at('initial'));
-  if (!recipe.massiveTokens) return parameters;
+  if (startsFrom === undefined) return tinyModel(shape, initialParameters(shape, rng.at('initial')));
+  const model = await materialize(await loadModel(await openCheckpoint(join(packageFolder, 'models', startsFrom))));
+  if (!massiveTokens) return model;
   // Texts of one token each; BOS is a special token and has no text.
-  const ids = recipe.massiveTokens.map((text) => (text === '<s>' ? (tokenizer.bosToken ?? 0) : tokenizer.encode(text)[0]));
-  return addOutliers(parameters, ids, rng.at('outliers'));
+  const massive = massiveTokens.map((text) => (text === '<s>' ? (tokenizer.bosToken ?? 0) : tokenizer.encode(text)[0]));
+  const windows = trainingBatch(ids, shape.contextLength - 1, recipe.batch, 0, rng.at('scales'));
+  return tinyModel(shape, await withOutliers(backend, model, windows, massive, rng.at('outliers')));
 }
 
 async function commit(): Promise<string> {
@@ -75,7 +78,7 @@ async function trainOne(recipe: TrainingRecipe, { threads, runs }: Options, sign
   const backend = await createOnnxBackend({ threads, spin: false });
   const { model, curve } = await train({
     backend,
-    model: await tinyModel(shape, await startingParameters(recipe, corpus)),
+    model: await startingModel(backend, recipe, corpus),
     recipe,
     tokens: corpus.train.ids,
     heldOut: evaluationBatches(heldOutWindows(corpus, shape.contextLength)),

@@ -22,7 +22,7 @@ ${recipe.startsFrom ? `from the weights of \`${recipe.startsFrom}\`` : 'from scr
 |---|---|
 | held-out perplexity | **${m.heldOutPerplexity.toFixed(2)}** a token (${m.heldOutLoss.toFixed(4)} nats) |
 | interpolated Kneser-Ney trigram, same tokens | ${m.trigramPerplexity.toFixed(2)} (${m.trigramLoss.toFixed(4)} nats) |
-| shape | width ${shape.hiddenSize}, ${shape.blockCount} blocks, ${shape.headCount} heads of ${shape.headDim} over ${shape.keyValueHeadCount} key-value heads, inner width ${shape.innerSize}, context ${shape.contextLength}, tied embeddings |
+| shape | width ${shape.hiddenSize}, ${shape.blockCount} blocks, ${shape.headCount} heads of ${shape.headDim} over ${shape.keyValueHeadCount} key-value heads, inner width ${shape.innerSize}, context ${shape.contextLength}, ${shape.tiedEmbeddings ? 'tied' : 'untied'} embeddings |
 | weights | bfloat16, rounded from the float32 that was trained |
 
 Perplexity: all ${m.protocol.windows} consecutive windows of ${shape.contextLength} tokens of the held-out speeches, each speech after a BOS token, the first token of a window not scored

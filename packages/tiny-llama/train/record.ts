@@ -1,7 +1,7 @@
 // What is kept of a training run beside its checkpoint: training.json.
 import type { Model } from '@lowbit/core';
-import { OUTLIER_CHANNELS } from './architecture.js';
 import type { TokenizedCorpus } from './corpus.js';
+import { OUTLIER_CHANNELS } from './outliers.js';
 import { type Measurements, SAMPLING } from './publish.js';
 import type { TrainingRecipe } from './recipes.js';
 import type { CurvePoint } from './run.js';
