@@ -2,7 +2,7 @@
 import { causalMaskValues, type Expression, type PrimitiveName, type Shape, type Tensor } from '@lowbit/core';
 import { castTarget, type OnnxGraph } from './onnx-graph.js';
 
-export interface EmitContext {
+interface EmitContext {
   readonly graph: OnnxGraph;
   /** ONNX names of the inputs. */
   readonly names: readonly string[];
@@ -22,7 +22,7 @@ const direct =
   ({ graph, names }) =>
     graph.node(op, names);
 
-export function emitReshape(graph: OnnxGraph, name: string, shape: Shape): string {
+function emitReshape(graph: OnnxGraph, name: string, shape: Shape): string {
   return graph.node('Reshape', [name, graph.indices(shape)]);
 }
 

@@ -2,7 +2,7 @@
 // in the elements of its leaves.
 import { type CompositeName, composites, type Expression, expand, type Tensor } from '@lowbit/core';
 
-export interface GraphNode {
+interface GraphNode {
   readonly tensor: Tensor;
   readonly expression: Expression;
   /** Value numbers. */

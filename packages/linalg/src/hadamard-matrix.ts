@@ -26,7 +26,7 @@ export function hadamardMatrix(order: number): HadamardMatrix {
 }
 
 /** As `hadamardMatrix`, undefined where none is known. */
-export function constructHadamard(order: number): HadamardMatrix | undefined {
+function constructHadamard(order: number): HadamardMatrix | undefined {
   if (!Number.isInteger(order) || order < 1) return undefined;
   if ((order & (order - 1)) === 0) return { order, entries: fill(order, (i, j) => (parity(i & j) ? -1 : 1)), construction: 'sylvester' };
   return directHadamard(order) ?? doubled(order);

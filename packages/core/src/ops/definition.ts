@@ -8,7 +8,7 @@ export interface TensorType {
   readonly dtype: DType;
 }
 
-export interface GradientContext {
+interface GradientContext {
   readonly inputs: readonly Tensor[];
   readonly output: Tensor;
   /** Gradient of the loss with respect to the output, of the output's shape. */
@@ -25,7 +25,7 @@ export interface ReferenceArray extends TensorType {
 }
 
 /** Computes the output in float64, the oracle of every backend. */
-export type ReferenceKernel = (inputs: readonly ReferenceArray[], attributes: Attributes, output: TensorType) => Float64Array;
+type ReferenceKernel = (inputs: readonly ReferenceArray[], attributes: Attributes, output: TensorType) => Float64Array;
 
 /** An operator that every backend implements. */
 export interface PrimitiveDefinition {

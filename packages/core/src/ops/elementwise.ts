@@ -17,7 +17,7 @@ export function constant(value: number, dtype: DType = 'float32'): Tensor {
   return apply('constant', [], { value, dtype });
 }
 
-export function asTensor(value: Operand, dtype: DType = 'float32'): Tensor {
+function asTensor(value: Operand, dtype: DType = 'float32'): Tensor {
   return value instanceof Tensor ? value : constant(value, dtype);
 }
 
@@ -164,7 +164,7 @@ export function roundHalfEven(x: number): number {
 }
 
 /** erf by its Maclaurin series for |x| < 3 and a continued fraction of erfc beyond: about 1e-15. */
-export function erfReference(x: number): number {
+function erfReference(x: number): number {
   const z = Math.abs(x);
   let value: number;
   if (z < 3) {
