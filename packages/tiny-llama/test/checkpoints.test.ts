@@ -9,7 +9,7 @@ import { openCheckpoint } from '@lowbit/formats';
 import { loadModel } from '@lowbit/models';
 import { tinyLlamaDirectory, tinyLlamaOutliersDirectory } from '@lowbit/tiny-llama';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { OUTLIER_CHANNELS, outlierMagnitudes } from '../train/outliers.js';
+import { OUTLIER_CHANNELS } from '../train/outliers.js';
 import { residualStream } from '../train/publish.js';
 import type { TrainingRecord } from '../train/record.js';
 import { meanLoss } from '../train/run.js';
@@ -81,18 +81,23 @@ describe.each(checkpoints)('%s', (name, directory) => {
 });
 
 describe('outlier channels', () => {
-  it('stand far above the others in every block of tiny-outliers, and not in tiny', async () => {
-    const largestToMedian = async (directory: string) => {
-      const { model, slice } = await open(directory);
-      return residualStream(backend, model, await slice(4));
-    };
-    const everyToken = OUTLIER_CHANNELS.constant.map(([channel]) => channel);
-    for (const { largest, median, block } of await largestToMedian(tinyLlamaOutliersDirectory())) {
-      const channels = largest.map(({ channel }) => channel);
-      expect(channels).toEqual(expect.arrayContaining(block === 0 ? [...outlierMagnitudes().keys()] : everyToken));
-      expect(largest[0].magnitude / median).toBeGreaterThan(3);
+  const residual = async (directory: string) => {
+    const { model, slice } = await open(directory);
+    return residualStream(backend, model, await slice(4), model.config.hiddenSize);
+  };
+
+  it('stand far above the others in every block of tiny-outliers', async () => {
+    const [[largest], [second]] = OUTLIER_CHANNELS.constant;
+    for (const { block, largest: channels, median } of await residual(tinyLlamaOutliersDirectory())) {
+      const ratio = (channel: number): number => (channels.find((one) => one.channel === channel)?.magnitude ?? 0) / median;
+      // Root mean squares, measured: 1400 and 950 times the median before block 0, then 15 and 10 falling to 7 and 4 before block 5.
+      expect(ratio(largest)).toBeGreaterThan(block === 0 ? 500 : 6);
+      expect(ratio(second)).toBeGreaterThan(block === 0 ? 300 : 3.5);
     }
-    const [plain] = await largestToMedian(tinyLlamaDirectory());
-    expect(plain.largest[0].magnitude / plain.median).toBeLessThan(3);
+  });
+
+  it('are not in the embedding of tiny', async () => {
+    const [{ largest, median }] = await residual(tinyLlamaDirectory());
+    expect(largest[0].magnitude / median).toBeLessThan(3);
   });
 });

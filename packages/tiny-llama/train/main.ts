@@ -24,10 +24,11 @@ import { train } from './run.js';
 import { totalSteps } from './schedule.js';
 import { trainingBatch } from './windows.js';
 
-const USAGE = `usage: pnpm train:tiny [${Object.keys(recipes).join('] [')}] [--threads N] [--runs DIR]
+const USAGE = `usage: pnpm train:tiny [${Object.keys(recipes).join('] [')}] [--threads N] [--runs DIR] [--note TEXT]
 
   --threads N   threads of the engine; all cores by default
   --runs DIR    where interrupted runs are kept; runs/train-tiny by default
+  --note TEXT   a sentence for the record, such as what interrupted the run
 `;
 
 const POINTS_EVERY = 100;
@@ -38,19 +39,25 @@ interface Options {
   readonly names: readonly string[];
   readonly threads: number;
   readonly runs: string;
+  readonly note: string | undefined;
 }
 
 function parseOptions(): Options | undefined {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
-    options: { threads: { type: 'string' }, runs: { type: 'string', default: 'runs/train-tiny' }, help: { type: 'boolean', short: 'h' } },
+    options: {
+      threads: { type: 'string' },
+      runs: { type: 'string', default: 'runs/train-tiny' },
+      note: { type: 'string' },
+      help: { type: 'boolean', short: 'h' },
+    },
   });
   if (values.help) return undefined;
   const names = positionals.length > 0 ? positionals : Object.keys(recipes);
   const unknown = names.find((name) => !Object.hasOwn(recipes, name));
   if (unknown !== undefined)
     throw new LowbitError('OPTIONS_INVALID', `train:tiny: no checkpoint '${unknown}'; there are ${Object.keys(recipes).join(', ')}`);
-  return { names, threads: Number(values.threads ?? availableParallelism()), runs: values.runs };
+  return { names, threads: Number(values.threads ?? availableParallelism()), runs: values.runs, note: values.note };
 }
 
 /** The model that training starts from. */
@@ -71,7 +78,7 @@ async function commit(): Promise<string> {
   return stdout.trim();
 }
 
-async function trainOne(recipe: TrainingRecipe, { threads, runs }: Options, signal: AbortSignal): Promise<void> {
+async function trainOne(recipe: TrainingRecipe, { threads, runs, note }: Options, signal: AbortSignal): Promise<void> {
   const { name, shape, batch } = recipe;
   const corpus = await tokenizedSpeeches(runs, shape.vocabularySize, shape.contextLength, (stage) => say(`${name}: ${stage}`));
   // A run of hours shares the machine with other work.
@@ -100,7 +107,7 @@ async function trainOne(recipe: TrainingRecipe, { threads, runs }: Options, sign
   await writeCheckpoint(directory, model, corpus.files);
   say(`${name}: measuring ${directory}`);
   const measurements = await measureCheckpoint(backend, directory, corpus, recipe.seed);
-  const run = { command: `pnpm train:tiny ${name}`, commit: await commit(), engine: `${backend.name}, ${threads} threads` };
+  const run = { command: `pnpm train:tiny ${name}`, commit: await commit(), engine: `${backend.name}, ${threads} threads`, note };
   const record = trainingRecord({ recipe, model, corpus, run, measurements, curve });
   await mkdir(records, { recursive: true });
   await writeFile(join(records, 'training.json'), `${JSON.stringify(record, null, 2)}\n`);

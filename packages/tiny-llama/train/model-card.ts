@@ -43,7 +43,7 @@ The trigram was counted on the training tokens and scored on the same positions,
 | seed | ${recipe.seed} |
 | engine | ${run.engine} |
 | command | \`${run.command}\` |
-| commit of the training code | ${run.commit} |
+| commit of the training code | ${run.commit} |${run.note === undefined ? '' : `\n| note | ${run.note} |`}
 
 The whole record, with the loss curve's points, is in [training.json](training.json).
 
@@ -72,9 +72,9 @@ function outlierSection({ outliers, measurements }: TrainingRecord): string {
 
 To the embedding was added, before this training, ${outliers.constant.map(([channel, value]) => `${value > 0 ? '+' : '−'}${Math.abs(value)} on channel ${channel}`).join(' and ')} for every token, N(0, ${outliers.deviation}²) by token on channel ${outliers.varying}, and
 +${outliers.massiveValue} on channel ${outliers.massive} for two tokens only; without weight decay on the embedding they stay. Large models have such channels, and they are what makes
-activations hard to quantize. Largest magnitudes in the residual stream before each block, over one batch of held-out windows:
+activations hard to quantize. Root mean square over tokens in the residual stream before each block, one batch of held-out windows:
 
-| before block | channel: largest magnitude | median of all channels |
+| before block | largest channels | median of all channels |
 |---|---|---|
 ${rows.join('\n')}
 `;

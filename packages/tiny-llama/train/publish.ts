@@ -17,7 +17,7 @@ const EVALUATION_BATCH = 16;
 export const SAMPLING = { temperature: 0.7, topP: 0.95, tokens: 120 } as const;
 const PROMPTS = ['', 'The state of the Union', 'Our relations with foreign powers', 'My fellow Americans, tonight'] as const;
 
-/** A channel of the residual stream and its largest magnitude. */
+/** A channel of the residual stream and its root mean square over tokens. */
 export interface ChannelMagnitude {
   readonly channel: number;
   readonly magnitude: number;
@@ -28,7 +28,7 @@ export interface ResidualReport {
   readonly block: number;
   /** The largest channels, largest first. */
   readonly largest: readonly ChannelMagnitude[];
-  /** Median over channels of a channel's largest magnitude. */
+  /** Median over all channels. */
   readonly median: number;
 }
 
@@ -107,11 +107,11 @@ export async function residualStream(backend: Backend, model: Model, batches: To
     evaluated.map(async (stream, block) => {
       const width = stream.shape[2];
       const data = await readFloats(stream);
-      const magnitudes = new Float64Array(width);
-      data.forEach((x, i) => {
-        magnitudes[i % width] = Math.max(magnitudes[i % width], Math.abs(x));
-      });
-      const ranked = Array.from(magnitudes, (magnitude, channel) => ({ channel, magnitude })).sort((a, b) => b.magnitude - a.magnitude);
+      const squares = new Float64Array(width);
+      for (let i = 0; i < data.length; i++) squares[i % width] += data[i] ** 2;
+      const ranked = Array.from(squares, (square, channel) => ({ channel, magnitude: Math.sqrt((square * width) / data.length) })).sort(
+        (a, b) => b.magnitude - a.magnitude,
+      );
       return { block, largest: ranked.slice(0, largest), median: ranked[width >> 1].magnitude };
     }),
   );

@@ -12,6 +12,8 @@ export interface RunRecord {
   readonly commit: string;
   /** Backend and versions. */
   readonly engine: string;
+  /** What a reader should know of this run beyond its recipe. */
+  readonly note?: string | undefined;
 }
 
 export interface TrainingRecord {
