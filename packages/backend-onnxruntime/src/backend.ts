@@ -29,6 +29,36 @@ const PROVIDERS: readonly Provider[] = ['cpu', 'webgpu', 'cuda', 'coreml', 'dml'
 /** Released result buffers kept for reuse, in bytes: enough for two copies of a training step's state of a small model. */
 const POOL_BYTES = 2 ** 30;
 
+/** A compiled program that is released once it has left the cache and no evaluation uses it any more. */
+class CachedProgram {
+  readonly program: Promise<Program>;
+  /** Evaluations under way that use it. */
+  users = 0;
+  #isDropped = false;
+
+  constructor(program: Promise<Program>) {
+    this.program = program;
+  }
+
+  async giveBack(): Promise<void> {
+    this.users--;
+    await this.#releaseIfUnused();
+  }
+
+  /** It has left the cache. */
+  async drop(): Promise<void> {
+    this.#isDropped = true;
+    await this.#releaseIfUnused();
+  }
+
+  async #releaseIfUnused(): Promise<void> {
+    if (!this.#isDropped || this.users > 0) return;
+    // One that did not compile has nothing to release; its evaluation has thrown the reason.
+    const loaded = await this.program.catch(() => undefined);
+    await loaded?.release();
+  }
+}
+
 function fuses(op: CompositeName, node: Tensor): boolean {
   return fusions[op]?.accepts(node) ?? false;
 }
@@ -36,7 +66,7 @@ function fuses(op: CompositeName, node: Tensor): boolean {
 /**
  * A backend on ONNX Runtime.
  * @throws BACKEND_PROVIDER for an unknown provider; BACKEND_UNAVAILABLE when its device or driver is missing, with what to
- * install; BACKEND_THREADS for a thread count below 1.
+ * install; BACKEND_THREADS and BACKEND_PROGRAMS for a count below 1.
  */
 export async function createOnnxBackend({
   provider = 'cpu',
@@ -49,6 +79,8 @@ export async function createOnnxBackend({
   }
   if (!Number.isInteger(threads) || threads < 1)
     throw new LowbitError('BACKEND_THREADS', `onnxruntime: threads must be a positive integer, got ${threads}`);
+  if (!Number.isInteger(programs) || programs < 1)
+    throw new LowbitError('BACKEND_PROGRAMS', `onnxruntime: programs must be a positive integer, got ${programs}`);
   const sessionOptions: InferenceSession.SessionOptions = {
     executionProviders: provider === 'cpu' ? ['cpu'] : [provider, 'cpu'],
     intraOpNumThreads: threads,
@@ -60,30 +92,31 @@ export async function createOnnxBackend({
     extra: { session: { force_spinning_stop: '1', intra_op: { allow_spinning: spin ? '1' : '0' } } },
   };
   if (provider !== 'cpu') await probe(provider, sessionOptions);
-  const cache = new Map<string, Promise<Program>>();
+  const cache = new Map<string, CachedProgram>();
   const pool = new BufferPool(POOL_BYTES);
   let compilations = 0;
   let evaluations = 0;
   let engineMilliseconds = 0;
 
-  const programFor = (structure: ReturnType<typeof structureOf>): Promise<Program> => {
-    const known = cache.get(structure.key);
-    if (known) {
-      cache.delete(structure.key);
-      cache.set(structure.key, known);
-      return known;
+  /** The program of a structure, compiled at most once and safe from being released until it is given back. */
+  const acquire = (structure: ReturnType<typeof structureOf>): CachedProgram => {
+    const { key } = structure;
+    let cached = cache.get(key);
+    if (!cached) {
+      compilations++;
+      const made = new CachedProgram(compile(structure, sessionOptions));
+      made.program.catch(() => cache.get(key) === made && cache.delete(key));
+      cached = made;
     }
-    compilations++;
-    const program = compile(structure, sessionOptions);
-    cache.set(structure.key, program);
-    program.catch(() => cache.delete(structure.key));
+    cached.users++;
+    cache.delete(key);
+    cache.set(key, cached);
     if (cache.size > programs) {
-      const [oldest] = cache.keys();
-      const dropped = cache.get(oldest);
-      cache.delete(oldest);
-      void dropped?.then((unused) => unused.release());
+      const [[oldestKey, oldest]] = cache;
+      cache.delete(oldestKey);
+      void oldest.drop();
     }
-    return program;
+    return cached;
   };
 
   return {
@@ -97,14 +130,19 @@ export async function createOnnxBackend({
       if (pending.length > 0) {
         evaluations++;
         const structure = structureOf(pending, fuses);
-        const program = await programFor(structure);
-        const leaves: TypedArray[] = [];
-        for (const number of leafOrder(structure)) leaves.push(await hostData(structure.leaves.get(number) as Tensor));
-        const outputs = pending.map((t) => pool.take(t.dtype, t.size));
-        engineMilliseconds += await program.run(leaves, outputs);
-        pending.forEach((t, i) => {
-          results.set(t, tensor(outputs[i], t.shape, t.dtype));
-        });
+        const cached = acquire(structure);
+        try {
+          const program = await cached.program;
+          const leaves: TypedArray[] = [];
+          for (const number of leafOrder(structure)) leaves.push(await hostData(structure.leaves.get(number) as Tensor));
+          const outputs = pending.map((t) => pool.take(t.dtype, t.size));
+          engineMilliseconds += await program.run(leaves, outputs);
+          pending.forEach((t, i) => {
+            results.set(t, tensor(outputs[i], t.shape, t.dtype));
+          });
+        } finally {
+          await cached.giveBack();
+        }
       }
       for (const leaf of release) if (leaf.source.kind === 'leaf' && leaf.source.data) pool.give(leaf.dtype, leaf.source.data);
       return tensors.map((t) => results.get(t) ?? t) as never;
@@ -112,7 +150,7 @@ export async function createOnnxBackend({
     async dispose() {
       const compiled = [...cache.values()];
       cache.clear();
-      for (const program of compiled) await program.then((loaded) => loaded.release());
+      for (const cached of compiled) await cached.drop();
     },
   };
 }

@@ -82,6 +82,17 @@ const emitMask: Emitter = ({ graph, attributes, output }) => {
   return graph.initializer(Float32Array.from(causalMaskValues(rows, columns, offset)), output.shape, 'float32');
 };
 
+const byteLimits = { int8: [-128, 127], uint8: [0, 255] } as const;
+
+/** The engine wraps what a byte does not hold; the operator saturates. */
+const emitCast: Emitter = ({ graph, names: [x], inputs: [{ dtype: from }], output: { dtype } }) => {
+  const isByte = dtype === 'int8' || dtype === 'uint8';
+  const limits =
+    isByte && (from === 'float32' || from === 'int32') ? byteLimits[dtype].map((limit) => graph.initializer([limit], [], from)) : [];
+  const held = limits.length > 0 ? graph.node('Clip', [x, ...limits]) : x;
+  return graph.node('Cast', [held], { to: castTarget(dtype) });
+};
+
 const passThrough: Emitter = ({ names }) => names[0];
 
 export const primitiveEmitters: Readonly<Record<PrimitiveName, Emitter>> = {
@@ -111,7 +122,7 @@ export const primitiveEmitters: Readonly<Record<PrimitiveName, Emitter>> = {
   where: direct('Where'),
   constant: ({ graph, attributes, output }) => graph.initializer([attributes.value as number], [], output.dtype),
   causalMask: emitMask,
-  cast: ({ graph, names, output }) => graph.node('Cast', names, { to: castTarget(output.dtype) }),
+  cast: emitCast,
   detach: passThrough,
   straightThrough: passThrough,
   sum: reduction('ReduceSum'),

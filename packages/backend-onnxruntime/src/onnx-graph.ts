@@ -42,7 +42,8 @@ export class OnnxGraph {
 
   /** A constant of the program; equal small ones are shared. */
   initializer(values: TypedArray | readonly number[], shape: Shape, dtype: DType | 'int64'): string {
-    const key = values.length <= 8 ? `${dtype}[${shape}]${values.join()}` : undefined;
+    const key =
+      values.length <= 8 ? `${dtype}[${shape}]${Array.from(values, (value) => (Object.is(value, -0) ? '-0' : value)).join()}` : undefined;
     const known = key && this.#initializers.get(key);
     if (known) return known;
     const name = `c${this.#values++}`;

@@ -20,6 +20,11 @@ export interface Structure {
   readonly roots: readonly number[];
 }
 
+/** JSON has no NaN, no infinities and no −0: without this, programs that differ in them would be taken for one. */
+function exactNumber(_name: string, value: unknown): unknown {
+  return typeof value === 'number' && (!Number.isFinite(value) || Object.is(value, -0)) ? `#${Object.is(value, -0) ? '-0' : value}` : value;
+}
+
 /**
  * Orders the graph below the roots. Composites that `fuses` accepts stay single nodes, unless a gradient has expanded them already:
  * then the forward pass shares the expansion's values.
@@ -66,7 +71,7 @@ export function structureOf(roots: readonly Tensor[], fuses: (op: CompositeName,
       }
       stack.pop();
       const indices = inputs.map((input) => numbers.get(input) as number);
-      const signature = `${node.source.op}(${indices})${JSON.stringify(node.source.attributes)}`;
+      const signature = `${node.source.op}(${indices})${JSON.stringify(node.source.attributes, exactNumber)}`;
       const twin = known.get(signature);
       if (twin !== undefined) {
         numbers.set(node, twin);

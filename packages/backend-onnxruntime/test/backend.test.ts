@@ -1,5 +1,5 @@
 // Options, the program cache and the buffer pool of the ONNX Runtime backend.
-import { createRng, grad, matmul, mean, mul, read, square, sum, type Tensor, tensor } from '@lowbit/core';
+import { createRng, div, grad, lazyTensor, matmul, maximum, mean, mul, read, square, sum, type Tensor, tensor } from '@lowbit/core';
 import { afterAll, describe, expect, it } from 'vitest';
 import { BufferPool } from '../src/buffer-pool.js';
 import { createOnnxBackend } from '../src/index.js';
@@ -11,6 +11,10 @@ describe('options', () => {
 
   it('rejects a thread count below one', async () => {
     await expect(createOnnxBackend({ threads: 0 })).rejects.toThrow(/BACKEND_THREADS/);
+  });
+
+  it('rejects a cache without room for a program', async () => {
+    await expect(createOnnxBackend({ programs: 0 })).rejects.toThrow(/BACKEND_PROGRAMS/);
   });
 
   it('says what a provider needs when its device is missing', async () => {
@@ -28,6 +32,27 @@ describe('program cache', () => {
     // 1, 2 and 3 once each; 2 once more, since it was the oldest when 3 came.
     expect(backend.statistics.compilations).toBe(4);
     expect(backend.statistics.evaluations).toBe(6);
+  });
+
+  it('keeps a dropped program until the evaluations that use it are done', async () => {
+    const backend = await createOnnxBackend({ programs: 1 });
+    afterAll(() => backend.dispose());
+    const slow = (size: number): Tensor =>
+      lazyTensor([size], 'float32', async () => {
+        await new Promise((resolve) => setTimeout(resolve, 5));
+        return new Float32Array(size).fill(size);
+      });
+    const results = await Promise.all([1, 2, 3].map((size) => backend.evaluate([mul(slow(size), 2)])));
+    expect(await Promise.all(results.map(async ([y]) => (await read(y))[0]))).toEqual([2, 4, 6]);
+  });
+
+  it('tells programs apart that differ in a constant JSON does not have', async () => {
+    const backend = await createOnnxBackend();
+    afterAll(() => backend.dispose());
+    const largest = async (limit: number): Promise<number> => (await read((await backend.evaluate([maximum(tensor([3]), limit)]))[0]))[0];
+    expect([await largest(Infinity), await largest(-Infinity)]).toEqual([Infinity, 3]);
+    const [plus, minus] = await backend.evaluate([div(tensor([1]), 0), div(tensor([1]), -0)]);
+    expect([(await read(plus))[0], (await read(minus))[0]]).toEqual([Infinity, -Infinity]);
   });
 
   it('shares the forward pass between a loss and its gradient', async () => {

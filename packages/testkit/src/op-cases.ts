@@ -207,6 +207,25 @@ export function opCases(rng: Rng): OpCase[] {
       build: (x) => cast(cast(x, 'int8'), 'float32'),
       isDifferentiable: false,
     },
+    {
+      name: 'cast saturates at the ends of uint8',
+      covers: ['cast'],
+      inputs: [tensor([-5, 300, 1e20])],
+      build: (x) => cast(cast(x, 'uint8'), 'float32'),
+      isDifferentiable: false,
+    },
+    {
+      name: 'cast saturates at the ends of int8',
+      covers: ['cast'],
+      inputs: [],
+      build: () => cast(cast(int32([-300, -128, 127, 300], [4]), 'int8'), 'float32'),
+    },
+    {
+      name: 'clip without limits',
+      covers: ['maximum', 'minimum', 'constant'],
+      inputs: [spread('unclipped', [3, 4])],
+      build: (x) => clip(x, -Infinity, Infinity),
+    },
     { name: 'detach', covers: ['detach'], inputs: [normal('detach', [3])], build: (x) => mul(x, detach(exp(x))), isDifferentiable: false },
     { name: 'detach of a leaf', covers: ['detach'], inputs: [normal('detach2', [3])], build: (x) => detach(x), isDifferentiable: false },
     {

@@ -65,7 +65,7 @@ export function where(condition: Tensor, a: Operand, b: Operand): Tensor {
   return apply('where', [condition, ...pair(a, b)]);
 }
 
-/** Converts elements; float to integer truncates towards zero. */
+/** Converts elements; float to integer truncates towards zero, and what int8 or uint8 cannot hold goes to their nearest end. */
 export const cast = (x: Tensor, dtype: DType): Tensor => (x.dtype === dtype ? x : apply('cast', [x], { dtype }));
 /** The same values with no gradient. */
 export const detach = (x: Tensor): Tensor => apply('detach', [x]);
