@@ -111,7 +111,11 @@ function inferLastAxis(op: string) {
 export const reductionOps: Record<'sum' | 'max' | 'argmax' | 'softmax' | 'logSoftmax', PrimitiveDefinition> = {
   sum: {
     kind: 'primitive',
-    infer: inferReduction,
+    infer: ([x], attributes) => {
+      if (x.dtype !== 'float32' && x.dtype !== 'int32')
+        throw new LowbitError('DTYPE', `sum: expects float32 or int32, got ${x.dtype}; cast it first`);
+      return inferReduction([x], attributes);
+    },
     gradient: ({ inputs: [x], upstream, attributes }) => [broadcastTo(keepRank(upstream, x, attributes.axes as number[]), x.shape)],
     reference: reduceReference(0, (total, x) => total + x),
   },
