@@ -2,7 +2,7 @@
 import { readdir, stat } from 'node:fs/promises';
 import { extname, join } from 'node:path';
 import type { SideFile, TokenizerFiles } from './checkpoint.js';
-import { parseJsonObject, readSmallFile, SMALL_FILE_BYTES } from './read-file.js';
+import { fileError, parseJsonObject, readSmallFile, SMALL_FILE_BYTES } from './read-file.js';
 
 /** Weights in any format, ours or another's: never copied along. */
 const weightExtensions = new Set([
@@ -27,7 +27,11 @@ export async function findSideFiles(directory: string, except: readonly string[]
   for (const name of (await readdir(directory)).sort()) {
     if (name.startsWith('.') || except.includes(name) || weightExtensions.has(extname(name))) continue;
     const path = join(directory, name);
-    const info = await stat(path);
+    const info = await stat(path).catch((cause: unknown) => cause as NodeJS.ErrnoException);
+    if (info instanceof Error) {
+      if (info.code === 'ENOENT') continue; // a link whose target is gone, as in a download cache that was cleaned
+      throw fileError(info, 'look at', path);
+    }
     if (info.isFile() && info.size <= SMALL_FILE_BYTES) found.set(name, { read: () => readSmallFile(path) });
   }
   return found;

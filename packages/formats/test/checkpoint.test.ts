@@ -1,5 +1,5 @@
 // Plain checkpoints: saving loses nothing and replaces nothing by accident; opening names what is wrong.
-import { mkdir, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import { add, Norm, tensor } from '@lowbit/core';
 import { AffineWeight, QuantizedLinear } from '@lowbit/quant';
 import { describe, expect, it } from 'vitest';
@@ -63,6 +63,12 @@ describe('a plain checkpoint', () => {
     for (const [name, text] of Object.entries(side)) expect(String(out[name])).toBe(text);
     expect(await (await openCheckpoint(at('out'))).tokenizer()).toEqual({ tokenizer: { a: 1 }, config: {} });
     expect(await (await openCheckpoint(at('source'))).sideFiles.get('LICENSE')?.read()).toEqual(new Uint8Array(Buffer.from('as is')));
+  });
+
+  it('opens beside a link whose target is gone', async () => {
+    await saveCheckpoint(at('source'), toy());
+    await symlink(at('nowhere'), at('source', 'README.md'));
+    expect([...(await openCheckpoint(at('source'))).sideFiles.keys()]).toEqual([]);
   });
 
   it('has no tokenizer when there is no file, and says what is wrong with one', async () => {
