@@ -80,7 +80,7 @@ async function quantizeOne(
   const original = part.linear;
   const wanted = Object.entries(statistics.get(path) ?? {});
   const restricted = wanted.map(([, statistic]) => restrict(valueOf(folded, statistic, group), statistic, part, whole));
-  const values = await run.backend.evaluate(restricted);
+  const values = restricted.every((value) => value.isLeaf) ? restricted : await run.backend.evaluate(restricted);
   const stats = Object.fromEntries(wanted.map(([key], i) => [key, values[i]]));
   const started = performance.now();
   const shared = await methodContext(run, planned, 'quantize', path, planned.options.get(path), progress.within(path, 1));
