@@ -3,7 +3,7 @@ import { type Backend, type Linear, matmul, mul, readNumber, sub, sum, type Tens
 
 /**
  * ‖X(Ŵ−W)ᵀ‖² / ‖XWᵀ‖² = tr(E G Eᵀ) / tr(W G Wᵀ) of each candidate, with G = XᵀX and E = Ŵ − W. 0 when both are 0 (inputs that never
- * fire). What a layer does to its activations is no part of it.
+ * fire); 1, no better than zeros, when only the original's outputs are 0 (a layer of zeros on a grid without 0). What a layer does to its activations is no part of it.
  */
 export async function relativeOutputErrors(
   backend: Backend,
@@ -14,7 +14,7 @@ export async function relativeOutputErrors(
   const weight = original.effectiveWeight();
   const errors = candidates.map((candidate) => energy(sub(candidate.effectiveWeight(), weight), gram));
   const [signal, ...energies] = await Promise.all((await backend.evaluate([energy(weight, gram), ...errors])).map(readNumber));
-  return energies.map((error) => (error === 0 && signal === 0 ? 0 : error / signal));
+  return energies.map((error) => (signal === 0 && Number.isFinite(error) ? Number(error !== 0) : error / signal));
 }
 
 /** tr(A G Aᵀ) as Σ (A G) ⊙ A, which needs no [out, out] product. */

@@ -105,7 +105,13 @@ function requireStep(step: Step, index: number): Step {
   if (typeof step === 'function') {
     throw new LowbitError('RECIPE_STEP', `step ${index} of the recipe is a method; call it with its options: method({ … })`);
   }
-  const { method } = step;
+  const { method } = (step ?? {}) as Partial<Step>;
+  if (typeof method !== 'object') {
+    throw new LowbitError(
+      'RECIPE_STEP',
+      `step ${index} of the recipe is no step; a method called with its options makes one: method({ … })`,
+    );
+  }
   if (!(method.transform || method.quantizeLinear || method.refineBlock || method.finetune)) {
     throw new LowbitError(
       'RECIPE_STEP',

@@ -120,6 +120,8 @@ describe('checks', () => {
 describe('recipes', () => {
   it('need a step, called, with a stage', () => {
     expect(failure([]).code).toBe('RECIPE_EMPTY');
+    for (const wrong of [undefined, null, 'rtn', { method: 'rtn', options: {} }])
+      expect(failure([wrong as never])).toMatchObject({ code: 'RECIPE_STEP', message: expect.stringContaining('is no step') });
     expect(failure([nearest as never])).toMatchObject({ code: 'RECIPE_STEP', message: expect.stringContaining('call it') });
     const idle = defineMethod({ name: 'test-idle', version: 1, options: z.strictObject({}) });
     expect(failure([idle()])).toMatchObject({ code: 'RECIPE_STEP', message: expect.stringContaining("'test-idle' has none of") });

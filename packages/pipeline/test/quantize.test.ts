@@ -194,6 +194,13 @@ describe('linear-done', () => {
     const [linear] = [model.blocks[0].linears['mlp.up_proj']];
     expect(await relativeOutputErrors(backend, linear, [linear], tensor(new Float32Array(32 * 32), [32, 32]))).toEqual([0]);
   });
+
+  it('is 1, no better than zeros, where a layer of zeros became something else', async () => {
+    const zeros = model.blocks[0].linears['mlp.up_proj'].withWeight(tensor(new Float32Array(48 * 32), [48, 32]));
+    const noise = zeros.withWeight(tensor(new Float32Array(48 * 32).fill(1e-3), [48, 32]));
+    const { gram } = await gramOf([model.blocks[0]], 'mlp');
+    expect(await relativeOutputErrors(backend, zeros, [zeros, noise], tensor(Float32Array.from(gram), [32, 32]))).toEqual([0, 1]);
+  });
 });
 
 describe('warnings', () => {
