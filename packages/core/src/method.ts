@@ -55,7 +55,8 @@ export interface BlockContext<Options> extends MethodContext<Options> {
   readonly targets: Batches;
   /**
    * What the model that this step was given (after its own `transform`) gives after this block when no block is quantized: the
-   * target of EfficientQAT's Block-AP and of ApiQ. Computed when first asked for, one dense block a call from then on.
+   * target of EfficientQAT's Block-AP and of ApiQ. Computed when first asked for, one dense block a call from then on; what it gave
+   * holds until the next block asks.
    */
   denseTargets(): Promise<Batches>;
   /** Options that hold for a Linear of the block, overrides applied; undefined when the step does not target it. */
