@@ -1,7 +1,7 @@
 // The backend: a cache of compiled programs by structure, and a pool of result buffers.
 import { availableParallelism } from 'node:os';
 import { arrayTypes, type Backend, type CompositeName, LowbitError, neg, read, type Tensor, type TypedArray, tensor } from '@lowbit/core';
-import type { InferenceSession } from 'onnxruntime-node';
+import { env, type InferenceSession } from 'onnxruntime-node';
 import { BufferPool } from './buffer-pool.js';
 import { fusions } from './emit-composites.js';
 import { compile, leafOrder, type Program } from './program.js';
@@ -121,6 +121,7 @@ export async function createOnnxBackend({
 
   return {
     name: `onnxruntime:${provider}`,
+    fingerprint: `onnxruntime ${env.versions.node} ${provider}, ${threads} threads`,
     get statistics() {
       return { compilations, evaluations, engineMilliseconds };
     },

@@ -25,6 +25,7 @@ export function createReferenceBackend(): ReferenceBackend {
   let engineMilliseconds = 0;
   return {
     name: 'reference',
+    fingerprint: 'reference',
     get statistics() {
       return { compilations: 0, evaluations, engineMilliseconds };
     },

@@ -20,6 +20,8 @@ export interface BackendStatistics {
 export interface Backend {
   /** Engine and device, for records: 'reference', 'onnxruntime:cpu'. */
   readonly name: string;
+  /** Everything about the engine that may decide the last bits of a result: engine, version, device, threads. */
+  readonly fingerprint: string;
   readonly statistics: BackendStatistics;
   /** Computes the tensors, shared subgraphs once, and returns leaves in the same order. Leaves pass through. */
   evaluate<const T extends readonly Tensor[]>(tensors: T, options?: EvaluateOptions): Promise<{ -readonly [I in keyof T]: Tensor }>;

@@ -1,5 +1,6 @@
 // Randomness with an address: a counter-based generator keyed by a path, so that no draw depends on the order of others.
 // Philox4x32-10: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
+import { LowbitError } from './errors.js';
 
 const MULTIPLIER_0 = 0xd2511f53;
 const MULTIPLIER_1 = 0xcd9e8d57;
@@ -134,7 +135,8 @@ class PhiloxRng implements Rng {
   }
 }
 
-/** The generator at the root of a run's seed (any integer below 2^53). */
+/** The generator at the root of a run's seed, an integer from 0 to 2^53 − 1. @throws SEED for anything else. */
 export function createRng(seed: number): Rng {
+  if (!Number.isSafeInteger(seed) || seed < 0) throw new LowbitError('SEED', `a seed must be an integer from 0 to 2^53 − 1, got ${seed}`);
   return new PhiloxRng([seed >>> 0, Math.floor(seed / 2 ** 32) >>> 0]);
 }

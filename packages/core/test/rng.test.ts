@@ -16,6 +16,12 @@ function philoxOracle(counter: readonly number[], key: readonly number[]): numbe
   return [x0, x1, x2, x3].map(Number);
 }
 
+describe('seeds', () => {
+  it.each([-1, 0.5, 2 ** 53, Number.NaN])('%d is refused', (seed) => {
+    expect(() => createRng(seed)).toThrow(/SEED: .*integer from 0/);
+  });
+});
+
 describe('philox', () => {
   it('gives the published answer for counter 0 and key 0', () => {
     const out = new Uint32Array(4);

@@ -21,6 +21,10 @@ function slashed(text: string): string {
  */
 export function compileGlob(glob: string): (path: string) => boolean {
   if (glob.trim() === '') throw new LowbitError('GLOB_INVALID', `'${glob}' is an empty glob; write '**' for every Linear`);
-  const matches = picomatch(slashed(glob), { dot: true, nonegate: true, expandRange });
-  return (path) => matches(slashed(path));
+  try {
+    const matches = picomatch(slashed(glob), { dot: true, nonegate: true, expandRange });
+    return (path) => matches(slashed(path));
+  } catch (cause) {
+    throw new LowbitError('GLOB_INVALID', `'${glob.slice(0, 80)}' cannot be read as a glob: ${String(cause)}`, { cause });
+  }
 }

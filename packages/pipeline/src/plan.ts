@@ -54,7 +54,8 @@ export function planStep(step: Step, index: number, paths: readonly string[]): P
 
 function resolveTargets({ method, targets }: Step, paths: readonly string[]): string[] {
   const globs = targets.map((glob) => {
-    const isNegated = glob.startsWith('!');
+    // '!(a|b)' is a glob of its own, not the negation of '(a|b)'.
+    const isNegated = glob.startsWith('!') && !glob.startsWith('!(');
     const matches = compileGlob(isNegated ? glob.slice(1) : glob);
     if (!paths.some(matches))
       throw new LowbitError('TARGETS_EMPTY', `${method.name}: target '${glob}' matches no Linear; ${existing(paths)}`);

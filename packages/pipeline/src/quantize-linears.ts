@@ -50,9 +50,10 @@ export async function quantizeLinears(work: BlockWork, original: Block): Promise
     const wanted = groupStatistics(work.statistics, block, group);
     const onBatch = (): void => progress.advance(`${block.path} ${group.name}`);
     const folded = wanted.size > 0 ? await foldStatistics(run, block, group, [...wanted], inputs, onBatch) : undefined;
+    const restricted = restrictions(run, group, folded);
     for (const name of names) {
       throwIfAborted(run.signal);
-      block = block.with({ linears: { [name]: await quantizeOne(work, block, group, name, folded) } });
+      block = block.with({ linears: { [name]: await quantizeOne(work, block, name, folded?.rows ?? 0, restricted) } });
       progress.advance(`${block.path}.${name}`);
     }
   }
@@ -64,13 +65,7 @@ export function groupStatistics(byPath: BlockWork['statistics'], block: Block, g
   return new Set(group.linears.flatMap((name) => Object.values(byPath.get(`${block.path}.${name}`) ?? {})));
 }
 
-async function quantizeOne(
-  work: BlockWork,
-  block: Block,
-  group: LinearGroup,
-  name: string,
-  folded: FoldedStatistics | undefined,
-): Promise<Linear> {
+async function quantizeOne(work: BlockWork, block: Block, name: string, rows: number, restricted: Restrictions): Promise<Linear> {
   const { run, planned, statistics, progress } = work;
   const { method } = planned.step;
   const path = `${block.path}.${name}`;
@@ -79,16 +74,11 @@ async function quantizeOne(
   const part = whole.quantizable ?? { linear: whole, start: 0, end: whole.inFeatures, replace: (linear: Linear) => linear };
   const original = part.linear;
   const wanted = Object.entries(statistics.get(path) ?? {});
-  const restricted = wanted.map(([, statistic]) => restrict(valueOf(folded, statistic, group), statistic, part, whole));
-  const values = restricted.every((value) => value.isLeaf) ? restricted : await run.backend.evaluate(restricted);
-  const stats = Object.fromEntries(wanted.map(([key], i) => [key, values[i]]));
+  const stats: Record<string, Tensor> = {};
+  for (const [key, statistic] of wanted) stats[key] = await restricted(statistic, part, whole.inFeatures);
   const started = performance.now();
   const shared = await methodContext(run, planned, 'quantize', path, planned.options.get(path), progress.within(path, 1));
-  const made = await inStage(
-    planned,
-    path,
-    async () => method.quantizeLinear?.(original, { ...shared, path, stats, rows: folded?.rows ?? 0 }) ?? original,
-  );
+  const made = await inStage(planned, path, async () => method.quantizeLinear?.(original, { ...shared, path, stats, rows }) ?? original);
   const quantized = await evaluateTree(run.backend, made);
   const milliseconds = performance.now() - started;
   if (quantized.inFeatures !== original.inFeatures || quantized.outFeatures !== original.outFeatures) {
@@ -106,9 +96,23 @@ async function quantizeOne(
   return linear;
 }
 
-/** The statistic of the inputs that a wrapper's part reads. */
-function restrict(value: Tensor, statistic: Statistic, { start, end }: QuantizablePart, { inFeatures }: Linear): Tensor {
-  return start === 0 && end === inFeatures ? value : statistic.restrict(value, start, end);
+/** A group's statistic for the inputs that a Linear's part reads, one leaf for all that read the same: methods share work by it. */
+type Restrictions = (statistic: Statistic, part: QuantizablePart, inFeatures: number) => Promise<Tensor>;
+
+function restrictions(run: Run, group: LinearGroup, folded: FoldedStatistics | undefined): Restrictions {
+  const known = new Map<Statistic, Map<string, Tensor>>();
+  return async (statistic, { start, end }, inFeatures) => {
+    const whole = valueOf(folded, statistic, group);
+    if (start === 0 && end === inFeatures) return whole;
+    const ofStatistic = known.get(statistic) ?? new Map<string, Tensor>();
+    known.set(statistic, ofStatistic);
+    const key = `${start}:${end}`;
+    const found = ofStatistic.get(key);
+    if (found) return found;
+    const [made] = await run.backend.evaluate([statistic.restrict(whole, start, end)]);
+    ofStatistic.set(key, made);
+    return made;
+  };
 }
 
 function valueOf(folded: FoldedStatistics | undefined, statistic: Statistic, group: LinearGroup): Tensor {

@@ -19,12 +19,19 @@ export interface RunKeyInputs {
 
 /**
  * sha256 over the model (names, types, shapes and elements of all tensors: it is read once from end to end), the calibration data,
- * the seed, the engine and every step.
+ * the seed, the engine with its threads, and every step.
  * @throws OPTIONS_NOT_PLAIN when a step's options hold something that has no canonical text.
  */
 export async function computeRunKey({ model, backend, recipe, calibration, seed, propagate, signal }: RunKeyInputs): Promise<string> {
   const hash = createHash('sha256');
-  const head = { runner: RUNNER_VERSION, config: model.config, calibration: calibration.hash, seed, backend: backend.name, propagate };
+  const head = {
+    runner: RUNNER_VERSION,
+    config: model.config,
+    calibration: calibration.hash,
+    seed,
+    backend: backend.fingerprint,
+    propagate,
+  };
   hash.update(canonical(head, 'run'));
   for (const [index, step] of recipe.entries()) hash.update(canonical(step, `step ${index} (${step.method.name})`));
   for (const block of model.blocks) {

@@ -93,6 +93,7 @@ export async function inStage<T>({ index, step }: PlannedStep, path: string, sta
 export function interruptible(backend: Backend, signal: AbortSignal | undefined): Backend {
   return {
     name: backend.name,
+    fingerprint: backend.fingerprint,
     get statistics() {
       return backend.statistics;
     },

@@ -41,6 +41,8 @@ describe('targets', () => {
       '1.mlp.up_proj',
     ]);
     expect(plan(nearest({ targets: ['!**.mlp.*'] }))[0].options.size).toBe(8);
+    // A glob that begins with an extended negation negates within itself.
+    expect(plan(nearest({ targets: ['!(lm_head).layers.0.mlp.*'] }))[0].options.size).toBe(3);
   });
 
   it.each([[['layers.*']], [['**.q_proj', '**.qproj']], [['!**.gate_prj']], [['**', '!**']], [[]]])(

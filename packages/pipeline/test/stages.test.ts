@@ -141,6 +141,25 @@ describe('wrapped Linears', () => {
     );
   });
 
+  it('of one group share a restricted statistic, so that methods factor it once', async () => {
+    const seen = new Map<string, unknown>();
+    const recording = defineMethod({
+      name: 'test-recording',
+      version: 1,
+      options: z.strictObject({}),
+      statistics: { gram },
+      async quantizeLinear(linear, { path, stats }) {
+        seen.set(path, stats.gram);
+        return linear;
+      },
+    });
+    await quantize({ model, backend: reference, recipe: [splitAll({ columns }), recording()], calibration });
+    const of = (name: string): unknown => seen.get(`model.layers.0.self_attn.${name}`);
+    expect(of('q_proj')).toMatchObject({ shape: [24, 24] });
+    expect(of('k_proj')).toBe(of('q_proj'));
+    expect(of('o_proj')).not.toBe(of('q_proj'));
+  });
+
   it('are checked by the shape of the part', async () => {
     const recipe = [splitAll({ columns: 4 }), nearest({ bits: 4, groupSize: 8 })];
     await expect(quantize({ model, backend: reference, recipe })).rejects.toThrow(/GROUP_SIZE: .*28 inputs do not divide into groups of 8/);

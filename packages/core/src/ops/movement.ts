@@ -42,7 +42,10 @@ export function pad(x: Tensor, axis: number, before: number, after: number): Ten
   return before === 0 && after === 0 ? x : apply('pad', [x], { axis: resolved, before, after });
 }
 
-/** Slices of `axis` by int32 index: [a, n, b] at [i…] → [a, i…, b]. */
+/**
+ * Slices of `axis` by int32 index: [a, n, b] at [i…] → [a, i…, b]. Indices lie in [0, n); what another one gives depends on the
+ * backend, so data that comes from outside is checked where it enters.
+ */
 export function gather(x: Tensor, indices: Tensor, axis = 0): Tensor {
   return apply('gather', [x, indices], { axis: resolveAxis('gather', axis, x.rank) });
 }
