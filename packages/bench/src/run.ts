@@ -80,7 +80,7 @@ async function evaluatorsFor({ name, model, tokenizer, text }: ResolvedModel, op
   const progress = stageProgress(options, 'held-out text', name);
   const windows = await heldOutText(heldOut.source ?? text, heldOut, { model, tokenizer, backend, seed: 0, signal, progress });
   onProgress?.({ type: 'note', text: `${name}: judged on ${windows.description}, ${windows.scoredTokens} tokens scored` });
-  return evaluatorsOf(options.evaluators, windows);
+  return evaluatorsOf(options.evaluators, { windows });
 }
 
 async function calibrationFor(

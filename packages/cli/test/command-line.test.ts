@@ -46,7 +46,19 @@ describe('quantize', () => {
     });
     expect((await lowbit(['inspect', 'toy-4'])).output).toMatch(/self_attn\.q_proj +2 × affine +32 × 32/);
 
-    const judged = await lowbit(['eval', 'toy-4', '--reference', 'toy', ...small, '--json', '--quiet']);
+    const judged = await lowbit([
+      'eval',
+      'toy-4',
+      '--reference',
+      'toy',
+      '--evaluators',
+      'text',
+      'size',
+      'disk',
+      ...small,
+      '--json',
+      '--quiet',
+    ]);
     const scores = judged.output
       .trim()
       .split('\n')
@@ -58,6 +70,7 @@ describe('quantize', () => {
       'loss-gap',
       'bits-per-weight',
       'bits-per-weight-whole-model',
+      'bytes-on-disk',
     ]);
     expect(scores[4].value).toBeCloseTo(summary.bitsPerWeight, 6);
     expect(judged.errors).toBe('');
@@ -112,6 +125,7 @@ describe('bad input exits with 2 and says what to do', () => {
     [['eval', 'toy', '--text', 'text.txt', '--protocol', 'gptq-2048'], 'WINDOW_CONTEXT'],
     [['bench', '--preset', 'demmo'], "PRESET_UNKNOWN: no preset 'demmo'; did you mean 'demo'?"],
     [['bench', '--model', 'toy'], 'BENCH_PLAN'],
+    [['bench', '--model', 'toy', '--recipe', 'rtn', '--text', 'text.txt', '--evaluators', 'disk'], 'EVALUATOR_FILES'],
     [['generate', 'toy', '--temperature', '-1'], 'expected a number of at least 0'],
   ])('%j', async (words, message) => {
     const outcome = await lowbit(words);

@@ -49,7 +49,7 @@ export function solve(a: Rows, b: Rows): Rows {
 }
 
 export function randomRows(rows: number, columns: number, seed: number): Rows {
-  return toRows(createRng(seed).normal(rows * columns), rows, columns);
+  return toRows(createRng(seed >>> 0).normal(rows * columns), rows, columns);
 }
 
 /** XᵀX / samples of correlated normals: a well-conditioned Gram matrix, rounded to float32. */

@@ -80,12 +80,13 @@ async function runBench(options: BenchArguments, context: CommandContext): Promi
       directory,
       signal,
       onProgress: (progress) => {
-        context.startWork();
         if (progress.type === 'note') reporter.note(progress.text);
         else if (progress.type === 'run') reporter.event(progress.event, progress.recipe);
         else reporter.progress(progress.stage, progress.path, progress.done, progress.total);
       },
       onRow: (row) => {
+        // Models, text and evaluators were accepted when there is a first row.
+        context.startWork();
         file?.write(`${JSON.stringify(row)}\n`);
         if (options.json) terminal.out(`${JSON.stringify(row)}\n`);
         noteRow(row, reporter);

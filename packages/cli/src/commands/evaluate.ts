@@ -35,7 +35,7 @@ export function addEvalCommand(program: Command, context: CommandContext): void 
       '--reference <model>',
       'the dense model it was made from: adds KL divergence, top-1 agreement and loss gap, and writes the text of --text self',
     )
-    .option('--evaluators <names...>', 'text (perplexity, and what --reference adds), layer-error, size', ['text', 'size'])
+    .option('--evaluators <names...>', 'text (perplexity, and what --reference adds), layer-error, size, disk', ['text', 'size'])
     .addOption(new Option('--protocol <name>', 'how the text is cut into windows').choices(Object.keys(protocols)))
     .option('--windows <count>', 'windows at most', integer(1), 64)
     .option('--window <tokens>', 'tokens in each (256, or the context if that is shorter)', integer(2))
@@ -67,7 +67,7 @@ async function runEval(
     });
     startWork();
     reporter.note(`judged on ${windows.description}, ${windows.scoredTokens} tokens scored`);
-    for (const evaluator of evaluatorsOf(names, windows)) {
+    for (const evaluator of evaluatorsOf(names, { windows, directory: resolved.checkpoint.path })) {
       const started = performance.now();
       const scores = await evaluator.evaluate(resolved.model, {
         backend,
