@@ -123,7 +123,7 @@ describe('gptqSolve', () => {
         fc.integer({ min: 1, max: 8 }),
         fc.integer({ min: 1, max: 5 }),
         fc.boolean(),
-        fc.integer(),
+        fc.nat(),
         async (bits, groups, actOrder, seed) => {
           const n = groups * 4;
           const weight = createRng(seed).normal(6 * n);
