@@ -3,6 +3,7 @@ import { type Backend, createRng, LowbitError, type Model, type TokenBatches } f
 import {
   batchWindows,
   type Corpus,
+  cutOf,
   type DocumentRule,
   describeCalibration,
   partOf,
@@ -44,6 +45,9 @@ export interface HeldOutSize extends TextSize {
 
 const DEFAULT_WINDOW = 256;
 
+/** One part in so many is held out. */
+const HELD_OUT_EVERY = 10;
+
 export interface TextContext {
   /** Writes the text where the source is the model itself. */
   readonly model: Model;
@@ -60,7 +64,10 @@ export interface CalibrationText {
   readonly report: string;
 }
 
-/** Windows of text to quantize with. They share nothing with the held-out windows of the same source. */
+/**
+ * Windows of text to quantize with. They share nothing with the held-out windows of the same source, unless that is a file without a
+ * `split`: it is used whole for either.
+ */
 export async function calibrationText(source: TextSource, size: TextSize, context: TextContext): Promise<CalibrationText> {
   const window = checkWindow(size.window ?? defaultWindow(context.model), context.model);
   if (source.kind === 'self') {
@@ -121,5 +128,6 @@ async function openCorpus(source: Exclude<TextSource, { kind: 'self' }>, use: Sp
   if (source.kind === 'sotu') return sotuCorpus(source.split ?? use);
   const { path, documents = 'whole', field = 'text', split = 'all' } = source;
   const corpus = path.endsWith('.jsonl') ? await readJsonlFile(path, { field }) : await readTextFile(path, { rule: documents });
-  return partOf(corpus, split);
+  // Of fewer documents there would be none to hold out.
+  return corpus.documents.length < HELD_OUT_EVERY ? cutOf(corpus, split, HELD_OUT_EVERY) : partOf(corpus, split, HELD_OUT_EVERY);
 }

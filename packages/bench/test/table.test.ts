@@ -62,6 +62,18 @@ describe('closedGaps', () => {
     expect(gaps[1].share).toBeCloseTo(0.5, 12);
   });
 
+  it('compares recipes of equal group size, and none where the baseline has several', () => {
+    const rows = [
+      gap('rtn', 2, 2),
+      gap('gptq', 2, 1),
+      gap('gptq', 2, 1.8, { recipe: 'gptq-2-g64', groupSize: 64 }),
+      gap('rtn', 3, 1),
+      gap('rtn', 3, 0.8, { recipe: 'rtn-3-mse' }),
+      gap('gptq', 3, 0.5),
+    ];
+    expect(closedGaps(rows, 'gptq', 'rtn')).toMatchObject([{ recipe: 'gptq-2', baselineRecipe: 'rtn-2', groupSize: 32, share: 0.5 }]);
+  });
+
   it('claims nothing where the baseline cannot be told from the dense model', () => {
     const [gap8] = closedGaps([gap('rtn', 8, 0.02), gap('gptq', 8, 0.03)], 'gptq', 'rtn');
     expect(gap8.share).toBeUndefined();

@@ -32,17 +32,31 @@ async function importMethod(name: string, directory: string): Promise<AnyMethod>
     const known = builtInMethods.map(({ definition }) => definition.name);
     throw new LowbitError('METHOD_UNKNOWN', `no method '${name}'; ${didYouMean(name, known)}; or install a package called ${packageName}`);
   }
-  const exported = ((await import(pathToFileURL(path).href)) as { default?: unknown }).default;
+  const exported = (await importPackage(packageName, path)).default;
   if (typeof exported !== 'function' || !('definition' in exported)) {
     throw new LowbitError('METHOD_PACKAGE', `${packageName}: its default export is not a method; export default defineMethod({ … })`);
   }
   return exported as unknown as AnyMethod;
 }
 
+async function importPackage(packageName: string, path: string): Promise<{ default?: unknown }> {
+  try {
+    return (await import(pathToFileURL(path).href)) as { default?: unknown };
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new LowbitError('METHOD_PACKAGE', `${packageName}: cannot be loaded from ${path}: ${reason}`, { cause: error });
+  }
+}
+
+/** The package's main file; undefined when no such package is installed. */
 function resolveFrom(directory: string, packageName: string): string | undefined {
   try {
     return createRequire(join(directory, 'package.json')).resolve(packageName);
-  } catch {
-    return undefined;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ERR_PACKAGE_PATH_NOT_EXPORTED') return undefined;
+    const remedy = `give its package.json "exports": { ".": { "default": … } }, without the condition "import" alone`;
+    throw new LowbitError('METHOD_PACKAGE', `${packageName}: is installed, but exports no main file that can be found; ${remedy}`, {
+      cause: error,
+    });
   }
 }

@@ -125,6 +125,13 @@ describe('bad input exits with 2 and says what to do', () => {
     [['eval', 'toy', '--text', 'text.txt', '--protocol', 'gptq-2048'], 'WINDOW_CONTEXT'],
     [['bench', '--preset', 'demmo'], "PRESET_UNKNOWN: no preset 'demmo'; did you mean 'demo'?"],
     [['bench', '--model', 'toy'], 'BENCH_PLAN'],
+    [['bench', '--model', 'toy', '--recipe', 'rtn', '--recipe', 'rtn'], "two recipes are called 'rtn'"],
+    [['bench', '--model', 'toy', '--model', './toy', '--recipe', 'rtn'], "two models are called 'toy'"],
+    [['eval', 'toy', '--evaluators', 'layer-error'], 'REFERENCE_MISSING'],
+    [['eval', 'toy', '--reference', 'tiny', '--text', 'text.txt', '--window', '32', '--quiet'], 'TOKEN_RANGE'],
+    [['generate', 'toy', '--prompt', 'word '.repeat(500)], 'PROMPT_LENGTH'],
+    [['quantize', 'toy', '--recipe', 'rtn', '--out', 'toy', '--force'], 'OUTPUT_IS_SOURCE'],
+    [['quantize', 'toy', '--recipe', 'rtn', '--out', 'text.txt/x'], 'OUTPUT_DIRECTORY'],
     [['bench', '--model', 'toy', '--recipe', 'rtn', '--text', 'text.txt', '--evaluators', 'disk'], 'EVALUATOR_FILES'],
     [['generate', 'toy', '--temperature', '-1'], 'expected a number of at least 0'],
   ])('%j', async (words, message) => {
@@ -217,6 +224,32 @@ describe('bench', () => {
   });
 });
 
+describe('bench on a file', () => {
+  const words = ['--text', 'text.txt', '--window', '32', '--windows', '4', '--calibration-windows', '4', '--threads', '1'];
+
+  it('calibrates on one part of the text and judges on another', async () => {
+    const outcome = await lowbit(['bench', '--model', 'toy', '--recipe', 'gptq:groupSize=16', ...words, '--json']);
+    expect(outcome.errors).toContain('calibrated on text.txt train');
+    const [row] = outcome.output.trim().split('\n');
+    expect(JSON.parse(row)).toMatchObject({
+      protocol: { corpus: 'text.txt', split: 'held-out', documentRule: expect.stringContaining('last 10th') as unknown },
+    });
+  });
+
+  it('leaves earlier results as they are when the input is bad', async () => {
+    const out = join(folder, 'earlier');
+    await mkdir(out);
+    await writeFile(join(out, 'results.jsonl'), 'earlier rows\n');
+    await writeFile(join(out, 'results.md'), 'earlier table\n');
+    const bench = (model: string) => lowbit(['bench', '--model', model, '--recipe', 'rtn', ...words, '--out', 'earlier', '--force']);
+    expect(await bench('no-model')).toMatchObject({ code: 2 });
+    expect(await readFile(join(out, 'results.jsonl'), 'utf8')).toBe('earlier rows\n');
+    expect(await readFile(join(out, 'results.md'), 'utf8')).toBe('earlier table\n');
+    expect(await bench('toy')).toMatchObject({ code: 0 });
+    expect(await readFile(join(out, 'results.jsonl'), 'utf8')).not.toContain('earlier');
+  });
+});
+
 describe('generate', () => {
   it('continues a prompt, equally for equal seeds', async () => {
     const words = ['generate', 'toy', '--prompt', 'The ', '--tokens', '12', '--seed', '3', '--json', '--threads', '1'];
@@ -249,6 +282,28 @@ export default Object.assign((options = {}) => ({ method: definition, options, t
     );
     expect((await lowbit(['methods', 'nothing'])).output).toContain('nothing (version 1)');
     expect((await lowbit(['quantize', 'toy', '--recipe', 'nothing', '--out', 'unchanged', ...small])).code).toBe(0);
+  });
+
+  it('says what is wrong with an installed package that cannot be used', async () => {
+    const install = async (name: string, exported: string, text: string): Promise<void> => {
+      const home = join(folder, 'node_modules', `lowbit-method-${name}`);
+      await mkdir(home, { recursive: true });
+      await writeFile(join(home, 'package.json'), `{ "name": "lowbit-method-${name}", "type": "module", "exports": ${exported} }`);
+      await writeFile(join(home, 'index.js'), text);
+    };
+    await install('hidden', '{ ".": { "import": "./index.js" } }', '');
+    await install('broken', '"./index.js"', 'throw new Error("not today");');
+    await install('other', '"./index.js"', 'export default 1;');
+    for (const [name, message] of [
+      ['hidden', 'without the condition "import" alone'],
+      ['broken', 'not today'],
+      ['other', 'its default export is not a method'],
+    ] as const) {
+      const outcome = await lowbit(['methods', name]);
+      expect(outcome.code).toBe(2);
+      expect(outcome.errors).toContain('METHOD_PACKAGE');
+      expect(outcome.errors).toContain(message);
+    }
   });
 
   it.each([[['--help']], [['quantize', '--help']], [['bench', '--help']]])('%j prints help and exits with 0', async (words) => {

@@ -46,8 +46,7 @@ export type Split = 'train' | 'held-out' | 'all';
  * @throws CORPUS_EMPTY when the part would have no document.
  */
 export function partOf(corpus: Corpus, split: Split, every = 10): Corpus {
-  if (!(Number.isInteger(every) && every >= 2))
-    throw new LowbitError('OPTIONS_INVALID', `partOf: every must be an integer of at least 2, got ${every}`);
+  requireEvery('partOf', every);
   if (split === 'all') return corpus;
   const documents = corpus.documents.filter((_, i) => (i % every === every - 1) === (split === 'held-out'));
   if (documents.length === 0) {
@@ -57,6 +56,34 @@ export function partOf(corpus: Corpus, split: Split, every = 10): Corpus {
     );
   }
   return { ...corpus, split, rule: `${corpus.rule}; every ${every}th document held out`, documents, sha256: digest(documents) };
+}
+
+/**
+ * One part of a corpus of few, long documents: the last `every`th of each document's text is held out, cut at white space.
+ * @throws CORPUS_EMPTY when the part would have no text.
+ */
+export function cutOf(corpus: Corpus, split: Split, every = 10): Corpus {
+  requireEvery('cutOf', every);
+  if (split === 'all') return corpus;
+  const parts = corpus.documents.map((document) => {
+    const from = Math.ceil((document.length * (every - 1)) / every);
+    const space = document.slice(from).search(/\s/);
+    const cut = space < 0 ? document.length : from + space;
+    return split === 'train' ? document.slice(0, cut) : document.slice(cut);
+  });
+  const documents = parts.filter((part) => part.trim() !== '');
+  if (documents.length === 0) {
+    throw new LowbitError(
+      'CORPUS_EMPTY',
+      `${corpus.name}: leaves no text for '${split}' when the last ${every}th of each document is held out; give it more text`,
+    );
+  }
+  return { ...corpus, split, rule: `${corpus.rule}; last ${every}th of each document held out`, documents, sha256: digest(documents) };
+}
+
+function requireEvery(what: string, every: number): void {
+  if (!(Number.isInteger(every) && every >= 2))
+    throw new LowbitError('OPTIONS_INVALID', `${what}: every must be an integer of at least 2, got ${every}`);
 }
 
 const SEPARATOR = Uint8Array.of(0xff);

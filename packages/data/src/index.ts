@@ -6,7 +6,7 @@ export {
   describeCalibration,
   sampleCalibration,
 } from './calibration.js';
-export { type Corpus, type CorpusOptions, corpusOf, partOf, type Split } from './corpus.js';
+export { type Corpus, type CorpusOptions, corpusOf, cutOf, partOf, type Split } from './corpus.js';
 export { type SampleRequest, type SampleTokens, type SelfGeneratedOptions, selfGeneratedWindows } from './self-generated.js';
 export { sotuCorpus } from './sotu.js';
 export { type BosRule, type StreamOptions, type StreamRule, type TokenStream, tokenStream } from './stream.js';

@@ -3,7 +3,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { corpusOf, partOf, readJsonlFile, readTextFile, sotuCorpus } from '../src/index.js';
+import { corpusOf, cutOf, partOf, readJsonlFile, readTextFile, sotuCorpus } from '../src/index.js';
 
 const sha256 = (bytes: string | Uint8Array) => createHash('sha256').update(bytes).digest('hex');
 
@@ -35,6 +35,25 @@ describe('partOf', () => {
   it('refuses an empty part', () => {
     expect(() => partOf(corpusOf(['one']), 'held-out')).toThrow(/CORPUS_EMPTY/);
     expect(() => partOf(corpus, 'train', 1)).toThrow(/OPTIONS_INVALID/);
+  });
+});
+
+describe('cutOf', () => {
+  const corpus = corpusOf([Array.from({ length: 200 }, (_, i) => `word${i}`).join(' '), 'a short one of six words']);
+
+  it('divides each document at white space, without overlap or loss', () => {
+    const [train, held] = [cutOf(corpus, 'train'), cutOf(corpus, 'held-out')];
+    expect(train.documents.map((text, i) => text + (held.documents[i] ?? ''))).toEqual(corpus.documents);
+    expect(held.documents[0]).toMatch(/^ word\d+ .*word199$/);
+    expect(held.documents[0].length / corpus.documents[0].length).toBeCloseTo(0.1, 1);
+    expect(new Set([corpus.sha256, train.sha256, held.sha256]).size).toBe(3);
+    expect(held).toMatchObject({ split: 'held-out', rule: 'as given; last 10th of each document held out' });
+    expect(cutOf(corpus, 'all')).toBe(corpus);
+  });
+
+  it('refuses an empty part', () => {
+    expect(() => cutOf(corpusOf(['one']), 'held-out')).toThrow(/CORPUS_EMPTY/);
+    expect(() => cutOf(corpus, 'train', 1)).toThrow(/OPTIONS_INVALID/);
   });
 });
 

@@ -1,7 +1,6 @@
 // lowbit bench: compares recipes on models; one JSON line a number, and a table.
-import { createWriteStream, type WriteStream } from 'node:fs';
-import { writeFile } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { appendFileSync, rmSync, writeFileSync } from 'node:fs';
+import { basename, join, resolve } from 'node:path';
 import {
   type BenchRow,
   closedGaps,
@@ -13,6 +12,7 @@ import {
   presetNames,
   presetOf,
   runBenchmark,
+  type TextSource,
 } from '@lowbit/bench';
 import { LowbitError } from '@lowbit/core';
 import type { Command } from 'commander';
@@ -72,7 +72,7 @@ async function runBench(options: BenchArguments, context: CommandContext): Promi
   if (out !== undefined) await claimDirectory(out, options.force === true);
   const backend = await openBackend(options);
   const reporter = createReporter(terminal, { isQuiet: options.quiet === true });
-  const file = out === undefined ? undefined : createWriteStream(join(out, 'results.jsonl'));
+  const results = out === undefined ? undefined : resultFiles(out);
   try {
     const rows = await runBenchmark({
       ...plan,
@@ -87,7 +87,7 @@ async function runBench(options: BenchArguments, context: CommandContext): Promi
       onRow: (row) => {
         // Models, text and evaluators were accepted when there is a first row.
         context.startWork();
-        file?.write(`${JSON.stringify(row)}\n`);
+        results?.add(row);
         if (options.json) terminal.out(`${JSON.stringify(row)}\n`);
         noteRow(row, reporter);
       },
@@ -95,7 +95,7 @@ async function runBench(options: BenchArguments, context: CommandContext): Promi
     reporter.end();
     // The loss gap is what the lines below the table are about.
     const summary = [markdownTable(rows.filter((row) => row.evaluator !== 'loss-gap')), ...gapLines(rows)].join('\n');
-    if (out !== undefined) await writeFile(join(out, 'results.md'), `${summary}\n`);
+    results?.finish(summary);
     if (!options.json) terminal.out(`${summary}\n`);
     const failed = rows.filter((row) => !isScore(row));
     if (failed.length > 0)
@@ -105,7 +105,6 @@ async function runBench(options: BenchArguments, context: CommandContext): Promi
       );
   } finally {
     reporter.end();
-    if (file) await closed(file);
     await backend.dispose();
   }
 }
@@ -119,18 +118,30 @@ async function planOf(options: BenchArguments, directory: string): Promise<Prese
   if (!models || (recipes.length === 0 && !base)) {
     throw new LowbitError('BENCH_PLAN', `nothing to run; give --preset (${presetNames.join(', ')}), or --model and --recipe`);
   }
+  requireDistinct('model', models, (reference) => basename(resolve(directory, reference)));
+  requireDistinct('recipe', recipes, ({ name }) => name);
   const { calibrationWindows, windows, window } = options;
   const { calibration, heldOut, ...rest } = base ?? presetOf('tiny');
   const source = textSource(options, directory);
+  // The other kinds have a part for each use of their own.
+  const part = (split: 'train' | 'held-out'): TextSource | undefined => (source?.kind === 'file' ? { ...source, split } : source);
   return {
     ...rest,
     models,
     recipes: recipes.length > 0 ? recipes : rest.recipes,
     evaluators: options.evaluators?.map(evaluatorName) ?? rest.evaluators,
     seeds: options.seeds ?? rest.seeds,
-    calibration: { ...calibration, source, windows: calibrationWindows ?? calibration.windows, window },
-    heldOut: { ...heldOut, source, windows: windows ?? heldOut.windows, window },
+    calibration: { ...calibration, source: part('train'), windows: calibrationWindows ?? calibration.windows, window },
+    heldOut: { ...heldOut, source: part('held-out'), windows: windows ?? heldOut.windows, window },
   };
+}
+
+/** Rows and tables tell models and recipes apart by their names. */
+function requireDistinct<T>(what: string, items: readonly T[], nameOf: (item: T) => string): void {
+  const names = items.map(nameOf);
+  const twice = names.find((name, i) => names.indexOf(name) < i);
+  if (twice === undefined) return;
+  throw new LowbitError('BENCH_PLAN', `two ${what}s are called '${twice}' and could not be told apart in the rows; rename one of them`);
 }
 
 function noteRow(row: BenchRow, reporter: Reporter): void {
@@ -139,9 +150,14 @@ function noteRow(row: BenchRow, reporter: Reporter): void {
     reporter.note(`${row.model} ${row.recipe}: perplexity ${row.value.toPrecision(5)}, quantized in ${row.seconds.toFixed(1)} s`);
 }
 
-/** 'stories15M, 2 bits: gptq wins back 73 % of the loss that rtn adds (3.815 ± 0.035 nats a token)'. */
+/** 'stories15M, 2 bits: gptq wins back 73 % of the loss that rtn adds (3.815 ± 0.035 nats a token)'; recipes where a method has several. */
 function gapLines(rows: readonly BenchRow[]): string[] {
-  const lines = closedGaps(rows, 'gptq', 'rtn').map(({ model, bits, method, baseline, baselineAdded: { value, stderr }, share }) => {
+  const gaps = closedGaps(rows, 'gptq', 'rtn');
+  const lines = gaps.map((gap) => {
+    const { model, bits, share } = gap;
+    const { value, stderr } = gap.baselineAdded;
+    const isOnly = gaps.filter((other) => other.model === model && other.bits === bits).length === 1;
+    const [method, baseline] = isOnly ? [gap.method, gap.baseline] : [gap.recipe, gap.baselineRecipe];
     const nats = `${value.toPrecision(3)} ± ${stderr.toPrecision(2)} nats a token`;
     if (share === undefined) return `- ${model}, ${bits} bits: ${baseline} adds ${nats}, which is too little to compare`;
     return `- ${model}, ${bits} bits: ${method} wins back ${(100 * share).toFixed(0)} % of the loss that ${baseline} adds (${nats})`;
@@ -149,9 +165,27 @@ function gapLines(rows: readonly BenchRow[]): string[] {
   return lines.length === 0 ? [] : ['', ...lines];
 }
 
-function closed(file: WriteStream): Promise<void> {
-  return new Promise((resolved, rejected) => {
-    file.on('error', rejected);
-    file.end(resolved);
-  });
+/** The files of a run. What an earlier run left is there until this one has a row. */
+function resultFiles(directory: string): { add(row: BenchRow): void; finish(summary: string): void } {
+  const [rows, table] = [join(directory, 'results.jsonl'), join(directory, 'results.md')];
+  let isFirst = true;
+  const writing = (write: () => void): void => {
+    try {
+      write();
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      throw new LowbitError('RESULTS_WRITE', `${directory}: ${reason}; rows so far are in results.jsonl`, { cause: error });
+    }
+  };
+  return {
+    add: (row) =>
+      writing(() => {
+        const line = `${JSON.stringify(row)}\n`;
+        if (isFirst) rmSync(table, { force: true });
+        if (isFirst) writeFileSync(rows, line);
+        else appendFileSync(rows, line);
+        isFirst = false;
+      }),
+    finish: (summary) => writing(() => writeFileSync(table, `${summary}\n`)),
+  };
 }

@@ -1,6 +1,6 @@
 // lowbit eval: judges a model on held-out text, against the dense model where one is given.
 import { type EvaluatorName, evaluatorName, evaluatorsOf, heldOutText, provenanceOf, resolveModel } from '@lowbit/bench';
-import type { Score } from '@lowbit/core';
+import { LowbitError, type Score } from '@lowbit/core';
 import { type ProtocolName, protocols } from '@lowbit/eval';
 import { type Command, Option } from 'commander';
 import {
@@ -52,6 +52,9 @@ async function runEval(
   { terminal, directory, signal, startWork }: CommandContext,
 ): Promise<void> {
   const names: EvaluatorName[] = options.evaluators.map(evaluatorName);
+  if (names.includes('layer-error') && options.reference === undefined) {
+    throw new LowbitError('REFERENCE_MISSING', 'layer-error compares with the dense model; name it with --reference');
+  }
   const resolved = await resolveModel(modelReference, directory);
   const reference = options.reference === undefined ? undefined : await resolveModel(options.reference, directory);
   const backend = await openBackend(options);
@@ -65,7 +68,6 @@ async function runEval(
       signal,
       progress: (done, total) => reporter.progress('held-out text', resolved.name, done, total),
     });
-    startWork();
     reporter.note(`judged on ${windows.description}, ${windows.scoredTokens} tokens scored`);
     for (const evaluator of evaluatorsOf(names, { windows, directory: resolved.checkpoint.path })) {
       const started = performance.now();
@@ -73,7 +75,11 @@ async function runEval(
         backend,
         reference: reference?.model,
         signal,
-        progress: (done, total) => reporter.progress(evaluator.name, resolved.name, done, total),
+        progress: (done, total) => {
+          // The evaluator has accepted model, reference and text.
+          startWork();
+          reporter.progress(evaluator.name, resolved.name, done, total);
+        },
       });
       reporter.end();
       const seconds = (performance.now() - started) / 1000;

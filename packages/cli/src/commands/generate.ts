@@ -1,6 +1,6 @@
 // lowbit generate: continues a prompt, printing tokens as they come.
 import { resolveModel } from '@lowbit/bench';
-import { createRng } from '@lowbit/core';
+import { createRng, LowbitError } from '@lowbit/core';
 import { generate } from '@lowbit/models';
 import type { Command } from 'commander';
 import { addEngineOptions, type EngineArguments, integer, number, openBackend } from '../arguments.js';
@@ -39,7 +39,14 @@ async function runGenerate(
   const { prompt, tokens, temperature, topK, topP, seed, json } = options;
   const { name, model, tokenizer } = await resolveModel(reference, directory);
   const ids = tokenizer.encode(prompt, { bos: tokenizer.addsBos || prompt === '' });
-  const maxTokens = Math.min(tokens, model.config.contextLength - ids.length);
+  const { contextLength } = model.config;
+  if (ids.length >= contextLength) {
+    throw new LowbitError(
+      'PROMPT_LENGTH',
+      `--prompt: ${ids.length} tokens leave no room in the context of ${contextLength} tokens of ${name}; use a shorter prompt`,
+    );
+  }
+  const maxTokens = Math.min(tokens, contextLength - ids.length);
   const backend = await openBackend(options);
   try {
     startWork();

@@ -1,7 +1,8 @@
 // lowbit quantize: applies a recipe to a model and writes the result as a checkpoint.
+import { realpath } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { calibrationText, nearestRounding, needsData, provenanceOf, resolveModel } from '@lowbit/bench';
-import type { Recipe } from '@lowbit/core';
+import { LowbitError, type Recipe } from '@lowbit/core';
 import { createFileStore, directoryBytes, saveCheckpoint } from '@lowbit/formats';
 import { type Propagation, quantize } from '@lowbit/pipeline';
 import { linearKinds } from '@lowbit/quant';
@@ -65,6 +66,10 @@ async function runQuantize(reference: string, options: QuantizeArguments, contex
   const out = resolve(directory, options.out);
   await claimDirectory(out, options.force === true);
   const resolved = await resolveModel(reference, directory);
+  // Weights are read while the result is written; a save that is cut off would leave neither.
+  if ((await realpath(out)) === (await realpath(resolved.checkpoint.path))) {
+    throw new LowbitError('OUTPUT_IS_SOURCE', `${out}: is the model that is to be quantized; choose another output directory`);
+  }
   const backend = await openBackend(options);
   const reporter = createReporter(terminal, { isQuiet: options.quiet === true });
   try {
