@@ -18,7 +18,8 @@ import {
   tensor,
 } from '@lowbit/core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type OpCase, opCases } from './op-cases.js';
+import type { OpCase } from './op-case.js';
+import { opCases } from './op-cases.js';
 
 /** Evaluates in float64; `createReferenceBackend()` of @lowbit/backend-reference is one. */
 export interface Float64Oracle {

@@ -1,143 +1,54 @@
 // One case per operator and way of using it: what describeBackend runs on a backend and compares with the reference.
 import {
-  abs,
-  add,
   argmax,
   attention,
   broadcastTo,
   cast,
-  causalMask,
-  clip,
   concat,
-  cos,
   crossEntropy,
   dequantize,
-  detach,
-  div,
-  equal,
-  erf,
-  exp,
-  floor,
   gather,
   gelu,
   hadamard,
   klDivergence,
   layerNorm,
-  less,
-  lessEqual,
   linear,
-  log,
   logSoftmax,
   logSumExp,
   matmul,
   max,
-  maximum,
   mean,
-  minimum,
   mul,
-  neg,
   type OpName,
   pad,
-  pow,
   quantizedMatmul,
   type Rng,
-  range,
   reshape,
   rmsNorm,
   rope,
-  round,
   scatterAdd,
-  sigmoid,
-  sign,
   silu,
-  sin,
   slice,
   softmax,
-  sqrt,
   square,
-  straightThrough,
-  sub,
   sum,
   type Tensor,
   takeAlongLast,
-  tanh,
   tensor,
   transpose,
-  where,
 } from '@lowbit/core';
+import { drawsOf, int32, type OpCase, unaryCase } from './op-case.js';
+import { elementwiseCases } from './op-cases-elementwise.js';
 
-export interface OpCase {
-  readonly name: string;
-  /** Operators the case stands for; a test checks that the table is covered. */
-  readonly covers: readonly OpName[];
-  /** Differentiable inputs, float32. */
-  readonly inputs: readonly Tensor[];
-  build(...inputs: Tensor[]): Tensor;
-  /** Whether gradients are checked against finite differences. Default: true. */
-  readonly isDifferentiable?: boolean;
+/** All cases. */
+export function opCases(rng: Rng): OpCase[] {
+  return [...elementwiseCases(rng), ...otherCases(rng)];
 }
 
-/** Shapes that broadcast in every way an elementwise operator meets. */
-const BROADCASTS: readonly (readonly [readonly number[], readonly number[]])[] = [
-  [
-    [2, 3],
-    [2, 3],
-  ],
-  [[2, 3], []],
-  [[], [2, 3]],
-  [[2, 3], [3]],
-  [
-    [2, 1, 3],
-    [4, 1],
-  ],
-  [
-    [2, 3, 1],
-    [1, 3, 4],
-  ],
-];
-
-const int32 = (values: readonly number[], shape: readonly number[]): Tensor => tensor(Int32Array.from(values), shape);
-
-/** All cases. Inputs are drawn from `rng`, so that every backend sees the same ones. */
-export function opCases(rng: Rng): OpCase[] {
-  const normal = (name: string, shape: readonly number[]): Tensor => tensor(rng.at(name).normal(shape.reduce((a, b) => a * b, 1)), shape);
-  /** Values at a distance from 0 and from each other, so that kinks are not differenced across. */
-  const spread = (name: string, shape: readonly number[]): Tensor => {
-    const count = shape.reduce((a, b) => a * b, 1);
-    const order = rng.at(name).permutation(count);
-    return tensor(
-      Float32Array.from(order, (i) => (i - count / 2 + 0.3) * 0.37),
-      shape,
-    );
-  };
-  const positive = (name: string, shape: readonly number[]): Tensor => {
-    const count = shape.reduce((a, b) => a * b, 1);
-    return tensor(
-      rng
-        .at(name)
-        .uniform(count)
-        .map((u) => 0.4 + u * 2),
-      shape,
-    );
-  };
-  const unary = (name: OpName, build: (x: Tensor) => Tensor, input = normal(name, [3, 4]), isDifferentiable = true): OpCase => ({
-    name,
-    covers: [name],
-    inputs: [input],
-    build,
-    isDifferentiable,
-  });
-  const binary = (name: OpName, build: (a: Tensor, b: Tensor) => Tensor, draw = normal, isDifferentiable = true): OpCase[] =>
-    BROADCASTS.map(([a, b], i) => ({
-      name: `${name} [${a}] with [${b}]`,
-      covers: [name],
-      inputs: [draw(`${name}a${i}`, a), draw(`${name}b${i}`, b)],
-      build,
-      isDifferentiable,
-    }));
-  const compare = (name: 'equal' | 'less' | 'lessEqual', build: (a: Tensor, b: Tensor) => Tensor): OpCase[] =>
-    binary(name, (a, b) => cast(build(round(a), round(b)), 'float32'), normal, false);
-
+/** Cases of the operators that reduce, move, multiply, and of the composites. */
+function otherCases(rng: Rng): OpCase[] {
+  const { normal, spread } = drawsOf(rng);
+  const unary = (name: OpName, build: (x: Tensor) => Tensor, input = normal(name, [3, 4])): OpCase => unaryCase(name, build, input);
   const codes = tensor(Uint8Array.from(rng.at('codes').integers(4 * 12, 4)), [4, 12]);
   const angles = rng.at('angles').normal(5 * 3);
   const cosTable = tensor(angles.map(Math.cos), [5, 3]);
@@ -145,96 +56,6 @@ export function opCases(rng: Rng): OpCase[] {
   const factor = tensor([1, 1, 1, 1, 1, -1, 1, -1, 1, 1, -1, -1, 1, -1, -1, 1], [4, 4]);
 
   return [
-    unary('neg', neg),
-    unary('abs', abs, spread('abs', [3, 4])),
-    unary('sign', sign, spread('sign', [3, 4])),
-    unary('exp', exp),
-    unary('log', log, positive('log', [3, 4])),
-    unary('sqrt', sqrt, positive('sqrt', [3, 4])),
-    unary('sin', sin),
-    unary('cos', cos),
-    unary('tanh', tanh),
-    unary('sigmoid', sigmoid),
-    unary('erf', erf),
-    unary('floor', floor, spread('floor', [3, 4])),
-    unary('round', round, spread('round', [3, 4])),
-    {
-      name: 'round ties to even',
-      covers: ['round'],
-      inputs: [tensor([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 3.5])],
-      build: round,
-      isDifferentiable: false,
-    },
-    ...binary('add', add),
-    ...binary('sub', sub),
-    ...binary('mul', mul),
-    ...binary('div', div, positive),
-    ...binary('maximum', maximum, spread),
-    ...binary('minimum', minimum, spread),
-    { name: 'pow', covers: ['pow'], inputs: [positive('pow', [3, 4])], build: (x) => pow(x, 2.5) },
-    { name: 'clip', covers: ['maximum', 'minimum'], inputs: [spread('clip', [3, 4])], build: (x) => clip(x, -1, 1) },
-    { name: 'int32 add', covers: ['add'], inputs: [], build: () => cast(add(int32([1, 2, 3], [3]), 4), 'float32') },
-    ...compare('equal', equal),
-    ...compare('less', less),
-    ...compare('lessEqual', lessEqual),
-    { name: 'constant', covers: ['constant'], inputs: [normal('constant', [2])], build: (x) => add(x, 3.25) },
-    { name: 'causalMask', covers: ['causalMask'], inputs: [normal('mask', [3, 5])], build: (x) => softmax(add(x, causalMask(3, 5, 2))) },
-    ...BROADCASTS.map(
-      ([a, b], i): OpCase => ({
-        name: `where [${a}] with [${b}]`,
-        covers: ['where', 'less'],
-        inputs: [normal(`wa${i}`, a), normal(`wb${i}`, b)],
-        build: (x, y) => where(less(range(1), 1), x, y),
-      }),
-    ),
-    {
-      name: 'where by elements',
-      covers: ['where'],
-      inputs: [normal('we', [2, 3]), normal('wf', [2, 3])],
-      build: (x, y) => where(less(detach(x), detach(y)), mul(x, 2), y),
-    },
-    {
-      name: 'cast to codes and back',
-      covers: ['cast'],
-      inputs: [tensor([0, 1.9, 3.2, 255])],
-      build: (x) => cast(cast(x, 'uint8'), 'float32'),
-      isDifferentiable: false,
-    },
-    {
-      name: 'cast to int8 and back',
-      covers: ['cast'],
-      inputs: [tensor([-128, -1.9, 0.2, 127])],
-      build: (x) => cast(cast(x, 'int8'), 'float32'),
-      isDifferentiable: false,
-    },
-    {
-      name: 'cast saturates at the ends of uint8',
-      covers: ['cast'],
-      inputs: [tensor([-5, 300, 1e20])],
-      build: (x) => cast(cast(x, 'uint8'), 'float32'),
-      isDifferentiable: false,
-    },
-    {
-      name: 'cast saturates at the ends of int8',
-      covers: ['cast'],
-      inputs: [],
-      build: () => cast(cast(int32([-300, -128, 127, 300], [4]), 'int8'), 'float32'),
-    },
-    {
-      name: 'clip without limits',
-      covers: ['maximum', 'minimum', 'constant'],
-      inputs: [spread('unclipped', [3, 4])],
-      build: (x) => clip(x, -Infinity, Infinity),
-    },
-    { name: 'detach', covers: ['detach'], inputs: [normal('detach', [3])], build: (x) => mul(x, detach(exp(x))), isDifferentiable: false },
-    { name: 'detach of a leaf', covers: ['detach'], inputs: [normal('detach2', [3])], build: (x) => detach(x), isDifferentiable: false },
-    {
-      name: 'straightThrough',
-      covers: ['straightThrough'],
-      inputs: [spread('ste', [3, 4])],
-      build: (x) => mul(straightThrough(round(x), x), 2),
-      isDifferentiable: false,
-    },
     ...[undefined, [0], [1], [-1], [0, 2], [] as number[]].map(
       (axes, i): OpCase => ({
         name: `sum over ${axes ? `[${axes}]` : 'all'}`,
