@@ -106,12 +106,12 @@ function checkWindow(window: number, { config }: Model): number {
   );
 }
 
-function writeText(
+async function writeText(
   split: 'calibration' | 'held-out',
   size: { windows: number; window: number },
   { model, tokenizer, backend, seed, signal, progress }: TextContext,
 ): Promise<TokenWindows> {
-  return selfGeneratedWindows({
+  const windows = await selfGeneratedWindows({
     ...size,
     split,
     sample: (request) => generate(model, backend, request),
@@ -121,6 +121,7 @@ function writeText(
     signal,
     progress,
   });
+  return { ...windows, protocol: { ...windows.protocol, seed } };
 }
 
 /** A file is used whole unless a part was asked for; the default corpus has a part for each use. */
