@@ -1,6 +1,6 @@
 // From what a person wrote (inline text or a file) to a recipe.
 import { readFile } from 'node:fs/promises';
-import { basename, extname, resolve } from 'node:path';
+import { basename, dirname, extname, join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { NamedRecipe } from '@lowbit/bench';
 import { LowbitError, type Recipe, type Step } from '@lowbit/core';
@@ -44,6 +44,7 @@ async function importModule(path: string): Promise<unknown> {
   const url = pathToFileURL(path).href;
   try {
     if (!/ts$/.test(path)) return await import(url);
+    await requireModule(path);
     // Not tsImport: that gives a recipe copies of its own of the packages it imports, and `instanceof` would fail between them and ours.
     const { register } = await import('tsx/esm/api');
     const unregister = register();
@@ -56,6 +57,17 @@ async function importModule(path: string): Promise<unknown> {
     if (error instanceof LowbitError) throw error;
     throw new LowbitError('RECIPE_FILE', `${path}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
   }
+}
+
+/** A .ts file in a CommonJS package would be compiled to `require` calls, and those give copies of the packages as well. */
+async function requireModule(path: string): Promise<void> {
+  if (extname(path) !== '.ts') return;
+  for (let folder = dirname(path); ; folder = dirname(folder)) {
+    const manifest = await readFile(join(folder, 'package.json'), 'utf8').catch(() => undefined);
+    if (manifest !== undefined && (JSON.parse(manifest) as { type?: string }).type === 'module') return;
+    if (manifest !== undefined || folder === dirname(folder)) break;
+  }
+  throw new LowbitError('RECIPE_FILE', `${path}: is not in an ES module package; call it .mts, or put "type": "module" into package.json`);
 }
 
 function isStep(value: unknown): value is Step {

@@ -49,6 +49,7 @@ describe('readRecipe', () => {
     ['broken.yaml', '- method: [rtn\n', 'RECIPE_FILE', 'line 2'],
     ['range.json', '[{ "method": "rtn", "options": { "bits": 12 } }]', 'OPTIONS_INVALID', 'bits'],
     ['plain.mjs', 'export default { method: "rtn" };', 'RECIPE_FILE', 'the default export is not a recipe'],
+    ['common.ts', 'export default [];', 'RECIPE_FILE', 'call it .mts'],
     ['throws.mjs', 'throw new Error("not today");', 'RECIPE_FILE', 'not today'],
   ])('refuses %s', async (name, text, code, message) => {
     await expect(readWritten(name, text)).rejects.toMatchObject({ code, message: expect.stringContaining(message) as unknown });
