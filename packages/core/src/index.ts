@@ -23,6 +23,7 @@ export {
   roundToFloat16,
 } from './half.js';
 export {
+  checkDense,
   DenseLinear,
   type Linear,
   type LinearKinds,

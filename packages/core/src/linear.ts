@@ -134,10 +134,16 @@ export const restoreDense: LinearRestorer = (state) =>
  */
 export function requireDense(linear: Linear, path: string): DenseLinear {
   if (linear instanceof DenseLinear) return linear;
-  throw new LowbitError(
-    'LINEAR_NOT_DENSE',
-    `${path}: is already '${linear.kind}'; narrow this step's targets or move it earlier in the recipe`,
-  );
+  throw notDense(linear.kind, path);
+}
+
+/** The same by shape alone, for a method's `check`. @throws LINEAR_NOT_DENSE naming the path when it is quantized already. */
+export function checkDense({ kind, path }: { readonly kind: string; readonly path: string }): void {
+  if (kind !== 'dense') throw notDense(kind, path);
+}
+
+function notDense(kind: string, path: string): LowbitError {
+  return new LowbitError('LINEAR_NOT_DENSE', `${path}: is already '${kind}'; narrow this step's targets or move it earlier in the recipe`);
 }
 
 /** Rebuilds any Linear from its state. @throws LINEAR_KIND when no restorer knows its kind. */

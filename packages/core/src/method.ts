@@ -91,6 +91,8 @@ export interface MethodDefinition<Schema extends StandardSchemaV1 = StandardSche
   /** One line for listings. */
   readonly description?: string;
   readonly options: Schema;
+  /** Kind of the Linears that `quantizeLinear` makes, so that a plan can check the steps after it before any of them runs. */
+  readonly makes?: string;
   /** Statistics of each group's inputs that `quantizeLinear` reads; a function when they depend on options. */
   readonly statistics?: Readonly<Record<string, Statistic>> | StatisticsFor<Options>;
   /** Throws, before any weight is read, when a targeted layer cannot be handled with these options. */

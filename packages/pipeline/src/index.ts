@@ -1,4 +1,5 @@
 // @lowbit/pipeline: runs recipes over models, block by block.
 export { compileGlob } from './globs.js';
+export { checkRecipe } from './plan.js';
 export { type QuantizeOptions, type QuantizeResult, quantize } from './quantize.js';
 export type { NearestRounding, Propagation } from './run.js';

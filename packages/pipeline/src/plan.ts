@@ -81,8 +81,17 @@ function listed(items: readonly string[], separator: string): string {
 }
 
 /**
- * Resolves a whole recipe and runs `method.check` on every Linear that no earlier step can have changed; the others are checked
- * when their step begins.
+ * Throws what is wrong with a recipe for a model: targets and overrides that match nothing, layers that a step cannot handle. Reads
+ * no weight, so it can be called before any data is prepared; `quantize` begins with it.
+ * @throws RECIPE_EMPTY, RECIPE_STEP, TARGETS_EMPTY, OVERRIDES_EMPTY, GLOB_INVALID, and what `method.check` throws.
+ */
+export function checkRecipe(recipe: Recipe, model: Model): void {
+  planRecipe(recipe, model);
+}
+
+/**
+ * Resolves a whole recipe and runs `method.check` on every Linear whose kind and shape are known by then: as the model has them, or
+ * as the `makes` of an earlier step says. What an earlier step may have changed otherwise is checked when its step begins.
  */
 export function planRecipe(recipe: Recipe, model: Model): PlannedStep[] {
   if (recipe.length === 0)
@@ -90,14 +99,15 @@ export function planRecipe(recipe: Recipe, model: Model): PlannedStep[] {
   const shapes = linearShapes(model);
   const paths = shapes.map(({ path }) => path);
   const planned = recipe.map((step, index) => planStep(requireStep(step, index), index, paths));
-  const changed = new Set<string>();
+  const known = new Map(shapes.map((shape) => [shape.path, shape]));
   for (const step of planned) {
-    checkStep(
-      step,
-      shapes.filter(({ path }) => !changed.has(path)),
-    );
-    const touched = step.step.method.transform ? paths : step.options.keys();
-    for (const path of touched) changed.add(path);
+    checkStep(step, [...known.values()]);
+    const { transform, quantizeLinear, makes } = step.step.method;
+    for (const path of transform ? paths : step.options.keys()) {
+      const before = known.get(path);
+      if (before && !transform && quantizeLinear && makes !== undefined) known.set(path, { ...before, kind: makes });
+      else known.delete(path);
+    }
   }
   return planned;
 }

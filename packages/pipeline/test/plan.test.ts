@@ -1,10 +1,10 @@
 // Recipes are resolved and checked before a weight is read.
 import { createReferenceBackend } from '@lowbit/backend-reference';
-import { defineMethod, LowbitError, type Recipe } from '@lowbit/core';
+import { checkDense, defineMethod, LowbitError, type Recipe } from '@lowbit/core';
 import { createToyModel, createToyTokens, type ToyModelOptions } from '@lowbit/testkit';
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
-import { quantize } from '../src/index.js';
+import { checkRecipe, quantize } from '../src/index.js';
 import { linearShapes, planRecipe } from '../src/plan.js';
 import { rotate } from './methods/rotate.js';
 import { nearest } from './methods/round.js';
@@ -135,5 +135,25 @@ describe('recipes', () => {
     expect(() => linearShapes(model.withBlock(0, hidden))).toThrow(
       expect.objectContaining({ code: 'MODEL_GROUPS', message: expect.stringContaining('mlp.down_proj') }),
     );
+  });
+
+  it('knows what earlier steps make of a Linear, and refuses a second quantizer before the first has run', () => {
+    const dense = defineMethod({
+      name: 'test-dense-only',
+      version: 1,
+      options: z.strictObject({}),
+      makes: 'test-affine',
+      check: checkDense,
+      quantizeLinear: async (linear) => linear,
+    });
+    const unknown = defineMethod({
+      name: 'test-unknown',
+      version: 1,
+      options: z.strictObject({}),
+      quantizeLinear: async (linear) => linear,
+    });
+    expect(() => checkRecipe([dense(), dense()], model)).toThrow(/LINEAR_NOT_DENSE: .*is already 'test-affine'/);
+    expect(() => checkRecipe([dense({ targets: ['**.mlp.*'] }), dense({ targets: ['!**.mlp.*'] })], model)).not.toThrow();
+    expect(() => checkRecipe([unknown(), dense()], model)).not.toThrow();
   });
 });

@@ -1,5 +1,5 @@
 // GPTQ (Frantar et al., arXiv 2210.17323): each input's rounding error is fed back into the weights of the inputs still to be rounded.
-import { defineMethod, gram, type LinearContext, readFloats, requireDense } from '@lowbit/core';
+import { checkDense, defineMethod, gram, type LinearContext, readFloats, requireDense } from '@lowbit/core';
 import { checkGroups, clipOption, type GptqFactor, gridOptions, QuantizedLinear } from '@lowbit/quant';
 import { z } from 'zod';
 import { type GptqOutcome, gptqWeight } from './gptq-weight.js';
@@ -26,7 +26,11 @@ export const gptq = defineMethod({
   description: 'Rounding with second-order error feedback (arXiv 2210.17323)',
   options,
   statistics: { gram },
-  check: (linear, { groupSize }) => checkGroups(linear, groupSize),
+  makes: 'affine',
+  check(linear, { groupSize }) {
+    checkDense(linear);
+    checkGroups(linear, groupSize);
+  },
   async quantizeLinear(linear, context) {
     const { backend, options, path, stats } = context;
     const dense = requireDense(linear, path);

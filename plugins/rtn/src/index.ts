@@ -1,5 +1,5 @@
 // Round to nearest: every weight goes to the closest point of a grid fitted to its group. The template of a method plugin.
-import { defineMethod, readFloats, requireDense } from '@lowbit/core';
+import { checkDense, defineMethod, readFloats, requireDense } from '@lowbit/core';
 import { checkGroups, gridOptions, QuantizedLinear, quantizeWeight } from '@lowbit/quant';
 import { z } from 'zod';
 
@@ -9,7 +9,11 @@ export const rtn = defineMethod({
   version: 1,
   description: 'Round to nearest: no data, no search; the baseline of every comparison',
   options: z.strictObject(gridOptions),
-  check: (linear, options) => checkGroups(linear, options.groupSize),
+  makes: 'affine',
+  check(linear, { groupSize }) {
+    checkDense(linear);
+    checkGroups(linear, groupSize);
+  },
   async quantizeLinear(linear, { path, options, backend }) {
     const dense = requireDense(linear, path);
     const [weight] = await backend.evaluate([dense.weight]);
