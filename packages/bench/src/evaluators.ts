@@ -19,10 +19,7 @@ const factories = {
   size: () => sizeEvaluator(),
   disk: ({ directory }: Judged) => {
     if (directory !== undefined) return diskEvaluator(directory);
-    throw new LowbitError(
-      'EVALUATOR_FILES',
-      'disk: the model has no files; save it with `lowbit quantize` and judge it with `lowbit eval`',
-    );
+    throw noFiles();
   },
 } satisfies Record<string, (judged: Judged) => Evaluator>;
 
@@ -30,11 +27,22 @@ export type EvaluatorName = keyof typeof factories;
 
 export const evaluatorNames = Object.keys(factories) as readonly EvaluatorName[];
 
-/** @throws EVALUATOR_UNKNOWN naming the known ones. */
-export function evaluatorName(name: string): EvaluatorName {
-  const found = evaluatorNames.find((known) => known === name);
-  if (!found) throw new LowbitError('EVALUATOR_UNKNOWN', `no evaluator '${name}'; ${didYouMean(name, evaluatorNames)}`);
-  return found;
+/** Those that judge a model in memory: what a benchmark has. */
+export const modelEvaluatorNames: readonly EvaluatorName[] = evaluatorNames.filter((name) => name !== 'disk');
+
+/**
+ * An evaluator by what a person typed, one of `known`.
+ * @throws EVALUATOR_UNKNOWN naming the known ones; EVALUATOR_FILES for 'disk' where it is not among them.
+ */
+export function evaluatorName(name: string, known = evaluatorNames): EvaluatorName {
+  const found = known.find((one) => one === name);
+  if (found) return found;
+  if (name === 'disk') throw noFiles();
+  throw new LowbitError('EVALUATOR_UNKNOWN', `no evaluator '${name}'; ${didYouMean(name, known)}`);
+}
+
+function noFiles(): LowbitError {
+  return new LowbitError('EVALUATOR_FILES', 'disk: the model has no files; save it with `lowbit quantize` and judge it with `lowbit eval`');
 }
 
 /** Evaluators by name over one held-out text. @throws EVALUATOR_FILES for 'disk' without a directory. */

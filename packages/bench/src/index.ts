@@ -1,5 +1,5 @@
 // @lowbit/bench: models by recipes by evaluators by seeds, as rows and tables.
-export { type EvaluatorName, evaluatorName, evaluatorNames, evaluatorsOf } from './evaluators.js';
+export { type EvaluatorName, evaluatorName, evaluatorNames, evaluatorsOf, modelEvaluatorNames } from './evaluators.js';
 export { modelNames, type ResolvedModel, resolveModel } from './model-reference.js';
 export { nearestRounding } from './nearest-rounding.js';
 export { type Preset, presetNames, presetOf } from './presets.js';

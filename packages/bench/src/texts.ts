@@ -83,9 +83,18 @@ export async function calibrationText(source: TextSource, size: TextSize, contex
   return { batches, report: describeCalibration(report) };
 }
 
-/** Windows of text to judge by, each token scored once. */
+/**
+ * Windows of text to judge by, each token scored once.
+ * @throws PROTOCOL_TEXT for a protocol with text that the model writes; WINDOW_CONTEXT, and what corpus and tokenizer throw.
+ */
 export async function heldOutText(source: TextSource, size: HeldOutSize, context: TextContext): Promise<TokenWindows> {
   const { windows } = size;
+  if (source.kind === 'self' && size.protocol !== undefined) {
+    throw new LowbitError(
+      'PROTOCOL_TEXT',
+      `protocol '${size.protocol}' cuts a text into windows, and 'self' is written window by window; name another text, or leave the protocol out`,
+    );
+  }
   const protocol = size.protocol ?? 'window-256';
   const preset = protocols[protocol].window;
   const window = checkWindow(size.window ?? (size.protocol ? preset : defaultWindow(context.model)), context.model);

@@ -14,17 +14,20 @@ export function integer(least: number): (text: string) => number {
   };
 }
 
-/** A number within bounds. */
-export function number(least: number, most = Number.POSITIVE_INFINITY): (text: string) => number {
+/** A number of at least `least`. */
+export function number(least: number): (text: string) => number {
   return (text) => {
     const value = Number(text);
-    if (text.trim() === '' || !(value >= least && value <= most)) {
-      throw new InvalidArgumentError(
-        `expected a number ${most === Number.POSITIVE_INFINITY ? `of at least ${least}` : `from ${least} to ${most}`}.`,
-      );
-    }
+    if (text.trim() === '' || !(value >= least)) throw new InvalidArgumentError(`expected a number of at least ${least}.`);
     return value;
   };
+}
+
+/** A part of a whole: above 0, at most 1. */
+export function share(text: string): number {
+  const value = Number(text);
+  if (!(value > 0 && value <= 1)) throw new InvalidArgumentError('expected a number above 0, up to 1.');
+  return value;
 }
 
 /** For options that may be given several times. */

@@ -133,6 +133,12 @@ describe('bad input exits with 2 and says what to do', () => {
     [['quantize', 'toy', '--recipe', 'rtn', '--out', 'toy', '--force'], 'OUTPUT_IS_SOURCE'],
     [['quantize', 'toy', '--recipe', 'rtn', '--out', 'text.txt/x'], 'OUTPUT_DIRECTORY'],
     [['bench', '--model', 'toy', '--recipe', 'rtn', '--text', 'text.txt', '--evaluators', 'disk'], 'EVALUATOR_FILES'],
+    [
+      ['bench', '--model', 'toy', '--recipe', 'rtn', '--evaluators', 'dsik'],
+      "EVALUATOR_UNKNOWN: no evaluator 'dsik'; known: text, layer-error, size\n",
+    ],
+    [['eval', 'toy', '--text', 'self', '--protocol', 'gptq-2048'], 'PROTOCOL_TEXT'],
+    [['generate', 'toy', '--top-p', '0'], 'expected a number above 0, up to 1'],
     [['generate', 'toy', '--temperature', '-1'], 'expected a number of at least 0'],
   ])('%j', async (words, message) => {
     const outcome = await lowbit(words);

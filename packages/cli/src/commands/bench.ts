@@ -7,6 +7,7 @@ import {
   evaluatorName,
   isScore,
   markdownTable,
+  modelEvaluatorNames,
   type NamedRecipe,
   type Preset,
   presetNames,
@@ -52,7 +53,7 @@ export function addBenchCommand(program: Command, context: CommandContext): void
     .option('--preset <name>', `${presetNames.join(', ')}; other options replace parts of it`)
     .option('--model <model>', 'tiny, tiny-outliers, stories15M, or a directory; may be repeated', collect(String))
     .option('--recipe <recipe>', "a file, or inline: 'gptq:bits=2', steps joined by +; may be repeated", collect(String))
-    .option('--evaluators <names...>', 'text, layer-error, size')
+    .option('--evaluators <names...>', modelEvaluatorNames.join(', '))
     .option('--seeds <number>', 'a seed; may be repeated', collect(integer(0)))
     .option('--calibration-windows <count>', 'windows to calibrate on', integer(1))
     .option('--windows <count>', 'windows to judge on', integer(1))
@@ -129,7 +130,7 @@ async function planOf(options: BenchArguments, directory: string): Promise<Prese
     ...rest,
     models,
     recipes: recipes.length > 0 ? recipes : rest.recipes,
-    evaluators: options.evaluators?.map(evaluatorName) ?? rest.evaluators,
+    evaluators: options.evaluators?.map((name) => evaluatorName(name, modelEvaluatorNames)) ?? rest.evaluators,
     seeds: options.seeds ?? rest.seeds,
     calibration: { ...calibration, source: part('train'), windows: calibrationWindows ?? calibration.windows, window },
     heldOut: { ...heldOut, source: part('held-out'), windows: windows ?? heldOut.windows, window },

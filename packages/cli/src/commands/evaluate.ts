@@ -51,7 +51,7 @@ async function runEval(
   options: EvalArguments,
   { terminal, directory, signal, startWork }: CommandContext,
 ): Promise<void> {
-  const names: EvaluatorName[] = options.evaluators.map(evaluatorName);
+  const names: EvaluatorName[] = options.evaluators.map((name) => evaluatorName(name));
   if (names.includes('layer-error') && options.reference === undefined) {
     throw new LowbitError('REFERENCE_MISSING', 'layer-error compares with the dense model; name it with --reference');
   }

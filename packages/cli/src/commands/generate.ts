@@ -3,7 +3,7 @@ import { resolveModel } from '@lowbit/bench';
 import { createRng, LowbitError } from '@lowbit/core';
 import { generate } from '@lowbit/models';
 import type { Command } from 'commander';
-import { addEngineOptions, type EngineArguments, integer, number, openBackend } from '../arguments.js';
+import { addEngineOptions, type EngineArguments, integer, number, openBackend, share } from '../arguments.js';
 import type { CommandContext } from '../context.js';
 
 interface GenerateArguments extends EngineArguments {
@@ -25,7 +25,7 @@ export function addGenerateCommand(program: Command, context: CommandContext): v
     .option('--tokens <count>', 'tokens to write at most', integer(1), 100)
     .option('--temperature <value>', '0 takes the most probable token', number(0), 0.8)
     .option('--top-k <count>', 'draw among this many tokens', integer(1))
-    .option('--top-p <share>', 'draw among the most probable tokens that have this share together', number(0, 1))
+    .option('--top-p <share>', 'draw among the most probable tokens that have this share together', share)
     .option('--seed <number>', 'of the draws', integer(0), 0)
     .option('--json', 'one JSON object on stdout, at the end');
   addEngineOptions(command).action((reference: string, options: GenerateArguments) => runGenerate(reference, options, context));
