@@ -1,7 +1,7 @@
 // The benchmark: models × recipes × seeds, each judged by every evaluator on the same held-out text.
 import { type Backend, type Evaluator, LowbitError, type Model, type RunEvent, type Score, throwIfAborted } from '@lowbit/core';
 import { measureSize } from '@lowbit/eval';
-import { quantize } from '@lowbit/pipeline';
+import { checkRecipe, quantize } from '@lowbit/pipeline';
 import { linearKinds } from '@lowbit/quant';
 import { type EvaluatorName, evaluatorsOf } from './evaluators.js';
 import { type ResolvedModel, resolveModel } from './model-reference.js';
@@ -146,6 +146,8 @@ async function runCell(
 
   let model: Model;
   try {
+    // Calibration text may take minutes to write.
+    if (recipe.recipe.length > 0) checkRecipe(recipe.recipe, resolved.model);
     if (hasData) calibration = await calibrationFor(cell, options, calibrations);
     const started = performance.now();
     model =

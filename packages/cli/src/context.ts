@@ -1,6 +1,7 @@
 // What every command is given besides its arguments.
 import { constants } from 'node:fs';
-import { access, mkdir, readdir } from 'node:fs/promises';
+import { access, mkdir, readdir, rmdir } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { LowbitError } from '@lowbit/core';
 import type { Terminal } from './terminal.js';
 
@@ -14,11 +15,17 @@ export interface CommandContext {
   startWork(): void;
 }
 
+/** An output directory, ready to be written to. */
+export interface ClaimedDirectory {
+  /** Removes the directories that claiming it made and that nothing was written to. */
+  release(): Promise<void>;
+}
+
 /**
  * Makes sure that an output directory is there, that it can be written to, and that nothing in it is lost.
  * @throws OUTPUT_EXISTS when it holds files and `force` is not set; OUTPUT_DIRECTORY when it cannot be made or written to.
  */
-export async function claimDirectory(directory: string, force: boolean): Promise<void> {
+export async function claimDirectory(directory: string, force: boolean): Promise<ClaimedDirectory> {
   const present = await readdir(directory).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return [];
     throw unusable(directory, error);
@@ -30,11 +37,25 @@ export async function claimDirectory(directory: string, force: boolean): Promise
     );
   }
   try {
-    await mkdir(directory, { recursive: true });
+    const first = await mkdir(directory, { recursive: true });
     // Better found out now than when the work is done.
     await access(directory, constants.W_OK);
+    return { release: () => removeEmpty(directory, first) };
   } catch (error) {
     throw unusable(directory, error as Error);
+  }
+}
+
+/** From a directory up to the first of its ancestors that was made with it. */
+async function removeEmpty(directory: string, first: string | undefined): Promise<void> {
+  if (first === undefined) return;
+  for (let path = directory; path.length >= first.length; path = dirname(path)) {
+    // What is not empty refuses to be removed, and so does all that holds it.
+    const isRemoved = await rmdir(path).then(
+      () => true,
+      () => false,
+    );
+    if (!isRemoved) return;
   }
 }
 

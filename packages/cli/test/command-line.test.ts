@@ -1,5 +1,5 @@
 // The commands from end to end on a toy model: what they print, what they write, how they exit.
-import { mkdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { runCommandLine } from '../src/program.js';
@@ -102,6 +102,41 @@ describe('quantize', () => {
     expect(outcome.code).toBe(130);
     expect(outcome.errors).toContain('ABORTED');
     await expect(stat(join(folder, 'cancelled', 'config.json'))).rejects.toThrow();
+  });
+});
+
+describe('a recipe that does not fit the model', () => {
+  it.each([
+    ['gptq:groupSize=16,targets=["**.q_porj"]', 'TARGETS_EMPTY'],
+    ['gptq:groupSize=24', 'GROUP_SIZE'],
+  ])('%s is refused before calibration text is written', async (recipe, code) => {
+    const self = ['--text', 'self', '--window', '32', '--threads', '1'];
+    const outcome = await lowbit(['quantize', 'toy', '--recipe', recipe, '--out', 'misfit/toy', ...self]);
+    expect(outcome).toMatchObject({ code: 2, output: '' });
+    expect(outcome.errors).toMatch(new RegExp(`^lowbit: ${code}: .*\n$`));
+    await expect(stat(join(folder, 'misfit'))).rejects.toThrow();
+
+    const sizes = ['--windows', '1', '--calibration-windows', '4', '--json'];
+    const bench = await lowbit(['bench', '--model', 'toy', '--recipe', recipe, '--evaluators', 'text', ...self, ...sizes]);
+    const rows = bench.output
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { error?: { code: string } });
+    expect(rows.at(-1)).toMatchObject({ error: { code }, calibration: null });
+    expect(bench.errors).not.toContain('calibrated');
+  });
+});
+
+describe('bad input leaves no output directory', () => {
+  it.each([
+    [['quantize', 'no-model', '--recipe', 'rtn:groupSize=16']],
+    [['quantize', 'toy', '--recipe', 'gptq:groupSize=16', '--text', 'absent.txt']],
+    [['bench', '--model', 'no-model', '--recipe', 'rtn']],
+    [['bench', '--model', 'toy', '--recipe', 'rtn', '--text', 'absent.txt']],
+  ])('%j', async (words) => {
+    await mkdir(join(folder, 'there'), { recursive: true });
+    for (const out of ['there', 'there/new/toy']) expect(await lowbit([...words, '--out', out])).toMatchObject({ code: 2 });
+    expect(await readdir(join(folder, 'there'))).toEqual([]);
   });
 });
 

@@ -67,10 +67,18 @@ export function addBenchCommand(program: Command, context: CommandContext): void
 }
 
 async function runBench(options: BenchArguments, context: CommandContext): Promise<void> {
+  const plan = await planOf(options, context.directory);
+  const out = options.out === undefined ? undefined : resolve(context.directory, options.out);
+  const claimed = out === undefined ? undefined : await claimDirectory(out, options.force === true);
+  try {
+    await benchInto(out, plan, options, context);
+  } finally {
+    await claimed?.release();
+  }
+}
+
+async function benchInto(out: string | undefined, plan: Preset, options: BenchArguments, context: CommandContext): Promise<void> {
   const { terminal, directory, signal } = context;
-  const plan = await planOf(options, directory);
-  const out = options.out === undefined ? undefined : resolve(directory, options.out);
-  if (out !== undefined) await claimDirectory(out, options.force === true);
   const backend = await openBackend(options);
   const reporter = createReporter(terminal, { isQuiet: options.quiet === true });
   const results = out === undefined ? undefined : resultFiles(out);

@@ -1,10 +1,10 @@
 // lowbit quantize: applies a recipe to a model and writes the result as a checkpoint.
 import { realpath } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { calibrationText, nearestRounding, needsData, provenanceOf, resolveModel } from '@lowbit/bench';
+import { calibrationText, nearestRounding, needsData, provenanceOf, type ResolvedModel, resolveModel } from '@lowbit/bench';
 import { LowbitError, type Recipe } from '@lowbit/core';
 import { createFileStore, directoryBytes, saveCheckpoint } from '@lowbit/formats';
-import { type Propagation, quantize } from '@lowbit/pipeline';
+import { checkRecipe, type Propagation, quantize } from '@lowbit/pipeline';
 import { linearKinds } from '@lowbit/quant';
 import { type Command, Option } from 'commander';
 import {
@@ -61,15 +61,31 @@ export function addQuantizeCommand(program: Command, context: CommandContext): v
 }
 
 async function runQuantize(reference: string, options: QuantizeArguments, context: CommandContext): Promise<void> {
-  const { terminal, directory, signal } = context;
+  const { directory } = context;
   const recipe = await joinRecipes(options.recipe, directory);
   const out = resolve(directory, options.out);
-  await claimDirectory(out, options.force === true);
-  const resolved = await resolveModel(reference, directory);
+  const claimed = await claimDirectory(out, options.force === true);
+  try {
+    await quantizeInto(out, await resolveModel(reference, directory), recipe, options, context);
+  } finally {
+    await claimed.release();
+  }
+}
+
+async function quantizeInto(
+  out: string,
+  resolved: ResolvedModel,
+  recipe: Recipe,
+  options: QuantizeArguments,
+  context: CommandContext,
+): Promise<void> {
+  const { terminal, directory, signal } = context;
   // Weights are read while the result is written; a save that is cut off would leave neither.
   if ((await realpath(out)) === (await realpath(resolved.checkpoint.path))) {
     throw new LowbitError('OUTPUT_IS_SOURCE', `${out}: is the model that is to be quantized; choose another output directory`);
   }
+  // Calibration text may take minutes to write.
+  checkRecipe(recipe, resolved.model);
   const backend = await openBackend(options);
   const reporter = createReporter(terminal, { isQuiet: options.quiet === true });
   try {
