@@ -4,7 +4,8 @@ import { arrayTypes, type Backend, type CompositeName, LowbitError, neg, read, t
 import { env, type InferenceSession } from 'onnxruntime-node';
 import { BufferPool } from './buffer-pool.js';
 import { fusions } from './emit-composites.js';
-import { compile, leafOrder, type Program } from './program.js';
+import { compile, leafOrder } from './program.js';
+import { ProgramCache } from './program-cache.js';
 import { structureOf } from './structure.js';
 
 /** Execution providers of ONNX Runtime. cpu and webgpu are in the npm package; the others must be installed by the user. */
@@ -20,44 +21,17 @@ export interface OnnxBackendOptions {
    * other work. Default: true.
    */
   readonly spin?: boolean;
-  /** Compiled programs that are kept, least recently used dropped first. Default: 128. */
+  /** Compiled programs that are kept at most, least recently used dropped first; fewer when their working memory is large. Default: 128. */
   readonly programs?: number;
 }
 
 const PROVIDERS: readonly Provider[] = ['cpu', 'webgpu', 'cuda', 'coreml', 'dml'];
 
 /** Released result buffers kept for reuse, in bytes: enough for two copies of a training step's state of a small model. */
-const POOL_BYTES = 2 ** 30;
+const POOL_BYTES = 2 ** 28;
 
-/** A compiled program that is released once it has left the cache and no evaluation uses it any more. */
-class CachedProgram {
-  readonly program: Promise<Program>;
-  /** Evaluations under way that use it. */
-  users = 0;
-  #isDropped = false;
-
-  constructor(program: Promise<Program>) {
-    this.program = program;
-  }
-
-  async giveBack(): Promise<void> {
-    this.users--;
-    await this.#releaseIfUnused();
-  }
-
-  /** It has left the cache. */
-  async drop(): Promise<void> {
-    this.#isDropped = true;
-    await this.#releaseIfUnused();
-  }
-
-  async #releaseIfUnused(): Promise<void> {
-    if (!this.#isDropped || this.users > 0) return;
-    // One that did not compile has nothing to release; its evaluation has thrown the reason.
-    const loaded = await this.program.catch(() => undefined);
-    await loaded?.release();
-  }
-}
+/** Working memory that idle programs may hold; past it the least recently used are compiled anew when they are needed again. */
+const PROGRAM_BYTES = 2 ** 29;
 
 function fuses(op: CompositeName, node: Tensor): boolean {
   return fusions[op]?.accepts(node) ?? false;
@@ -92,38 +66,16 @@ export async function createOnnxBackend({
     extra: { session: { force_spinning_stop: '1', intra_op: { allow_spinning: spin ? '1' : '0' } } },
   };
   if (provider !== 'cpu') await probe(provider, sessionOptions);
-  const cache = new Map<string, CachedProgram>();
+  const cache = new ProgramCache((structure) => compile(structure, sessionOptions), { programs, bytes: PROGRAM_BYTES });
   const pool = new BufferPool(POOL_BYTES);
-  let compilations = 0;
   let evaluations = 0;
   let engineMilliseconds = 0;
-
-  /** The program of a structure, compiled at most once and safe from being released until it is given back. */
-  const acquire = (structure: ReturnType<typeof structureOf>): CachedProgram => {
-    const { key } = structure;
-    let cached = cache.get(key);
-    if (!cached) {
-      compilations++;
-      const made = new CachedProgram(compile(structure, sessionOptions));
-      made.program.catch(() => cache.get(key) === made && cache.delete(key));
-      cached = made;
-    }
-    cached.users++;
-    cache.delete(key);
-    cache.set(key, cached);
-    if (cache.size > programs) {
-      const [[oldestKey, oldest]] = cache;
-      cache.delete(oldestKey);
-      void oldest.drop();
-    }
-    return cached;
-  };
 
   return {
     name: `onnxruntime:${provider}`,
     fingerprint: `onnxruntime ${env.versions.node} ${provider}, ${threads} threads`,
     get statistics() {
-      return { compilations, evaluations, engineMilliseconds };
+      return { compilations: cache.compilations, evaluations, engineMilliseconds };
     },
     async evaluate(tensors, { release = [] } = {}) {
       const pending = [...new Set(tensors.filter((t) => !t.isLeaf))];
@@ -131,7 +83,7 @@ export async function createOnnxBackend({
       if (pending.length > 0) {
         evaluations++;
         const structure = structureOf(pending, fuses);
-        const cached = acquire(structure);
+        const cached = cache.acquire(structure);
         try {
           const program = await cached.program;
           const leaves: TypedArray[] = [];
@@ -148,11 +100,7 @@ export async function createOnnxBackend({
       for (const leaf of release) if (leaf.source.kind === 'leaf' && leaf.source.data) pool.give(leaf.dtype, leaf.source.data);
       return tensors.map((t) => results.get(t) ?? t) as never;
     },
-    async dispose() {
-      const compiled = [...cache.values()];
-      cache.clear();
-      for (const cached of compiled) await cached.drop();
-    },
+    dispose: () => cache.clear(),
   };
 }
 

@@ -19,14 +19,27 @@ export class BufferPool {
     return found;
   }
 
-  /** Accepts a buffer that owns its memory whole; views of others and what exceeds the limit are left to the collector. */
+  /**
+   * Accepts a buffer that owns its memory whole; views of others are left to the collector. Past the limit, sizes that were not given
+   * for longest go first.
+   */
   give(dtype: DType, buffer: TypedArray): void {
-    if (buffer.byteLength !== buffer.buffer.byteLength || this.#bytes + buffer.byteLength > this.#limit) return;
+    if (buffer.byteLength !== buffer.buffer.byteLength || buffer.byteLength > this.#limit) return;
     const key = `${dtype}${buffer.length}`;
-    const list = this.#free.get(key);
-    if (!list) this.#free.set(key, [buffer]);
-    else if (list.includes(buffer)) return;
-    else list.push(buffer);
+    const list = this.#free.get(key) ?? [];
+    if (list.includes(buffer)) return;
+    list.push(buffer);
+    this.#free.delete(key);
+    this.#free.set(key, list);
     this.#bytes += buffer.byteLength;
+    this.#trim();
+  }
+
+  #trim(): void {
+    for (const [key, list] of this.#free) {
+      while (this.#bytes > this.#limit && list.length > 0) this.#bytes -= list.pop()?.byteLength ?? 0;
+      if (list.length === 0) this.#free.delete(key);
+      if (this.#bytes <= this.#limit) return;
+    }
   }
 }

@@ -1,8 +1,28 @@
 // Options, the program cache and the buffer pool of the ONNX Runtime backend.
-import { createRng, div, grad, lazyTensor, matmul, maximum, mean, mul, read, square, sum, type Tensor, tensor } from '@lowbit/core';
+import {
+  createRng,
+  div,
+  exp,
+  grad,
+  lazyTensor,
+  matmul,
+  maximum,
+  mean,
+  mul,
+  read,
+  reshape,
+  square,
+  sum,
+  type Tensor,
+  tensor,
+} from '@lowbit/core';
 import { afterAll, describe, expect, it } from 'vitest';
 import { BufferPool } from '../src/buffer-pool.js';
 import { createOnnxBackend } from '../src/index.js';
+import type { Program } from '../src/program.js';
+import { ProgramCache } from '../src/program-cache.js';
+import { structureOf } from '../src/structure.js';
+import { workingBytes } from '../src/working-bytes.js';
 
 describe('options', () => {
   it('rejects an unknown provider and names the known ones', async () => {
@@ -67,6 +87,42 @@ describe('program cache', () => {
   });
 });
 
+describe('working memory', () => {
+  const structure = (root: Tensor) => structureOf([root], () => false);
+  const x = tensor(new Float32Array(1000));
+
+  it('is what lives at once, results and leaves left out', () => {
+    // Two values of a chain live at once; the last one is the result.
+    expect(workingBytes(structure(exp(exp(exp(exp(x))))))).toBe(8000);
+    expect(workingBytes(structure(exp(x)))).toBe(0);
+    const y = exp(x);
+    expect(workingBytes(structure(sum(mul(y, exp(y)))))).toBe(12000);
+  });
+
+  it('counts a reshaped value once', () => {
+    const chain = exp(reshape(exp(reshape(exp(x), [10, 100])), [1000]));
+    expect(workingBytes(structure(chain))).toBe(8000);
+  });
+
+  it('of idle programs is limited: the least recently used are dropped, the last few stay', async () => {
+    const released: string[] = [];
+    const program = (key: string): Program => ({ run: async () => 0, release: async () => void released.push(key) });
+    const cache = new ProgramCache(async ({ key }) => program(key), { programs: 100, bytes: 20_000 });
+    const sizes = Array.from({ length: 12 }, (_, i) => structure(exp(exp(exp(tensor(new Float32Array(1000 + i)))))));
+    for (const one of sizes) {
+      const cached = cache.acquire(one);
+      await cached.program;
+      await cached.giveBack();
+    }
+    await Promise.resolve();
+    // 8000 bytes each: two fit, eight are always kept.
+    expect(released).toEqual(sizes.slice(0, 4).map(({ key }) => key));
+    expect(cache.compilations).toBe(12);
+    cache.acquire(sizes[11]);
+    expect(cache.compilations).toBe(12);
+  });
+});
+
 describe('threads', () => {
   it('gives the same bytes in two backends with the same number of threads', async () => {
     const x = tensor(createRng(2).normal(300 * 200), [300, 200]);
@@ -99,6 +155,16 @@ describe('BufferPool', () => {
     expect(pool.take('float32', 4).buffer).not.toBe(whole.buffer);
     pool.give('float32', new Float32Array(11));
     expect(pool.take('float32', 11)).toHaveLength(11);
+  });
+
+  it('lets go of the sizes that were not given for longest when it is full', () => {
+    const pool = new BufferPool(100);
+    const [old, recent] = [new Float32Array(8), new Float32Array(12)];
+    pool.give('float32', old);
+    pool.give('float32', recent);
+    pool.give('float32', new Float32Array(6));
+    expect(pool.take('float32', 8)).not.toBe(old);
+    expect(pool.take('float32', 12)).toBe(recent);
   });
 
   it('keeps types of equal size apart', () => {
