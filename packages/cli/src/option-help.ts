@@ -16,6 +16,7 @@ interface SchemaNode {
   readonly items?: SchemaNode;
   readonly properties?: Readonly<Record<string, SchemaNode>>;
   readonly required?: readonly string[];
+  readonly additionalProperties?: unknown;
 }
 
 /** One option of a method. */
@@ -31,9 +32,8 @@ export interface OptionDescription {
 
 /** The options of a method; undefined when its schema library cannot describe itself (Standard JSON Schema). */
 export function describeOptions(definition: MethodDefinition): OptionDescription[] | undefined {
-  const standard = definition.options['~standard'] as { jsonSchema?: { input(options: { target: string }): Record<string, unknown> } };
-  if (!standard.jsonSchema) return undefined;
-  const schema = standard.jsonSchema.input({ target: 'draft-2020-12' }) as SchemaNode;
+  const schema = jsonSchemaOf(definition);
+  if (!schema) return undefined;
   return Object.entries(schema.properties ?? {}).map(([name, node]) => ({
     name,
     type: describeType(node),
@@ -41,6 +41,21 @@ export function describeOptions(definition: MethodDefinition): OptionDescription
     isRequired: schema.required?.includes(name) ?? false,
     description: node.description ?? '',
   }));
+}
+
+/** Whether names that the schema does not list may be options as well. */
+export function takesOtherOptions(definition: MethodDefinition): boolean {
+  return jsonSchemaOf(definition)?.additionalProperties !== false;
+}
+
+function jsonSchemaOf(definition: MethodDefinition): SchemaNode | undefined {
+  const standard = definition.options['~standard'] as { jsonSchema?: { input(options: { target: string }): Record<string, unknown> } };
+  try {
+    return standard.jsonSchema?.input({ target: 'draft-2020-12' }) as SchemaNode | undefined;
+  } catch {
+    // JSON Schema has no words for some types; the specification lets a library throw for them.
+    return undefined;
+  }
 }
 
 function describeType(node: SchemaNode): string {

@@ -7,6 +7,7 @@ import { LowbitError, type Recipe, type Step } from '@lowbit/core';
 import { parse as parseYaml, YAMLParseError } from 'yaml';
 import { parseInlineRecipe, type StepText } from './inline-recipe.js';
 import { findMethod } from './methods.js';
+import { checkOptions } from './option-check.js';
 
 const FILE_TYPES = ['.ts', '.mts', '.js', '.mjs', '.json', '.yaml', '.yml'];
 
@@ -26,7 +27,11 @@ export async function readRecipe(text: string, directory: string): Promise<Named
 
 async function buildSteps(steps: readonly StepText[], directory: string): Promise<Recipe> {
   const built: Step[] = [];
-  for (const { method, options } of steps) built.push((await findMethod(method, directory))(options));
+  for (const { method, options } of steps) {
+    const create = await findMethod(method, directory);
+    checkOptions(create.definition, options);
+    built.push(create(options));
+  }
   return built;
 }
 

@@ -147,8 +147,11 @@ describe('bad input exits with 2 and says what to do', () => {
       "MODEL_REFERENCE: 'tinny' is no known model and no directory; did you mean 'tiny'?",
     ],
     [['quantize', 'toy', '--recipe', 'gtpq', '--out', 'x'], "METHOD_UNKNOWN: no method 'gtpq'; did you mean 'gptq'? known: rtn, gptq"],
-    [['quantize', 'toy', '--recipe', 'rtn:bits=9', '--out', 'x'], 'OPTIONS_INVALID: rtn: bits'],
-    [['quantize', 'toy', '--recipe', 'rtn:bit=4', '--out', 'x'], 'OPTIONS_INVALID: rtn: Unrecognized key: "bit"'],
+    [['quantize', 'toy', '--recipe', 'rtn:bits=9', '--out', 'x'], 'bits takes integer 1 to 8, got 9'],
+    [
+      ['quantize', 'toy', '--recipe', 'rtn:bit=4', '--out', 'x'],
+      "OPTIONS_INVALID: rtn: no option 'bit'; did you mean 'bits'? known: bits, groupSize,",
+    ],
     [['quantize', 'toy', '--recipe', 'rtn:groupSize=24', '--out', 'x'], 'GROUP_SIZE'],
     [['quantize', 'toy', '--recipe', 'rtn:targets=["**.nothing"]', '--out', 'x'], 'TARGETS_EMPTY'],
     [['quantize', 'toy', '--recipe', 'missing.yaml', '--out', 'x'], 'RECIPE_FILE'],
