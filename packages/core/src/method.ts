@@ -179,5 +179,19 @@ function parseOptions(definition: MethodDefinition, options: unknown): unknown {
     const path = (issue.path ?? []).map((part) => String(typeof part === 'object' ? part.key : part)).join('.');
     return path ? `${path}: ${issue.message}` : issue.message;
   });
-  throw new LowbitError('OPTIONS_INVALID', `${definition.name}: ${problems.join('; ')}`);
+  // An issue without a path is about the options together, most often a name that is none of them.
+  const names = result.issues.some(({ path = [] }) => path.length === 0) ? optionNames(definition.options) : [];
+  const known = names.length > 0 ? `; it takes ${[...names, 'targets', 'overrides'].join(', ')}` : '';
+  throw new LowbitError('OPTIONS_INVALID', `${definition.name}: ${problems.join('; ')}${known}`);
+}
+
+/** Names of the options, as far as the schema describes itself (Standard JSON Schema). */
+function optionNames(schema: StandardSchemaV1): string[] {
+  const standard = schema['~standard'] as { jsonSchema?: { input(options: { target: string }): { properties?: object } } };
+  try {
+    return Object.keys(standard.jsonSchema?.input({ target: 'draft-2020-12' }).properties ?? {});
+  } catch {
+    // JSON Schema has no words for some types; the specification lets a library throw for them.
+    return [];
+  }
 }

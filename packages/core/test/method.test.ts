@@ -48,7 +48,9 @@ describe('a step', () => {
 describe('options', () => {
   it('are refused with the method, the option and what it expects', () => {
     expect(() => method({ bits: 9 })).toThrow(invalid(/^OPTIONS_INVALID: sample: bits: .*8/));
-    expect(() => loose({ gruopSize: 3 })).toThrow(invalid(/sample: .*gruopSize/));
+    expect(() => loose({ gruopSize: 3 })).toThrow(invalid(/sample: .*gruopSize.*; it takes bits, groupSize, search, targets, overrides$/));
+    const opaque = defineMethod({ name: 'opaque', version: 1, options: z.strictObject({ at: z.date().optional() }) });
+    expect(() => (opaque as (input: unknown) => unknown)({ bits: 2 })).toThrow(invalid(/opaque: .*"bits"$/));
     expect(() => loose({ search: { steps: 'many' } })).toThrow(invalid(/search\.steps: /));
     expect(() => loose({ bits: 9, groupSize: 'x' })).toThrow(invalid(/bits: .*; groupSize: /));
     expect(() => method({ overrides: { '**': { bits: 0 } } })).toThrow(invalid(/sample: bits/));
