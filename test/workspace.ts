@@ -2,6 +2,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import ts from 'typescript';
 
 export const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
@@ -46,11 +47,9 @@ export function typescriptFiles(folder: string): string[] {
   });
 }
 
-/** Specifiers of all static and dynamic imports and re-exports of a module. Comments and strings are not told apart from code. */
+/** Specifiers of all static and dynamic imports and re-exports of a module, as the compiler's own scanner finds them. */
 export function importsOf(source: string): string[] {
-  const pattern =
-    /(?:^|[^\w.])(?:import|export)\s[^'"`;]*?from\s*['"]([^'"]+)['"]|(?:^|[^\w.])import\s*['"]([^'"]+)['"]|(?:^|[^\w.])import\(\s*['"]([^'"]+)['"]/gm;
-  return [...source.matchAll(pattern)].map((match) => match[1] ?? match[2] ?? match[3] ?? '');
+  return ts.preProcessFile(source, true, true).importedFiles.map(({ fileName }) => fileName);
 }
 
 export function importSites(files: readonly string[]): ImportSite[] {
