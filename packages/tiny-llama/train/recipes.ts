@@ -40,6 +40,7 @@ export const recipes: Readonly<Record<string, TrainingRecipe>> = {
     schedule: [
       { peak: 3e-3, steps: 1800, warmupSteps: 100, decaySteps: 900, finalFraction: 0.02 },
       { peak: 2e-3, steps: 900, warmupSteps: 30, decaySteps: 850, finalFraction: 0.02 },
+      { peak: 1.5e-3, steps: 900, warmupSteps: 30, decaySteps: 850, finalFraction: 0.02 },
     ],
     optimizer,
     weightDecay: { matrices: 0.1, embedding: 0.1 },
