@@ -34,8 +34,8 @@ function runtimeDependencies({ manifest }: WorkspacePackage): string[] {
 describe('imports', () => {
   it('core imports nothing of ours', () => expect(forbidden(named('@lowbit/core'), [])).toEqual([]));
 
-  it.each(plugins)('$folder imports core, quant and linalg alone', (plugin) => {
-    const allowed = ['@lowbit/core', '@lowbit/quant', '@lowbit/linalg'];
+  it.each(plugins)('$folder imports core, quant, linalg and train alone', (plugin) => {
+    const allowed = ['@lowbit/core', '@lowbit/quant', '@lowbit/linalg', '@lowbit/train'];
     expect(forbidden(plugin, allowed)).toEqual([]);
     expect(runtimeDependencies(plugin).filter((name) => name.startsWith('@lowbit/') && !allowed.includes(name))).toEqual([]);
   });

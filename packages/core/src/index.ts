@@ -6,6 +6,20 @@ export { arrayTypes, bytesPerElement, type DType, dtypeOf, type TypedArray } fro
 export { LowbitError, throwIfAborted } from './errors.js';
 export type { EvaluationContext, Evaluator, Score } from './evaluator.js';
 export type { RunEvent } from './events.js';
+export type {
+  ArmOutcome,
+  ClaimVerdict,
+  ComputedExperiment,
+  Experiment,
+  ExperimentArm,
+  ExperimentClaim,
+  ExperimentContext,
+  ExperimentRow,
+  ExperimentTable,
+  ExperimentValue,
+  RecipeExperiment,
+  StepReference,
+} from './experiment.js';
 export type { ExportContext, Exporter } from './exporter.js';
 export { grad } from './grad.js';
 export {

@@ -1,0 +1,112 @@
+// What a method's package brings so that others can repeat its figures: arms as data, and how to read what comes out.
+import type { Backend } from './backend.js';
+import type { Rng } from './rng.js';
+
+/** A field of a row: what tables print and figures draw. */
+export type ExperimentValue = string | number | boolean | null;
+
+/** One line of an experiment's outcome. */
+export type ExperimentRow = Readonly<Record<string, ExperimentValue>>;
+
+/** A step of a recipe by its method's name: experiments compare with methods whose packages they do not import. */
+export interface StepReference {
+  readonly method: string;
+  /** The method's options, `targets` and `overrides` among them. */
+  readonly options?: Readonly<Record<string, unknown>>;
+}
+
+/** One thing to try. */
+export interface ExperimentArm {
+  /** Unique within the experiment. */
+  readonly name: string;
+  readonly recipe: readonly StepReference[];
+  /** Fields of its rows: what is varied. */
+  readonly parameters?: ExperimentRow;
+  /** Calibration windows of this arm, where the amount of data is what is varied. */
+  readonly calibrationWindows?: number;
+}
+
+/** One arm on one model with one calibration seed, quantized and judged. */
+export interface ArmOutcome {
+  readonly arm: ExperimentArm;
+  readonly model: string;
+  readonly seed: number;
+  /** Values by evaluator: 'loss-gap', 'perplexity', 'kl', 'layer-error'. */
+  readonly scores: Readonly<Record<string, number>>;
+  /** What the steps logged, in order. */
+  readonly logs: readonly { readonly path: string; readonly record: Readonly<Record<string, unknown>> }[];
+  readonly bitsPerWeight: number;
+  /** Wall time of quantizing. */
+  readonly seconds: number;
+}
+
+/** How rows become a Markdown table: one line for each combination of `rows`, one column for each value of `columns`. */
+export interface ExperimentTable {
+  /** Fields that name a line. */
+  readonly rows: readonly string[];
+  /** Field whose values become columns; without it there is one column for each of `values`. */
+  readonly columns?: string;
+  /** Numeric fields in the cells: mean, and standard deviation over the rows that meet there (seeds). */
+  readonly values: readonly string[];
+}
+
+/** What the paper, or the method's specification, says must come out. */
+export interface ExperimentClaim {
+  /** 'R1'. */
+  readonly name: string;
+  readonly statement: string;
+  /** One verdict for each model or setting that the rows speak about. */
+  check(rows: readonly ExperimentRow[]): readonly ClaimVerdict[];
+}
+
+export interface ClaimVerdict {
+  /** What was looked at: 'stories15M, 2 bits, groups of 32'. */
+  readonly subject: string;
+  readonly holds: boolean;
+  /** The numbers that it rests on. */
+  readonly evidence: string;
+}
+
+interface ExperimentBase {
+  /** 'table': the part after the slash of `lowbit reproduce decoupleq/table`. */
+  readonly name: string;
+  readonly title: string;
+  /** What is varied, what is measured, and what to look for, in a few sentences. */
+  readonly description: string;
+  /** Where it comes from: 'arXiv 2404.12759, table 1'. */
+  readonly source: string;
+  readonly table: ExperimentTable;
+  /** A Vega-Lite unit, layer or facet specification without `data`: rows are its data. */
+  readonly figure: Readonly<Record<string, unknown>>;
+  readonly claims?: readonly ExperimentClaim[];
+}
+
+/** Arms that are quantized and judged by one protocol. */
+export interface RecipeExperiment extends ExperimentBase {
+  readonly arms: readonly ExperimentArm[];
+  /** 'text' (perplexity, kl, top1-agreement, loss-gap) unless told otherwise; 'layer-error'. */
+  readonly evaluators?: readonly string[];
+  /** Models by name; tiny and stories15M by default. */
+  readonly models?: readonly string[];
+  /** Seeds of the calibration text; 0, 1 and 2 by default. */
+  readonly seeds?: readonly number[];
+  readonly calibrationWindows?: number;
+  readonly heldOutWindows?: number;
+  /** Rows of one outcome; one row with its parameters and scores by default. The runner adds model, seed and arm. */
+  rowsOf?(outcome: ArmOutcome): readonly ExperimentRow[];
+}
+
+/** What an experiment without a model is given. */
+export interface ExperimentContext {
+  readonly backend: Backend;
+  readonly rng: Rng;
+  readonly signal?: AbortSignal | undefined;
+  readonly progress?: ((done: number, total: number) => void) | undefined;
+}
+
+/** Rows that are computed directly: counts, formulas, small problems solved exactly. */
+export interface ComputedExperiment extends ExperimentBase {
+  compute(context: ExperimentContext): Promise<readonly ExperimentRow[]>;
+}
+
+export type Experiment = RecipeExperiment | ComputedExperiment;

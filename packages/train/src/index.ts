@@ -1,0 +1,2 @@
+// @lowbit/train: optimizers as graphs, learning rate schedules, and the training loop that methods share.
+export {};
