@@ -69,6 +69,6 @@ export { Norm } from './norm.js';
 export * from './ops/index.js';
 export { createRng, philox, type Rng } from './rng.js';
 export { broadcastShapes, formatShape, resolveAxis, type Shape, sameShape, sizeOf, stridesOf } from './shape.js';
-export { absmax, flattenRows, gram, type Statistic } from './statistic.js';
+export { absmax, energy, flattenRows, gram, peakMeanMagnitude, type Statistic } from './statistic.js';
 export { memoryStore, type Store, type StoreEntry } from './store.js';
 export { type Attributes, type Expression, type LeafSource, lazyTensor, read, readFloats, readNumber, Tensor, tensor } from './tensor.js';

@@ -1,5 +1,5 @@
 // Statistics of a linear group's inputs: folds over batches, computed once for all Linears of the group.
-import { abs, add, matmul, max, maximum, reshape, slice } from './ops/index.js';
+import { abs, add, matmul, max, maximum, mean, reshape, slice, square, sum } from './ops/index.js';
 import type { Tensor } from './tensor.js';
 
 /** A fold over a group's inputs. Both functions build graphs; the runner evaluates once a batch. */
@@ -7,7 +7,7 @@ export interface Statistic {
   readonly name: string;
   /** Statistic of one batch; x is [rows, inFeatures]. */
   of(x: Tensor): Tensor;
-  /** Statistic of the union of two disjoint sets of rows. Associative and commutative. */
+  /** Of two disjoint sets of rows, that of their union; `peakMeanMagnitude` alone depends on which batches there were. Associative and commutative. */
   merge(a: Tensor, b: Tensor): Tensor;
   /** The statistic of inputs [start, end) alone, for a Linear of which only those are quantized. */
   restrict(value: Tensor, start: number, end: number): Tensor;
@@ -25,6 +25,25 @@ export const gram: Statistic = {
 export const absmax: Statistic = {
   name: 'absmax',
   of: (x) => max(abs(x), [0]),
+  merge: maximum,
+  restrict: (value, start, end) => slice(value, 0, start, end),
+};
+
+/** Σ x² of each input, [in]: the diagonal of `gram` at a fraction of its cost. */
+export const energy: Statistic = {
+  name: 'energy',
+  of: (x) => sum(square(x), [0]),
+  merge: add,
+  restrict: (value, start, end) => slice(value, 0, start, end),
+};
+
+/**
+ * max over batches of mean |x| of each input, [in]: the activation magnitude of LQER (arXiv 2402.02446). It depends on how the rows
+ * are split into batches: between the mean over all rows (one batch) and `absmax` (a row a batch).
+ */
+export const peakMeanMagnitude: Statistic = {
+  name: 'peak-mean-magnitude',
+  of: (x) => mean(abs(x), [0]),
   merge: maximum,
   restrict: (value, start, end) => slice(value, 0, start, end),
 };
