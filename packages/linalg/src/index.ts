@@ -12,6 +12,13 @@ export { type TopEigenvectors, type TopEigenvectorsOptions, topEigenvectors } fr
 export { type HadamardConstruction, type HadamardMatrix, hadamardMatrix } from './hadamard-matrix.js';
 export { type SymmetricEigen, symmetricEigen } from './jacobi.js';
 export { type QrOptions, type QrResult, qr } from './qr.js';
+export {
+  type QuadraticForm,
+  type QuadraticFormOptions,
+  quadraticForm,
+  quadraticFormGraph,
+  rowQuadraticForms,
+} from './quadratic-form.js';
 export { type SpdSolutions, type SpdSystems, solveSpd } from './solve-spd.js';
 export { cut, paste, splitPoint } from './submatrix.js';
 export { type TruncatedSvd, type TruncatedSvdOptions, truncatedSvd } from './svd.js';

@@ -90,7 +90,7 @@ function withoutZeros(gram: Float32Array, diagonal: Float64Array, dead: readonly
 }
 
 /**
- * Codes for a weight [out, in] (frozen inputs included) on a grid over its quantized inputs.
+ * Codes for a weight [out, in] (frozen inputs included) on a grid over its quantized inputs, and the error they leave.
  * @throws SHAPE_WEIGHT or SHAPE_GROUPS when weight, grid and factor do not fit.
  */
 export async function gptqSolve(
@@ -98,8 +98,21 @@ export async function gptqSolve(
   factor: GptqFactor,
   weight: Float32Array,
   grid: GptqGrid,
-  { blockSize = DEFAULT_BLOCK }: GptqSolveOptions = {},
+  options: GptqSolveOptions = {},
 ): Promise<GptqResult> {
+  const codes = await gptqCodes(backend, factor, weight, grid, options);
+  const relativeError = await relativeGramError(backend, factor, weight, codes, grid);
+  return { codes, relativeError, dampening: factor.dampening, deadInputs: factor.deadInputs };
+}
+
+/** The sweep of `gptqSolve` alone, for callers that measure errors their own way: codes [out, n] of the quantized inputs, in their own order. */
+export async function gptqCodes(
+  backend: Backend,
+  factor: GptqFactor,
+  weight: Float32Array,
+  grid: GptqGrid,
+  { blockSize = DEFAULT_BLOCK }: GptqSolveOptions = {},
+): Promise<Uint8Array> {
   const outFeatures = checkShapes(factor, weight, grid);
   const n = factor.order.length;
   const codes = new Uint8Array(outFeatures * n);
@@ -127,8 +140,7 @@ export async function gptqSolve(
     await sweep(compute, panel, 0, n, blockSize);
     scatterColumns(panel.codes, outputs, factor.order, codes.subarray(first * n, (first + outputs) * n));
   }
-  const relativeError = await relativeGramError(backend, factor, weight, codes, grid);
-  return { codes, relativeError, dampening: factor.dampening, deadInputs: factor.deadInputs };
+  return codes;
 }
 
 function checkShapes({ inFeatures, order }: GptqFactor, weight: Float32Array, { groupSize, scale, offset }: GptqGrid): number {

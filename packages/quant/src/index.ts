@@ -2,12 +2,14 @@
 export { ActivationQuantizedLinear } from './activation-quantized-linear.js';
 export { type ActivationOptions, quantizeActivations } from './activations.js';
 export { type AffineParts, AffineWeight } from './affine-weight.js';
+export * from './corrections/index.js';
 export {
   type GptqFactor,
   type GptqFactorOptions,
   type GptqGrid,
   type GptqResult,
   type GptqSolveOptions,
+  gptqCodes,
   gptqFactor,
   gptqSolve,
   relativeGramError,
