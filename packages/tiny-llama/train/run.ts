@@ -10,10 +10,10 @@ import {
   type TokenBatches,
   throwIfAborted,
 } from '@lowbit/core';
-import { initialState, type OptimizerState } from './optimizer.js';
+import { adam, type NamedTensors, type Optimizer, type OptimizerState, trainStep, withParameters } from '@lowbit/train';
 import { type TrainingRecipe, weightDecayOf } from './recipes.js';
 import { learningRate, totalSteps } from './schedule.js';
-import { parametersOf, trainStep, windowLoss, withParameters } from './step.js';
+import { parametersOf, windowLoss } from './step.js';
 import { trainingBatch } from './windows.js';
 
 /** One point of the loss curve. */
@@ -77,7 +77,7 @@ export async function train(run: TrainingRun): Promise<TrainingResult> {
   const windowLength = recipe.shape.contextLength;
   const rng = createRng(recipe.seed).at('batches');
   const steps = totalSteps(recipe.schedule);
-  const options = { ...recipe.optimizer, weightDecay: (name: string) => weightDecayOf(recipe, name) };
+  const optimizer = optimizerOf(recipe);
   let { state, curve, step, recent } = await restore(run);
   if (step > 0) onEvent({ kind: 'resumed', step });
   while (step < steps) {
@@ -86,7 +86,10 @@ export async function train(run: TrainingRun): Promise<TrainingResult> {
     const batch = trainingBatch(run.tokens, windowLength, recipe.batch, step, rng);
     step++;
     const rate = learningRate(recipe.schedule, step);
-    const result = await trainStep(backend, model, state, batch, step, rate, options);
+    const lossOf = (parameters: NamedTensors): Tensor => windowLoss(withParameters(model, parameters), batch);
+    // What was saved last may still be read.
+    const release = (step - 1) % run.saveEvery !== 0;
+    const result = await trainStep({ backend, optimizer, state, lossOf, step, learningRate: rate, release });
     state = result.state;
     recent = [...recent, result.loss];
     if (!Number.isFinite(result.loss)) {
@@ -118,19 +121,23 @@ interface Progress {
   readonly recent: readonly number[];
 }
 
+function optimizerOf(recipe: TrainingRecipe): Optimizer {
+  return adam({ ...recipe.optimizer, weightDecay: (name) => weightDecayOf(recipe, name) });
+}
+
 async function save({ store, recipe }: TrainingRun, { state, curve, step, recent }: Progress): Promise<void> {
   const tensors: Record<string, Tensor> = {};
-  for (const [role, parts] of Object.entries(state) as [string, ReadonlyMap<string, Tensor>][]) {
+  for (const [role, parts] of Object.entries({ parameters: state.parameters, ...state.slots })) {
     for (const [name, t] of parts) tensors[`${role}.${name}`] = t;
   }
   await store.put(recipe.name, { metadata: { step, curve, recent }, tensors });
 }
 
 async function restore({ store, recipe, model }: TrainingRun): Promise<Progress> {
-  const fresh = initialState(parametersOf(model));
+  const fresh = optimizerOf(recipe).start(parametersOf(model));
   const entry = await store.get(recipe.name);
   if (!entry) return { state: fresh, curve: [], step: 0, recent: [] };
-  const part = (role: string): Map<string, Tensor> =>
+  const part = (role: string): NamedTensors =>
     new Map(
       [...fresh.parameters.keys()].map((name) => {
         const t = entry.tensors[`${role}.${name}`];
@@ -140,7 +147,7 @@ async function restore({ store, recipe, model }: TrainingRun): Promise<Progress>
       }),
     );
   return {
-    state: { parameters: part('parameters'), first: part('first'), second: part('second') },
+    state: { parameters: part('parameters'), slots: { first: part('first'), second: part('second') } },
     curve: entry.metadata.curve as readonly CurvePoint[],
     step: entry.metadata.step as number,
     recent: entry.metadata.recent as readonly number[],

@@ -1,4 +1,5 @@
 // The learning rate over a run, in cycles: linear warm-up, a plateau, and a cosine down to a fraction.
+import { cosineRate } from '@lowbit/train';
 
 export interface Cycle {
   readonly peak: number;
@@ -18,13 +19,5 @@ export const totalSteps = (schedule: Schedule): number => schedule.reduce((total
 /** Learning rate of a step, counted from 1; past the last cycle its final rate. */
 export function learningRate(schedule: Schedule, step: number): number {
   const [cycle, ...rest] = schedule;
-  return rest.length > 0 && step > cycle.steps ? learningRate(rest, step - cycle.steps) : cycleRate(cycle, step);
-}
-
-function cycleRate({ peak, steps, warmupSteps, decaySteps, finalFraction }: Cycle, step: number): number {
-  if (step <= warmupSteps) return (peak * step) / warmupSteps;
-  const passed = step - (steps - decaySteps);
-  if (passed <= 0) return peak;
-  const cosine = 0.5 * (1 + Math.cos((Math.PI * Math.min(passed, decaySteps)) / decaySteps));
-  return peak * (finalFraction + (1 - finalFraction) * cosine);
+  return rest.length > 0 && step > cycle.steps ? learningRate(rest, step - cycle.steps) : cosineRate(cycle)(step, cycle.steps);
 }

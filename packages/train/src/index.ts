@@ -1,2 +1,9 @@
 // @lowbit/train: optimizers as graphs, learning rate schedules, and the training loop that methods share.
-export {};
+export { type AdamOptions, adam } from './adam.js';
+export { type CosineOptions, constantRate, cosineRate, type LearningRate, warmupRate } from './learning-rate.js';
+export { type Indexed, type LossFunction, meanLoss } from './loss.js';
+export type { GradientOptions, NamedTensors, Optimizer, OptimizerState, OptimizerUpdate } from './optimizer.js';
+export { type SgdOptions, sgd } from './sgd.js';
+export { type StepRequest, type StepResult, trainStep } from './step.js';
+export { type EpochReport, type TrainOptions, type TrainResult, train, type Validation } from './train.js';
+export { withParameters } from './with-parameters.js';
