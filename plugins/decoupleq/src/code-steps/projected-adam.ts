@@ -48,10 +48,8 @@ export async function relaxWeights(
   const hessian = tensor(problem.hessian, [inFeatures, inFeatures]);
   const schedule = adamSchedule(problem, learningRate, EPSILON_OVER_RATE);
   const relaxed = clampToBox(problem.weight, box, groupSize);
-  // Panels of one size: the engine compiles one program for the layer.
-  const panels = Math.ceil(outFeatures / PANEL_ROWS);
-  const rows = Math.ceil(outFeatures / panels);
-  for (let first = 0; first < outFeatures && steps > 0; first += rows) {
+  const rows = panelRows(outFeatures);
+  for (let first = 0; first < outFeatures; first += rows) {
     const panel = (matrix: Float32Array, width: number): Float32Array => paddedRows(matrix, width, first, rows);
     const setting: AdamProblem = {
       target: tensor(panel(problem.weight, inFeatures), [rows, inFeatures]),
@@ -59,8 +57,7 @@ export async function relaxWeights(
       low: tensor(panel(box.low, groups), [rows, groups, 1]),
       high: tensor(panel(box.high, groups), [rows, groups, 1]),
     };
-    const final = await runAdam(backend, setting, restingAdam(panel(relaxed, inFeatures), [rows, inFeatures]), schedule, 0, steps);
-    const weights = await readFloats(final.weight);
+    const weights = await runAdam(backend, setting, panel(relaxed, inFeatures), schedule, steps);
     relaxed.set(weights.subarray(0, Math.min(rows, outFeatures - first) * inFeatures), first * inFeatures);
   }
   return relaxed;
@@ -86,8 +83,13 @@ function clampToBox(weight: Float32Array, { low, high }: Box, groupSize: number)
   return clamped;
 }
 
+/** Rows of a panel when a layer is cut into equal ones: the engine compiles one program for all of them. */
+export function panelRows(outFeatures: number): number {
+  return Math.ceil(outFeatures / Math.ceil(outFeatures / PANEL_ROWS));
+}
+
 /** Rows [first, first + rows) of a matrix; rows beyond its end are 0. */
-function paddedRows(matrix: Float32Array, width: number, first: number, rows: number): Float32Array {
+export function paddedRows(matrix: Float32Array, width: number, first: number, rows: number): Float32Array {
   const part = matrix.subarray(first * width, (first + rows) * width);
   if (part.length === rows * width) return part;
   const padded = new Float32Array(rows * width);
@@ -107,15 +109,10 @@ export interface AdamProblem {
 }
 
 /** Weights and Adam's two moments, [rows, in]; the moments are m/(1 − β₁) and v/(1 − β₂), which saves two products a step. */
-export interface AdamState {
+interface AdamState {
   readonly weight: Tensor;
   readonly first: Tensor;
   readonly second: Tensor;
-}
-
-export function restingAdam(weight: Float32Array, shape: readonly number[]): AdamState {
-  const zeros = (): Tensor => tensor(new Float32Array(weight.length), shape);
-  return { weight: tensor(weight, shape), first: zeros(), second: zeros() };
 }
 
 /** Rate and ε of step t = 1, 2, …, bias corrections included, for the unnormalised moments. */
@@ -132,23 +129,24 @@ export function adamSchedule({ hessian, inFeatures }: LayerProblem, learningRate
   };
 }
 
-/** Steps `from` + 1 … `to` of projected Adam. States between them hand their memory back to the backend. */
+/** Weights [rows, in] after `steps` of projected Adam from `start`, which lies in the box. */
 export async function runAdam(
   backend: Backend,
   problem: AdamProblem,
-  state: AdamState,
+  start: Float32Array,
   schedule: AdamSchedule,
-  from: number,
-  to: number,
-): Promise<AdamState> {
-  let current = state;
-  for (let t = from + 1; t <= to; t++) {
-    const spent = [current.weight, current.first, current.second];
-    const next = adamStep(problem, current, schedule(t));
-    const [weight, first, second] = await backend.evaluate([next.weight, next.first, next.second], { release: t > from + 1 ? spent : [] });
-    current = { weight, first, second };
+  steps: number,
+): Promise<Float32Array> {
+  const leaf = (data: Float32Array): Tensor => tensor(data, problem.target.shape);
+  let state: AdamState = { weight: leaf(start), first: leaf(new Float32Array(start.length)), second: leaf(new Float32Array(start.length)) };
+  for (let t = 1; t <= steps; t++) {
+    const next = adamStep(problem, state, schedule(t));
+    // The start belongs to the caller; later states hand their memory on.
+    const spent = t > 1 ? [state.weight, state.first, state.second] : [];
+    const [weight, first, second] = await backend.evaluate([next.weight, next.first, next.second], { release: spent });
+    state = { weight, first, second };
   }
-  return current;
+  return readFloats(state.weight);
 }
 
 /** One step as one graph. The gradient is half the objective's: Adam does not feel the factor. */
