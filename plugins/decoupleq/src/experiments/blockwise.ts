@@ -2,7 +2,7 @@
 import type { ArmOutcome, ClaimVerdict, ExperimentArm, ExperimentClaim, ExperimentRow, RecipeExperiment } from '@lowbit/core';
 import type { DecoupleqInput } from '../options.js';
 import { arm, decoupleqStep, protocol } from './arms.js';
-import { dots, measuresOf, panels } from './figure.js';
+import { dots, measurePanels } from './figure.js';
 import { blockRecords } from './logs.js';
 import { numberOf, rowsWhere, settingsOf, show, subjectOf } from './samples.js';
 
@@ -73,15 +73,13 @@ export const blockwise: RecipeExperiment = {
   arms,
   rowsOf,
   table: { rows: ['model', 'training'], values: [...measures, 'seconds'] },
-  figure: {
-    ...measuresOf(measures),
-    ...panels(
-      dots({
-        x: { field: 'value', title: null, scale: { zero: false } },
-        y: { field: 'training', title: null, type: 'nominal', sort: Object.keys(variants) },
-      }),
-      { row: 'measure', height: 150, independent: ['x'] },
-    ),
-  },
+  figure: measurePanels(
+    measures,
+    dots({
+      x: { field: 'value', title: null, scale: { zero: false } },
+      y: { field: 'training', title: null, type: 'nominal', sort: Object.keys(variants) },
+    }),
+    { independent: ['x'] },
+  ),
   claims: [everyBlock],
 };

@@ -1,7 +1,7 @@
 // How much calibration text is needed.
 import type { RecipeExperiment } from '@lowbit/core';
 import { arm, decoupleqStep, gptqStep, protocol } from './arms.js';
-import { curves, doubling, logarithmic, measuresOf, panels } from './figure.js';
+import { curves, doubling, logarithmic, measurePanels } from './figure.js';
 import { meanLayerLoss } from './logs.js';
 
 const format = { bits: 2, groupSize: 32 };
@@ -32,20 +32,17 @@ export const calib: RecipeExperiment = {
     },
   ],
   table: { rows: ['model', 'method', 'windows'], values: measures },
-  figure: {
-    ...measuresOf(measures),
-    ...panels(
-      curves({
-        x: {
-          field: 'windows',
-          title: 'calibration windows of 256 tokens',
-          scale: doubling,
-          axis: { values: [8, 16, 32, 64, 128, 256, 512] },
-        },
-        y: { field: 'value', title: null, scale: logarithmic },
-        color: { field: 'method', title: 'method', sort: ['GPTQ', 'decoupleQ'] },
-      }),
-      { row: 'measure', height: 150 },
-    ),
-  },
+  figure: measurePanels(
+    measures,
+    curves({
+      x: {
+        field: 'windows',
+        title: 'calibration windows of 256 tokens',
+        scale: doubling,
+        axis: { values: [8, 16, 32, 64, 128, 256, 512] },
+      },
+      y: { field: 'value', title: null, scale: logarithmic },
+      color: { field: 'method', title: 'method', sort: ['GPTQ', 'decoupleQ'] },
+    }),
+  ),
 };

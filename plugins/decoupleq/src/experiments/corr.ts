@@ -1,7 +1,7 @@
 // Whether a lower layer loss means a lower loss of the model.
 import type { ClaimVerdict, ExperimentArm, ExperimentClaim, ExperimentRow, RecipeExperiment } from '@lowbit/core';
 import { arm, decoupleqStep, type Format, gptqStep, granularities, protocol, rtnStep } from './arms.js';
-import { logarithmic, panels } from './figure.js';
+import { logarithmic, panels, shadeOf } from './figure.js';
 import { meanLayerLoss } from './logs.js';
 import { numberOf, rankCorrelation, rowsWhere, settingsOf, show, subjectOf } from './samples.js';
 
@@ -103,12 +103,11 @@ export const corr: RecipeExperiment = {
       encoding: {
         x: { field: 'layer-error', type: 'quantitative', title: 'relative layer error, held-out text', scale: logarithmic },
         y: { field: 'loss-gap', type: 'quantitative', title: 'added loss, nats per token', scale: logarithmic },
-        color: { field: 'method', type: 'nominal', title: 'method', sort: Object.keys(variants) },
+        color: shadeOf({ field: 'method', title: 'method', sort: Object.keys(variants) }),
         shape: { field: 'groups', type: 'nominal', title: 'granularity' },
-        opacity: { field: 'bits', type: 'ordinal', title: 'bits', scale: { range: [1, 0.4] } },
       },
     },
-    { row: null, width: 380, height: 300, independent: ['x', 'y'] },
+    { row: { field: 'bits', header: { labelExpr: "datum.value + ' bits'" } }, width: 380, height: 260, independent: ['x', 'y'] },
   ),
   claims: [counterClaim],
 };

@@ -1,4 +1,5 @@
 // Parts of the figures: Vega-Lite specifications without data.
+import { granularities } from './arms.js';
 
 export type Specification = Readonly<Record<string, unknown>>;
 
@@ -17,17 +18,29 @@ export const logarithmic: Specification = { type: 'log', nice: false };
 /** A logarithmic axis of bases of two: amounts of data, counts of steps. */
 export const doubling: Specification = { type: 'log', base: 2, nice: false };
 
+export interface Shade {
+  readonly field: string;
+  readonly title: string;
+  readonly sort?: readonly string[];
+  readonly scale?: Specification;
+}
+
+/** A colour for each value of a field; names of methods are longer than a legend shows by itself. */
+export function shadeOf(shade: Shade): Specification {
+  return { type: 'nominal', legend: { labelLimit: 300 }, ...shade };
+}
+
 export interface Curves {
   readonly x: Channel;
   readonly y: Channel;
   /** One line for each of its values. */
-  readonly color: { readonly field: string; readonly title: string; readonly sort?: readonly string[] };
+  readonly color: Shade;
 }
 
 /** Lines through means over seeds, and bars of one standard deviation to either side. */
 export function curves({ x, y, color }: Curves): Specification {
   const across = { type: 'quantitative', ...x };
-  const shade = { type: 'nominal', ...color };
+  const shade = shadeOf(color);
   const up = { type: 'quantitative', ...y };
   return {
     layer: [
@@ -55,14 +68,9 @@ export function dots({ x, y }: { readonly x: Channel; readonly y: Channel }): Sp
   };
 }
 
-/** Fields of a row become rows of their own, { measure, value }, so that there can be a panel for each. */
-export function measuresOf(fields: readonly string[]): Specification {
-  return { transform: [{ fold: fields, as: ['measure', 'value'] }, { filter: 'isValid(datum.value)' }] };
-}
-
 interface PanelSettings {
-  /** Field with a row of panels for each of its values; null for one row. */
-  readonly row?: string | null;
+  /** Field with a row of panels for each of its values; the granularity unless told otherwise. */
+  readonly row?: Specification;
   /** Of a panel, in pixels. */
   readonly width?: number;
   readonly height?: number;
@@ -70,17 +78,27 @@ interface PanelSettings {
   readonly independent?: readonly ('x' | 'y')[];
 }
 
+const byGranularity: Specification = { field: 'groups', sort: granularities.map(({ groups }) => groups) };
+
 /** One panel for each model, side by side, in one row for each value of `row`. */
 export function panels(
   spec: Specification,
-  { row = 'groups', width = 320, height = 220, independent = ['y'] }: PanelSettings = {},
+  { row = byGranularity, width = 320, height = 220, independent = ['y'] }: PanelSettings = {},
 ): Specification {
   return {
     facet: {
       column: { field: 'model', type: 'nominal', title: null, sort: ['tiny', 'stories15M'] },
-      ...(row !== null && { row: { field: row, type: 'nominal', title: null } }),
+      row: { type: 'nominal', title: null, ...row },
     },
     spec: { width, height, ...spec },
     resolve: { scale: Object.fromEntries(independent.map((axis) => [axis, 'independent'])) },
+  };
+}
+
+/** As `panels`, with a row for each of some measured fields; `spec` draws 'value'. */
+export function measurePanels(fields: readonly string[], spec: Specification, settings: PanelSettings = {}): Specification {
+  return {
+    transform: [{ fold: fields, as: ['measure', 'value'] }, { filter: 'isValid(datum.value)' }],
+    ...panels(spec, { height: 150, ...settings, row: { field: 'measure', sort: fields } }),
   };
 }

@@ -1,7 +1,7 @@
 // How many alternations are worth their time.
 import type { RecipeExperiment } from '@lowbit/core';
 import { arm, decoupleqStep, protocol } from './arms.js';
-import { curves, logarithmic, measuresOf, panels } from './figure.js';
+import { curves, logarithmic, measurePanels } from './figure.js';
 import { blockRecords, meanLayerLoss } from './logs.js';
 import { mean } from './samples.js';
 
@@ -40,15 +40,12 @@ export const iters: RecipeExperiment = {
     ];
   },
   table: { rows: ['model', 'training', 'iterations'], values: [...measures, 'seconds'] },
-  figure: {
-    ...measuresOf(measures),
-    ...panels(
-      curves({
-        x: { field: 'iterations', title: 'iterations N', type: 'ordinal', axis: { labelAngle: 0 } },
-        y: { field: 'value', title: null, scale: logarithmic },
-        color: { field: 'training', title: 'after the layers' },
-      }),
-      { row: 'measure', height: 150 },
-    ),
-  },
+  figure: measurePanels(
+    measures,
+    curves({
+      x: { field: 'iterations', title: 'iterations N', type: 'ordinal', axis: { labelAngle: 0 } },
+      y: { field: 'value', title: null, scale: logarithmic },
+      color: { field: 'training', title: 'after the layers' },
+    }),
+  ),
 };

@@ -18,6 +18,9 @@ const arms: ExperimentArm[] = [2, 3, 4].flatMap((bits) =>
   ),
 );
 
+/** Baselines cold, decoupleQ warm, in the order of the methods. */
+const colors = ['#8c8c8c', '#4c78a8', '#72b7d8', '#f58518', '#d62728'];
+
 export const table: RecipeExperiment = {
   name: 'table',
   title: 'decoupleQ, GPTQ and rounding to nearest at 2, 3 and 4 bits',
@@ -33,7 +36,7 @@ export const table: RecipeExperiment = {
     curves({
       x: { field: 'bits', title: 'bits per code', type: 'ordinal', axis: { labelAngle: 0 } },
       y: { field: 'loss-gap', title: 'added loss, nats per token', scale: logarithmic },
-      color: { field: 'method', title: 'method', sort: Object.values(methods) },
+      color: { field: 'method', title: 'method', sort: Object.values(methods), scale: { range: colors } },
     }),
   ),
   claims: tableClaims,

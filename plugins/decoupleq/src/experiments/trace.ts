@@ -1,7 +1,7 @@
 // Layer loss after each half-step of the alternation.
 import type { ClaimVerdict, ExperimentClaim, ExperimentRow, RecipeExperiment } from '@lowbit/core';
 import { arm, decoupleqStep, granularities, protocol } from './arms.js';
-import { logarithmic, panels } from './figure.js';
+import { logarithmic, panels, shadeOf } from './figure.js';
 import { layerRecords } from './logs.js';
 import { mean, numberOf, rowsWhere, settingsOf, show, subjectOf } from './samples.js';
 
@@ -83,7 +83,7 @@ export const trace: RecipeExperiment = {
         encoding: {
           x: { field: 'step', type: 'ordinal', sort: halfSteps, title: 'half-step', axis: { labelAngle: -40 } },
           y: { field: 'loss', type: 'quantitative', aggregate: 'mean', title: 'relative output error', scale: logarithmic },
-          color: { field: 'linear', type: 'nominal', title: 'Linear' },
+          color: shadeOf({ field: 'linear', title: 'Linear' }),
           detail: { field: 'layer' },
         },
       },

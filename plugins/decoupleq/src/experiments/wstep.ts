@@ -1,7 +1,7 @@
 // Ways to find codes for given scales and offsets.
 import type { ExperimentArm, RecipeExperiment } from '@lowbit/core';
 import { arm, decoupleqStep, gptqStep, protocol } from './arms.js';
-import { dots, measuresOf, panels } from './figure.js';
+import { dots, measurePanels } from './figure.js';
 import { meanLayerLoss } from './logs.js';
 
 /** What every arm quantizes, the others stay dense: first-level rounding costs inputs³ for each output and inner step. */
@@ -46,14 +46,12 @@ export const wstep: RecipeExperiment = {
     },
   ],
   table: { rows: ['model', 'code step'], values: measures },
-  figure: {
-    ...measuresOf(measures),
-    ...panels(
-      dots({
-        x: { field: 'value', title: null, scale: { zero: false } },
-        y: { field: 'code step', title: null, type: 'nominal', sort: arms.map(({ name }) => name) },
-      }),
-      { row: 'measure', height: 150, independent: ['x'] },
-    ),
-  },
+  figure: measurePanels(
+    measures,
+    dots({
+      x: { field: 'value', title: null, scale: { zero: false } },
+      y: { field: 'code step', title: null, type: 'nominal', sort: arms.map(({ name }) => name) },
+    }),
+    { independent: ['x'] },
+  ),
 };
