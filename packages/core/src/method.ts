@@ -44,6 +44,12 @@ export interface LinearContext<Options> extends MethodContext<Options> {
   readonly stats: Readonly<Record<string, Tensor>>;
   /** Rows (tokens) that the statistics were folded over. */
   readonly rows: number;
+  /**
+   * The same Linear in full precision: what earlier steps quantized, in the basis that earlier transforms put it in. The Linear itself
+   * in a recipe's first quantizing step. For corrections of a quantized weight.
+   * @throws REFERENCE_LOST when a step has transformed the model after one had quantized it.
+   */
+  reference(): Promise<Linear>;
 }
 
 /** One block, after its Linears have been quantized. */

@@ -18,10 +18,11 @@ interface Passed {
  * Applies a step's `quantizeLinear` and `refineBlock` block by block, one block in memory at a time when the weights come from files
  * and the finished blocks go to one. Blocks that the step does not target are only passed through; after the last block that reads
  * activations no forward pass is made, and none at all for a data-free method.
+ * @param dense the model in which nothing is quantized, in the same basis; undefined when there is none any more.
  * @throws CALIBRATION_EMPTY when the step reads activations and there are none.
  */
-export async function quantizeBlocks(run: Run, planned: PlannedStep, model: Model): Promise<Model> {
-  const walk = new BlockWalk(run, planned, model);
+export async function quantizeBlocks(run: Run, planned: PlannedStep, model: Model, dense: Model | undefined): Promise<Model> {
+  const walk = new BlockWalk(run, planned, model, dense);
   let stream = await walk.start();
   const blocks: Block[] = [];
   for (const [i, given] of model.blocks.entries()) {
@@ -40,16 +41,18 @@ class BlockWalk {
   readonly #run: Run;
   readonly #planned: PlannedStep;
   readonly #model: Model;
+  readonly #dense: Model | undefined;
   readonly #statistics: BlockWork['statistics'];
   readonly #denseStream: DenseStream;
   /** Index of the last block whose method reads activations; −1 when none does. */
   readonly #lastReader: number;
   readonly #progress: WalkProgress;
 
-  constructor(run: Run, planned: PlannedStep, model: Model) {
+  constructor(run: Run, planned: PlannedStep, model: Model, dense: Model | undefined) {
     this.#run = run;
     this.#planned = planned;
     this.#model = model;
+    this.#dense = dense;
     this.#statistics = statisticsByPath(planned);
     this.#denseStream = new DenseStream(run, model);
     this.#lastReader = model.blocks.findLastIndex((block) => this.#readsActivations(block));
@@ -129,7 +132,8 @@ class BlockWalk {
   async #quantize(index: number, original: Block, inputs: readonly Tensor[], targets: readonly Tensor[]): Promise<Block> {
     if (!this.#isTargeted(original)) return original;
     const { method } = this.#planned.step;
-    const work = { run: this.#run, planned: this.#planned, inputs, statistics: this.#statistics, progress: this.#progress };
+    const dense = this.#dense === this.#model ? original : this.#dense?.blocks[index];
+    const work = { run: this.#run, planned: this.#planned, inputs, dense, statistics: this.#statistics, progress: this.#progress };
     const quantized = method.quantizeLinear ? await quantizeLinears(work, original) : original;
     return method.refineBlock ? this.#refine(index, quantized, inputs, targets) : quantized;
   }

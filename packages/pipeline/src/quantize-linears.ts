@@ -12,7 +12,7 @@ import {
 } from '@lowbit/core';
 import { relativeOutputErrors } from './output-error.js';
 import { type PlannedStep, statisticsOf } from './plan.js';
-import { evaluateTree } from './resolve.js';
+import { evaluateTree, resolveTree } from './resolve.js';
 import { inStage, methodContext, type Run } from './run.js';
 import { type FoldedStatistics, foldStatistics } from './statistics.js';
 import type { WalkProgress } from './walk-progress.js';
@@ -23,6 +23,8 @@ export interface BlockWork {
   readonly planned: PlannedStep;
   /** Inputs of the block in the stream that is propagated; empty when the step reads no activations. */
   readonly inputs: readonly Tensor[];
+  /** The block in full precision, in the same basis; undefined when a quantized model was transformed. */
+  readonly dense: Block | undefined;
   /** What each targeted Linear folds, by path. */
   readonly statistics: ReadonlyMap<string, Readonly<Record<string, Statistic>>>;
   readonly progress: WalkProgress;
@@ -73,12 +75,17 @@ async function quantizeOne(work: BlockWork, block: Block, name: string, rows: nu
   // A wrapper names its inner layer and the inputs that one reads; methods see nothing of the wrapper.
   const part = whole.quantizable ?? { linear: whole, start: 0, end: whole.inFeatures, replace: (linear: Linear) => linear };
   const original = part.linear;
+  const reference = once(() => referenceLinear(work, block, name));
   const wanted = Object.entries(statistics.get(path) ?? {});
   const stats: Record<string, Tensor> = {};
   for (const [key, statistic] of wanted) stats[key] = await restricted(statistic, part, whole.inFeatures);
   const started = performance.now();
   const shared = await methodContext(run, planned, 'quantize', path, planned.options.get(path), progress.within(path, 1));
-  const made = await inStage(planned, path, async () => method.quantizeLinear?.(original, { ...shared, path, stats, rows }) ?? original);
+  const made = await inStage(
+    planned,
+    path,
+    async () => method.quantizeLinear?.(original, { ...shared, path, stats, rows, reference }) ?? original,
+  );
   const quantized = await evaluateTree(run.backend, made);
   const milliseconds = performance.now() - started;
   if (quantized.inFeatures !== original.inFeatures || quantized.outFeatures !== original.outFeatures) {
@@ -89,11 +96,28 @@ async function quantizeOne(work: BlockWork, block: Block, name: string, rows: nu
     );
   }
   const folds = wanted.find(([, statistic]) => statistic === gram);
-  const error = folds && (await judge(work, path, original, quantized, stats[folds[0]]));
+  const error = folds && (await judge(work, path, work.dense ? await reference() : original, quantized, stats[folds[0]]));
   const linear = part.replace(quantized);
   const bitsPerWeight = linear.storageBits / (whole.inFeatures * whole.outFeatures);
   run.emit({ type: 'linear-done', step: planned.index, path, error, bitsPerWeight, milliseconds });
   return linear;
+}
+
+/** The Linear, or the part of it that methods see, as it is in the dense block. */
+async function referenceLinear({ run, dense }: BlockWork, block: Block, name: string): Promise<Linear> {
+  if (!dense) {
+    throw new LowbitError(
+      'REFERENCE_LOST',
+      `${block.path}.${name}: there is no full-precision weight to compare with, because the model was transformed after it had been quantized; put transforms first`,
+    );
+  }
+  const whole = dense.linears[name];
+  return resolveTree(run.backend, whole.quantizable?.linear ?? whole);
+}
+
+function once<T>(make: () => Promise<T>): () => Promise<T> {
+  let made: Promise<T> | undefined;
+  return () => (made ??= make());
 }
 
 /** A group's statistic for the inputs that a Linear's part reads, one leaf for all that read the same: methods share work by it. */

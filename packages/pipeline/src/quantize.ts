@@ -93,15 +93,23 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeResult
   };
   const linears = plan.reduce((total, { step, options: targeted }) => total + (step.method.quantizeLinear ? targeted.size : 0), 0);
   run.emit({ type: 'run-start', steps: recipe.length, blocks: given.blocks.length, linears });
-  let model = given;
-  for (const planned of plan) model = await runStep(run, planned, model, given);
+  let state: RunState = { model: given, dense: given };
+  for (const planned of plan) state = await runStep(run, planned, state, given);
+  const { model } = state;
   const milliseconds = performance.now() - started;
   run.emit({ type: 'run-done', milliseconds });
   const { warnings, failure } = emitter;
   return { model, bitsPerWeight: bitsPerWeight(given, model), warnings, milliseconds, runKey: key, listenerFailure: failure };
 }
 
-async function runStep(run: Run, { index, step }: PlannedStep, given: Model, reference: Model): Promise<Model> {
+/** What goes from step to step. */
+interface RunState {
+  readonly model: Model;
+  /** The model with the transforms that it went through and nothing else; undefined once a quantized model has been transformed. */
+  readonly dense: Model | undefined;
+}
+
+async function runStep(run: Run, { index, step }: PlannedStep, { model: given, dense }: RunState, reference: Model): Promise<RunState> {
   const { method } = step;
   const started = performance.now();
   // Earlier steps may have changed kinds and shapes, so targets and checks are looked at again.
@@ -114,10 +122,13 @@ async function runStep(run: Run, { index, step }: PlannedStep, given: Model, ref
   checkStep(planned, shapes);
   run.emit({ type: 'step-start', step: index, method: method.name, targets: planned.options.size });
   let model = method.transform ? await transform(run, planned, given) : given;
-  if (method.quantizeLinear || method.refineBlock || hasExpressions(model)) model = await quantizeBlocks(run, planned, model);
+  const reshaped = method.transform ? (dense === given ? model : undefined) : dense;
+  if (method.quantizeLinear || method.refineBlock || hasExpressions(model)) model = await quantizeBlocks(run, planned, model, reshaped);
   if (method.finetune) model = await finetune(run, planned, model, reference);
   run.emit({ type: 'step-done', step: index, method: method.name, milliseconds: performance.now() - started });
-  return model;
+  // After a transform alone, the blocks that the walk has evaluated are the dense ones.
+  const isDense = reshaped !== undefined && method.transform && !(method.quantizeLinear || method.refineBlock || method.finetune);
+  return { model, dense: isDense ? model : reshaped };
 }
 
 /** Blocks of the result may stay expressions: the walk over the blocks evaluates each when its turn comes. */

@@ -63,6 +63,7 @@ function roundedBy(linear: Linear, context: MethodContext<{ bits: number }> & { 
     options: { bits: context.options.bits, groupSize: 16 },
     stats: {},
     rows: 0,
+    reference: () => Promise.resolve(linear),
   });
 }
 
