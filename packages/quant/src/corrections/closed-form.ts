@@ -29,8 +29,8 @@ export interface Correction extends LowRankFactors {
  * needed, so G may be singular; where S is regular, U_r U_rᵀ E = SVD_r(E S) S⁻¹, the form in which LQER, QERA and EoRA state it.
  * U holds the eigenvectors of E G Eᵀ, which is why all roots of G give the same Δ and why a multiple of G changes nothing.
  *
- * Eight passes of the subspace iteration leave out at most 2% of what rank r can remove from a matrix of independent normals, the
- * flattest spectrum there is (four passes: 6%); the steeper spectra of E S converge in fewer. At full rank the result is exact.
+ * Eight passes of the subspace iteration find 98.5% of what rank 16 can remove from 512×512 independent normals, the flattest spectrum
+ * there is (four passes: 94%); the steeper spectra of E S converge in fewer. Near full rank the result is exact.
  * @throws SHAPE_WEIGHT, SHAPE_ROOT, CORRECTION_SCALING, and SVD_RANK for a rank outside [1, min(out, in)].
  */
 export async function bestCorrection(

@@ -37,6 +37,9 @@ export function energyRoot(energies: Float32Array): InputRoot {
 /**
  * QERA-exact (arXiv 2410.06040, theorem 1) and EoRA (arXiv 2410.21271): the Cholesky factor of the statistic `gram` [in, in], damped as
  * little as float32 allows where it is singular (dead inputs, fewer rows than inputs).
+ * @param dampening added to the diagonal, relative to its mean; 0, the exact objective, by default. Too few rows overfit: with half a row
+ * an input, 0.01 took the fresh error of a 2-bit GPTQ layer from 0.313 to 0.294 and 0.1 to 0.279, where the uncoupled `energyRoot` gives
+ * 0.276; with eight rows an input 0.01 changes nothing (0.194) and 0.1 costs 3%.
  * @throws SHAPE_DATA, and CHOLESKY_INPUT or CHOLESKY_FAILED for what is no Gram matrix.
  */
 export async function gramRoot(backend: Backend, gram: Float32Array, inFeatures: number, dampening = 0): Promise<InputRoot> {

@@ -5,13 +5,16 @@ import { energyRoot, gramRoot, type InputRoot, identityRoot, magnitudeRoot } fro
 export interface ClosedForm {
   /** What a method that uses it must fold over the inputs, by the name under which `root` finds it. */
   readonly statistics: Readonly<Record<string, Statistic>>;
-  /** The root for `bestCorrection`. Depends on the inputs alone: Linears that read the same inputs share it. */
-  root(backend: Backend, stats: Readonly<Record<string, Tensor>>): Promise<InputRoot>;
+  /**
+   * The root for `bestCorrection`. Depends on the inputs alone: Linears that read the same inputs share it.
+   * @param dampening that of `gramRoot`; norms that know no more than one number an input have no use for it.
+   */
+  root(backend: Backend, stats: Readonly<Record<string, Tensor>>, dampening?: number): Promise<InputRoot>;
 }
 
 const exact: ClosedForm = {
   statistics: { gram },
-  root: async (backend, { gram }) => gramRoot(backend, await readFloats(gram), gram.shape[0]),
+  root: async (backend, { gram }, dampening) => gramRoot(backend, await readFloats(gram), gram.shape[0], dampening),
 };
 
 /**
