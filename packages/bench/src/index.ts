@@ -1,5 +1,13 @@
 // @lowbit/bench: models by recipes by evaluators by seeds, as rows and tables.
 export { type EvaluatorName, evaluatorName, evaluatorNames, evaluatorsOf, modelEvaluatorNames } from './evaluators.js';
+export { type CheckedClaim, holds } from './experiment/claims.js';
+export { drawFigure, type Figure } from './experiment/figure.js';
+export { type ExperimentChanges, type ExperimentPlan, inOrder, planExperiment } from './experiment/plan.js';
+export { type ExperimentReport, reportExperiment } from './experiment/report.js';
+export { type ExperimentFolder, FIGURE, holdsRows, openExperimentFolder } from './experiment/row-file.js';
+export { isFailed } from './experiment/rows.js';
+export { type ExperimentOptions, runExperiment } from './experiment/run-experiment.js';
+export { type ExperimentSettings, settingsOf } from './experiment/settings.js';
 export { modelNames, type ResolvedModel, resolveModel } from './model-reference.js';
 export { nearestRounding } from './nearest-rounding.js';
 export { type Preset, presetNames, presetOf } from './presets.js';
@@ -7,7 +15,7 @@ export { provenanceOf } from './provenance.js';
 export { type ClosedGap, closedGaps } from './ranking.js';
 export { type NamedRecipe, needsData, summarizeRecipe } from './recipe.js';
 export { type BenchRow, type FailedRow, isScore, type Provenance, type ScoreRow } from './row.js';
-export { type BenchOptions, type BenchProgress, runBenchmark } from './run.js';
+export { type BenchCell, type BenchOptions, type BenchProgress, type CellOutcome, type LogRecord, runBenchmark } from './run.js';
 export { didYouMean } from './suggestion.js';
 export { markdownTable } from './table.js';
 export { calibrationText, type HeldOutSize, heldOutText, type TextSize, type TextSource } from './texts.js';

@@ -1,4 +1,5 @@
 // What the rows say about methods: how much of the loss that a baseline adds a method wins back.
+import { groupBy } from './groups.js';
 import { type BenchRow, isScore, type ScoreRow } from './row.js';
 
 /** The loss that a recipe of a method and the same of a baseline add to the dense model at one bit width and group size. */
@@ -50,16 +51,6 @@ export function closedGaps(rows: readonly BenchRow[], method: string, baseline: 
   });
   const models = [...new Set(gaps.map((row) => row.model))];
   return closed.sort((a, b) => models.indexOf(a.model) - models.indexOf(b.model) || b.bits - a.bits);
-}
-
-/** Items of equal keys together, in the order of their first. */
-function groupBy<T>(items: readonly T[], keyOf: (item: T) => unknown): T[][] {
-  const groups = new Map<string, T[]>();
-  for (const item of items) {
-    const key = JSON.stringify(keyOf(item));
-    groups.set(key, [...(groups.get(key) ?? []), item]);
-  }
-  return [...groups.values()];
 }
 
 /** Mean over seeds. All seeds are judged on the same tokens, so averaging does not make the error of one smaller. */

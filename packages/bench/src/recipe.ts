@@ -6,6 +6,8 @@ import { type StepRecord, stepRecord } from '@lowbit/formats';
 export interface NamedRecipe {
   readonly name: string;
   readonly recipe: Recipe;
+  /** Windows to calibrate on, where the amount is what is compared; as many as for the others otherwise. */
+  readonly calibrationWindows?: number | undefined;
 }
 
 /** Whether some step looks at data. */

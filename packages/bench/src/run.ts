@@ -27,10 +27,34 @@ export interface BenchOptions {
   /** Relative model directories are resolved from here. */
   readonly directory: string;
   readonly signal?: AbortSignal | undefined;
+  /** Cells that need not run, because what they give is known. */
+  readonly isDone?: ((cell: BenchCell) => boolean) | undefined;
   /** Called with each row as soon as it is known. */
   readonly onRow?: ((row: BenchRow) => void) | undefined;
+  /** Called when a model, recipe and seed have all their rows. */
+  readonly onCell?: ((outcome: CellOutcome) => void) | undefined;
   readonly onProgress?: ((progress: BenchProgress) => void) | undefined;
 }
+
+/** What a benchmark runs one at a time. */
+export interface BenchCell {
+  readonly model: string;
+  /** Name of the recipe, or 'dense' (judged once, with the first of the seeds). */
+  readonly recipe: string;
+  readonly seed: number;
+}
+
+/** What a cell gave. */
+export interface CellOutcome extends BenchCell {
+  readonly rows: readonly BenchRow[];
+  /** What the methods logged, in order. */
+  readonly logs: readonly LogRecord[];
+  /** Cells still to run. */
+  readonly left: number;
+}
+
+/** One record of a method about a Linear, a block or the model. */
+export type LogRecord = Pick<Extract<RunEvent, { type: 'log' }>, 'path' | 'record'>;
 
 /** What a benchmark is doing: an event of the runner, or a stage of its own. */
 export type BenchProgress =
@@ -45,6 +69,8 @@ interface Cell {
   readonly seed: number;
   readonly evaluators: readonly Evaluator[];
   readonly provenance: Provenance;
+  /** Filled as the methods log. */
+  readonly logs: LogRecord[];
 }
 
 /**
@@ -56,19 +82,27 @@ export async function runBenchmark(options: BenchOptions): Promise<BenchRow[]> {
   const provenance = provenanceOf(options.backend);
   const resolved: ResolvedModel[] = [];
   for (const reference of options.models) resolved.push(await resolveModel(reference, options.directory));
-  for (const model of resolved) {
+  const dense: NamedRecipe = { name: 'dense', recipe: [] };
+  const work = resolved.map((model) => {
+    const seeded = options.recipes.flatMap((recipe) => options.seeds.map((seed) => ({ recipe, seed })));
+    const cells = [{ recipe: dense, seed: options.seeds[0] }, ...seeded];
+    return { model, cells: cells.filter(({ recipe, seed }) => !options.isDone?.({ model: model.name, recipe: recipe.name, seed })) };
+  });
+  let left = work.reduce((sum, { cells }) => sum + cells.length, 0);
+  for (const { model, cells } of work) {
+    if (cells.length === 0) continue;
     const evaluators = await evaluatorsFor(model, options);
-    const dense: NamedRecipe = { name: 'dense', recipe: [] };
-    const cells = [
-      { recipe: dense, seed: options.seeds[0] },
-      ...options.recipes.flatMap((recipe) => options.seeds.map((seed) => ({ recipe, seed }))),
-    ];
-    const calibrations = new Map<number, CalibrationText>();
+    const calibrations = new Map<string, CalibrationText>();
     for (const { recipe, seed } of cells) {
-      await runCell({ resolved: model, recipe, seed, evaluators, provenance }, options, calibrations, (row) => {
-        rows.push(row);
+      const own: BenchRow[] = [];
+      const logs: LogRecord[] = [];
+      await runCell({ resolved: model, recipe, seed, evaluators, provenance, logs }, options, calibrations, (row) => {
+        own.push(row);
         options.onRow?.(row);
       });
+      rows.push(...own);
+      left--;
+      options.onCell?.({ model: model.name, recipe: recipe.name, seed, rows: own, logs, left });
     }
   }
   return rows;
@@ -84,17 +118,19 @@ async function evaluatorsFor({ name, model, tokenizer, text }: ResolvedModel, op
 }
 
 async function calibrationFor(
-  { resolved, seed }: Cell,
+  { resolved, recipe, seed }: Cell,
   options: BenchOptions,
-  known: Map<number, CalibrationText>,
+  known: Map<string, CalibrationText>,
 ): Promise<CalibrationText> {
-  const found = known.get(seed);
+  const { backend, signal, onProgress } = options;
+  const calibration = { ...options.calibration, windows: recipe.calibrationWindows ?? options.calibration.windows };
+  const key = `${seed} ${calibration.windows}`;
+  const found = known.get(key);
   if (found) return found;
-  const { backend, calibration, signal, onProgress } = options;
   const progress = stageProgress(options, 'calibration text', resolved.name);
   const { model, tokenizer, text } = resolved;
   const made = await calibrationText(calibration.source ?? text, calibration, { model, tokenizer, backend, seed, signal, progress });
-  known.set(seed, made);
+  known.set(key, made);
   onProgress?.({ type: 'note', text: `${resolved.name}: calibrated on ${made.report}` });
   return made;
 }
@@ -103,10 +139,10 @@ async function calibrationFor(
 async function runCell(
   cell: Cell,
   options: BenchOptions,
-  calibrations: Map<number, CalibrationText>,
+  calibrations: Map<string, CalibrationText>,
   onRow: (row: BenchRow) => void,
 ): Promise<void> {
-  const { resolved, recipe, seed, evaluators, provenance } = cell;
+  const { resolved, recipe, seed, evaluators, provenance, logs } = cell;
   const { backend, signal, onProgress } = options;
   const summary = summarizeRecipe(recipe.recipe);
   const hasData = needsData(recipe.recipe);
@@ -162,7 +198,10 @@ async function runCell(
               seed,
               kinds: linearKinds,
               nearest: nearestRounding(backend),
-              onEvent: (event) => onProgress?.({ type: 'run', recipe: recipe.name, event }),
+              onEvent: (event) => {
+                if (event.type === 'log') logs.push({ path: event.path, record: event.record });
+                onProgress?.({ type: 'run', recipe: recipe.name, event });
+              },
               signal,
             })
           ).model;
@@ -197,7 +236,7 @@ function rethrowAbort(error: unknown, signal: AbortSignal | undefined): void {
   if (error instanceof LowbitError && error.code === 'ABORTED') throw error;
 }
 
-function describeError(error: unknown): { code: string; message: string } {
+export function describeError(error: unknown): { code: string; message: string } {
   if (error instanceof LowbitError) return { code: error.code, message: error.message };
   return { code: 'INTERNAL', message: error instanceof Error ? (error.stack ?? error.message) : String(error) };
 }

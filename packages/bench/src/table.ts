@@ -1,15 +1,8 @@
 // Rows as a Markdown table: one line per model, recipe and seed; one column per score.
+import { formatNumber, layOutTable } from './markdown.js';
 import { type BenchRow, isScore } from './row.js';
 
 const KEY_COLUMNS = ['model', 'recipe', 'bits', 'group', 'bits/weight'] as const;
-
-/** 4 significant digits, and no exponent where people expect none. */
-function formatNumber(value: number): string {
-  if (!Number.isFinite(value)) return String(value);
-  const size = Math.abs(value);
-  if (size !== 0 && (size >= 1e6 || size < 1e-4)) return value.toExponential(2);
-  return size >= 1000 ? value.toFixed(0) : Number(value.toPrecision(4)).toString();
-}
 
 /** 'value ± stderr'; exact quantities have no ±. */
 function formatScore(value: number, stderr: number): string {
@@ -48,15 +41,5 @@ export function markdownTable(rows: readonly BenchRow[]): string {
     first.seconds.toFixed(1),
     String(peakRssMiB),
   ]);
-  return layOut(header, body);
-}
-
-/** Columns padded to equal width, so that the table reads in a terminal as well. Text columns left, numbers right. */
-function layOut(header: readonly string[], body: readonly (readonly string[])[]): string {
-  const widths = header.map((title, column) => Math.max(title.length, 3, ...body.map((cells) => cells[column].length)));
-  const isText = (column: number): boolean => column < 2;
-  const line = (cells: readonly string[]): string =>
-    `| ${cells.map((cell, i) => (isText(i) ? cell.padEnd(widths[i]) : cell.padStart(widths[i]))).join(' | ')} |`;
-  const rule = `| ${widths.map((width, i) => (isText(i) ? '-'.repeat(width) : `${'-'.repeat(width - 1)}:`)).join(' | ')} |`;
-  return [line(header), rule, ...body.map(line)].join('\n');
+  return layOutTable(header, body, 2);
 }

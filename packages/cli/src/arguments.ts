@@ -1,8 +1,8 @@
 // Options that several commands share, and how their values are read.
-import { resolve } from 'node:path';
+import { basename, resolve } from 'node:path';
 import { createOnnxBackend, type Provider } from '@lowbit/backend-onnxruntime';
 import type { TextSource } from '@lowbit/bench';
-import type { Backend } from '@lowbit/core';
+import { type Backend, LowbitError } from '@lowbit/core';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 
 /** A whole number of at least `least`. */
@@ -80,4 +80,26 @@ export function openBackend({ provider, threads }: EngineArguments): Promise<Bac
 export function textSource({ text, documents, field }: TextArguments, directory: string): TextSource | undefined {
   if (text === undefined || text === 'self' || text === 'sotu') return text === undefined ? undefined : { kind: text };
   return { kind: 'file', path: resolve(directory, text), documents, field };
+}
+
+/** The text that was asked for, for two uses: of a file, each gets a part; the other kinds have a part for each of their own. */
+export function textParts(
+  options: TextArguments,
+  directory: string,
+): { calibration: TextSource | undefined; heldOut: TextSource | undefined } {
+  const source = textSource(options, directory);
+  const part = (split: 'train' | 'held-out'): TextSource | undefined => (source?.kind === 'file' ? { ...source, split } : source);
+  return { calibration: part('train'), heldOut: part('held-out') };
+}
+
+/** Rows and tables tell things apart by their names. @throws BENCH_PLAN naming what two share. */
+export function requireDistinct(what: string, names: readonly string[]): void {
+  const twice = names.find((name, i) => names.indexOf(name) < i);
+  if (twice === undefined) return;
+  throw new LowbitError('BENCH_PLAN', `two ${what}s are called '${twice}' and could not be told apart in the rows; rename one of them`);
+}
+
+/** What tables call a model that was given by name or directory. */
+export function modelName(reference: string, directory: string): string {
+  return basename(resolve(directory, reference));
 }

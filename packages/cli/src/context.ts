@@ -23,18 +23,21 @@ export interface ClaimedDirectory {
 
 /**
  * Makes sure that an output directory is there, that it can be written to, and that nothing in it is lost.
+ * `remedy` says what else a person can do about files that are there.
  * @throws OUTPUT_EXISTS when it holds files and `force` is not set; OUTPUT_DIRECTORY when it cannot be made or written to.
  */
-export async function claimDirectory(directory: string, force: boolean): Promise<ClaimedDirectory> {
+export async function claimDirectory(directory: string, force: boolean, remedy?: string): Promise<ClaimedDirectory> {
   const present = await readdir(directory).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return [];
     throw unusable(directory, error);
   });
   if (present.length > 0 && !force) {
-    throw new LowbitError(
-      'OUTPUT_EXISTS',
-      `${directory}: is not empty; choose another output directory, or overwrite what is there with --force`,
-    );
+    const remedies = [
+      'choose another output directory',
+      ...(remedy === undefined ? [] : [remedy]),
+      'or overwrite what is there with --force',
+    ];
+    throw new LowbitError('OUTPUT_EXISTS', `${directory}: is not empty; ${remedies.join(', ')}`);
   }
   try {
     const first = await mkdir(directory, { recursive: true });

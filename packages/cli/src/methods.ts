@@ -1,9 +1,9 @@
-// The methods that recipes can name: the built-in ones, and installed packages called lowbit-method-<name>.
+// What recipes and experiments can name: the built-in plugins, and installed packages called lowbit-method-<name>.
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { didYouMean } from '@lowbit/bench';
-import { LowbitError, type MethodDefinition, type Step } from '@lowbit/core';
+import { type Experiment, LowbitError, type MethodDefinition, type Step } from '@lowbit/core';
 import { gptq } from '@lowbit/gptq';
 import { rtn } from '@lowbit/rtn';
 
@@ -13,8 +13,22 @@ export interface AnyMethod {
   readonly definition: MethodDefinition;
 }
 
-/** The methods that come with the command. */
-export const builtInMethods: readonly AnyMethod[] = [rtn as unknown as AnyMethod, gptq as unknown as AnyMethod];
+/** What a plugin's package brings. */
+export interface Plugin {
+  /** As commands name it: that of the package without its prefix. */
+  readonly name: string;
+  readonly methods: readonly AnyMethod[];
+  readonly experiments: readonly Experiment[];
+}
+
+/** The plugins that come with the command. */
+export const builtInPlugins: readonly Plugin[] = [
+  { name: 'rtn', methods: [rtn as unknown as AnyMethod], experiments: [] },
+  { name: 'gptq', methods: [gptq as unknown as AnyMethod], experiments: [] },
+];
+
+/** Their methods. */
+export const builtInMethods: readonly AnyMethod[] = builtInPlugins.flatMap(({ methods }) => methods);
 
 /**
  * The method of a name: a built-in one, or the default export of the package lowbit-method-<name> that is installed where the command runs.
@@ -22,26 +36,64 @@ export const builtInMethods: readonly AnyMethod[] = [rtn as unknown as AnyMethod
  */
 export async function findMethod(name: string, directory: string): Promise<AnyMethod> {
   const builtIn = builtInMethods.find(({ definition }) => definition.name === name);
-  return builtIn ?? importMethod(name, directory);
-}
-
-async function importMethod(name: string, directory: string): Promise<AnyMethod> {
-  const packageName = `lowbit-method-${name}`;
-  const path = resolveFrom(directory, packageName);
-  if (path === undefined) {
+  if (builtIn) return builtIn;
+  const plugin = await importPlugin(name, directory);
+  if (plugin === undefined) {
     const known = builtInMethods.map(({ definition }) => definition.name);
-    throw new LowbitError('METHOD_UNKNOWN', `no method '${name}'; ${didYouMean(name, known)}; or install a package called ${packageName}`);
+    const choices = didYouMean(name, known);
+    throw new LowbitError('METHOD_UNKNOWN', `no method '${name}'; ${choices}; or install a package called ${packageOf(name)}`);
   }
-  const exported = (await importPackage(packageName, path)).default;
-  if (typeof exported !== 'function' || !('definition' in exported)) {
-    throw new LowbitError('METHOD_PACKAGE', `${packageName}: its default export is not a method; export default defineMethod({ … })`);
-  }
-  return exported as unknown as AnyMethod;
+  const [method] = plugin.methods;
+  if (method) return method;
+  throw new LowbitError('METHOD_PACKAGE', `${packageOf(name)}: its default export is not a method; export default defineMethod({ … })`);
 }
 
-async function importPackage(packageName: string, path: string): Promise<{ default?: unknown }> {
+/**
+ * The plugin of a name, built-in or installed where the command runs.
+ * @throws PLUGIN_UNKNOWN naming what is known; METHOD_PACKAGE when a package is there and cannot be used.
+ */
+export async function findPlugin(name: string, directory: string): Promise<Plugin> {
+  const found = builtInPlugins.find((plugin) => plugin.name === name) ?? (await importPlugin(name, directory));
+  if (found) return found;
+  const known = builtInPlugins.map((plugin) => plugin.name);
+  throw new LowbitError(
+    'PLUGIN_UNKNOWN',
+    `no plugin '${name}'; ${didYouMean(name, known)}; or install a package called ${packageOf(name)}`,
+  );
+}
+
+function packageOf(name: string): string {
+  return `lowbit-method-${name}`;
+}
+
+/** Undefined when no such package is installed. */
+async function importPlugin(name: string, directory: string): Promise<Plugin | undefined> {
+  const packageName = packageOf(name);
+  const path = resolveFrom(directory, packageName);
+  if (path === undefined) return undefined;
+  const { default: method, experiments = [] } = await importPackage(packageName, path);
+  if (!Array.isArray(experiments) || !experiments.every(isExperiment)) {
+    const remedy = 'export const experiments: readonly Experiment[]';
+    throw new LowbitError('METHOD_PACKAGE', `${packageName}: its experiments are not a list of experiments; ${remedy} = [ … ]`);
+  }
+  return { name, methods: isMethod(method) ? [method] : [], experiments };
+}
+
+function isMethod(value: unknown): value is AnyMethod {
+  return typeof value === 'function' && 'definition' in value;
+}
+
+/** What every command reads of an experiment; the rest is the compiler's to check. */
+function isExperiment(value: unknown): value is Experiment {
+  if (typeof value !== 'object' || value === null) return false;
+  const { name, table, figure, arms, compute } = value as Readonly<Record<string, unknown>>;
+  const isRun = Array.isArray(arms) || typeof compute === 'function';
+  return typeof name === 'string' && typeof table === 'object' && typeof figure === 'object' && isRun;
+}
+
+async function importPackage(packageName: string, path: string): Promise<{ default?: unknown; experiments?: unknown }> {
   try {
-    return (await import(pathToFileURL(path).href)) as { default?: unknown };
+    return (await import(pathToFileURL(path).href)) as { default?: unknown; experiments?: unknown };
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     throw new LowbitError('METHOD_PACKAGE', `${packageName}: cannot be loaded from ${path}: ${reason}`, { cause: error });

@@ -8,6 +8,7 @@ import { addGenerateCommand } from './commands/generate.js';
 import { addInspectCommand } from './commands/inspect.js';
 import { addMethodsCommand } from './commands/methods.js';
 import { addQuantizeCommand } from './commands/quantize.js';
+import { addReproduceCommand } from './commands/reproduce.js';
 import type { CommandContext } from './context.js';
 import { exitCodes, reportError } from './exit.js';
 import type { Terminal } from './terminal.js';
@@ -47,6 +48,7 @@ function createProgram(context: CommandContext): Command {
   addQuantizeCommand(program, context);
   addEvalCommand(program, context);
   addBenchCommand(program, context);
+  addReproduceCommand(program, context);
   addGenerateCommand(program, context);
   addInspectCommand(program, context);
   addMethodsCommand(program, context);

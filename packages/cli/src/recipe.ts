@@ -25,7 +25,8 @@ export async function readRecipe(text: string, directory: string): Promise<Named
   return { name: text, recipe: await buildSteps(parseInlineRecipe(text), directory) };
 }
 
-async function buildSteps(steps: readonly StepText[], directory: string): Promise<Recipe> {
+/** Steps by their methods' names. @throws METHOD_UNKNOWN, OPTIONS_INVALID */
+export async function buildSteps(steps: readonly StepText[], directory: string): Promise<Recipe> {
   const built: Step[] = [];
   for (const { method, options } of steps) {
     const create = await findMethod(method, directory);

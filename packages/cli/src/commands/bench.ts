@@ -1,6 +1,6 @@
 // lowbit bench: compares recipes on models; one JSON line a number, and a table.
 import { appendFileSync, rmSync, writeFileSync } from 'node:fs';
-import { basename, join, resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import {
   type BenchRow,
   closedGaps,
@@ -13,7 +13,6 @@ import {
   presetNames,
   presetOf,
   runBenchmark,
-  type TextSource,
 } from '@lowbit/bench';
 import { LowbitError } from '@lowbit/core';
 import type { Command } from 'commander';
@@ -24,10 +23,12 @@ import {
   collect,
   type EngineArguments,
   integer,
+  modelName,
   type OutputArguments,
   openBackend,
+  requireDistinct,
   type TextArguments,
-  textSource,
+  textParts,
 } from '../arguments.js';
 import { type CommandContext, claimDirectory } from '../context.js';
 import { readRecipe } from '../recipe.js';
@@ -127,30 +128,26 @@ async function planOf(options: BenchArguments, directory: string): Promise<Prese
   if (!models || (recipes.length === 0 && !base)) {
     throw new LowbitError('BENCH_PLAN', `nothing to run; give --preset (${presetNames.join(', ')}), or --model and --recipe`);
   }
-  requireDistinct('model', models, (reference) => basename(resolve(directory, reference)));
-  requireDistinct('recipe', recipes, ({ name }) => name);
+  requireDistinct(
+    'model',
+    models.map((reference) => modelName(reference, directory)),
+  );
+  requireDistinct(
+    'recipe',
+    recipes.map(({ name }) => name),
+  );
   const { calibrationWindows, windows, window } = options;
   const { calibration, heldOut, ...rest } = base ?? presetOf('tiny');
-  const source = textSource(options, directory);
-  // The other kinds have a part for each use of their own.
-  const part = (split: 'train' | 'held-out'): TextSource | undefined => (source?.kind === 'file' ? { ...source, split } : source);
+  const sources = textParts(options, directory);
   return {
     ...rest,
     models,
     recipes: recipes.length > 0 ? recipes : rest.recipes,
     evaluators: options.evaluators?.map((name) => evaluatorName(name, modelEvaluatorNames)) ?? rest.evaluators,
     seeds: options.seeds ?? rest.seeds,
-    calibration: { ...calibration, source: part('train'), windows: calibrationWindows ?? calibration.windows, window },
-    heldOut: { ...heldOut, source: part('held-out'), windows: windows ?? heldOut.windows, window },
+    calibration: { ...calibration, source: sources.calibration, windows: calibrationWindows ?? calibration.windows, window },
+    heldOut: { ...heldOut, source: sources.heldOut, windows: windows ?? heldOut.windows, window },
   };
-}
-
-/** Rows and tables tell models and recipes apart by their names. */
-function requireDistinct<T>(what: string, items: readonly T[], nameOf: (item: T) => string): void {
-  const names = items.map(nameOf);
-  const twice = names.find((name, i) => names.indexOf(name) < i);
-  if (twice === undefined) return;
-  throw new LowbitError('BENCH_PLAN', `two ${what}s are called '${twice}' and could not be told apart in the rows; rename one of them`);
 }
 
 function noteRow(row: BenchRow, reporter: Reporter): void {

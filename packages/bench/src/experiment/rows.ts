@@ -1,0 +1,38 @@
+// Rows of an experiment: which cell each belongs to, and which of them tables, figures and claims are made from.
+import type { ExperimentRow, ExperimentValue } from '@lowbit/core';
+
+/** Arm of the rows about the model as it is. */
+export const DENSE = 'dense';
+
+/** What is run at once: an arm on a model with a seed, or a computation with a seed. */
+export interface ExperimentCell {
+  readonly model?: string;
+  readonly arm?: string;
+  /** Null for the dense model. */
+  readonly seed: number | null;
+}
+
+/** A name of a cell that rows of equal cells have in common. */
+export function cellKey({ model = null, arm = null, seed = null }: ExperimentRow | ExperimentCell): string {
+  return JSON.stringify([model, arm, seed]);
+}
+
+/** A row with the cell's fields first, and with null for numbers that JSON cannot hold. */
+export function rowOf(cell: ExperimentCell, fields: ExperimentRow): ExperimentRow {
+  const row = { ...cell, ...fields, ...cell };
+  return Object.fromEntries(Object.entries(row).map(([name, value]) => [name, isJson(value) ? value : null]));
+}
+
+function isJson(value: ExperimentValue): boolean {
+  return typeof value !== 'number' || Number.isFinite(value);
+}
+
+/** A cell that failed: the run went on without it. */
+export function isFailed(row: ExperimentRow): boolean {
+  return 'error' in row;
+}
+
+/** Rows of arms, or of a computation, that did not fail. */
+export function resultsIn(rows: readonly ExperimentRow[]): ExperimentRow[] {
+  return rows.filter((row) => !isFailed(row) && row['arm'] !== DENSE);
+}

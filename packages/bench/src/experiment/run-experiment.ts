@@ -1,0 +1,86 @@
+// Runs an experiment of a method's package: its arms through the benchmark, or its computation.
+import { type ArmOutcome, type Backend, createRng, type ExperimentRow, throwIfAborted } from '@lowbit/core';
+import { isScore } from '../row.js';
+import { type BenchProgress, type CellOutcome, describeError, runBenchmark } from '../run.js';
+import { type ComputedPlan, type ExperimentPlan, isComputed, type RecipePlan } from './plan.js';
+import { cellKey, DENSE, type ExperimentCell, rowOf } from './rows.js';
+
+export interface ExperimentOptions {
+  readonly backend: Backend;
+  /** Relative model directories are resolved from here. */
+  readonly directory: string;
+  /** Rows of an earlier run of the same plan: their cells do not run again. */
+  readonly known?: readonly ExperimentRow[] | undefined;
+  readonly signal?: AbortSignal | undefined;
+  /** Called with the rows of each cell as soon as it is done, or has failed, and with how many cells are still to run. */
+  readonly onRows?: ((rows: readonly ExperimentRow[], left: number) => void) | undefined;
+  readonly onProgress?: ((progress: BenchProgress) => void) | undefined;
+}
+
+/**
+ * Runs what is not known yet and returns the new rows. The dense model has a row of its own. A cell that fails becomes a row with the field
+ * `error`, and the others go on.
+ * @throws ABORTED when the signal is; MODEL_REFERENCE and other errors of models and held-out text, before the first cell of a model.
+ */
+export async function runExperiment(plan: ExperimentPlan, options: ExperimentOptions): Promise<ExperimentRow[]> {
+  const rows: ExperimentRow[] = [];
+  const add = (cell: ExperimentCell, fields: readonly ExperimentRow[], left: number): void => {
+    const own = fields.map((one) => rowOf(cell, one));
+    rows.push(...own);
+    options.onRows?.(own, left);
+  };
+  const done = new Set(options.known?.map(cellKey));
+  const isDone = (cell: ExperimentCell): boolean => done.has(cellKey(cell));
+  await (isComputed(plan) ? compute(plan, options, isDone, add) : runArms(plan, options, isDone, add));
+  return rows;
+}
+
+type IsDone = (cell: ExperimentCell) => boolean;
+type Add = (cell: ExperimentCell, rows: readonly ExperimentRow[], left: number) => void;
+
+async function compute({ name, seeds, experiment }: ComputedPlan, options: ExperimentOptions, isDone: IsDone, add: Add): Promise<void> {
+  const { backend, signal, onProgress } = options;
+  const progress = (done: number, total: number): void => onProgress?.({ type: 'stage', stage: name, path: '', done, total });
+  const work = seeds.filter((seed) => !isDone({ seed }));
+  for (const [i, seed] of work.entries()) {
+    throwIfAborted(signal);
+    const context = { backend, rng: createRng(seed), signal, progress };
+    const rows = await experiment.compute(context).catch((error: unknown) => {
+      throwIfAborted(signal);
+      return [{ error: describeError(error).message }];
+    });
+    add({ seed }, rows, work.length - i - 1);
+  }
+}
+
+async function runArms(plan: RecipePlan, options: ExperimentOptions, isDone: IsDone, add: Add): Promise<void> {
+  const { backend, directory, signal, onProgress } = options;
+  const { models, arms, evaluators, seeds, calibration, heldOut } = plan;
+  const cellOf = ({ model, recipe, seed }: { model: string; recipe: string; seed: number }): ExperimentCell => ({
+    model,
+    arm: recipe,
+    seed: recipe === DENSE ? null : seed,
+  });
+  await runBenchmark({
+    ...{ backend, directory, signal, onProgress, models, evaluators, seeds, calibration, heldOut },
+    recipes: arms,
+    isDone: (cell) => isDone(cellOf(cell)),
+    onCell: (outcome) => add(cellOf(outcome), rowsOfCell(plan, outcome), outcome.left),
+  });
+}
+
+/** The experiment's own rows, with what every row has. */
+function rowsOfCell({ arms, experiment }: RecipePlan, { model, recipe, seed, rows, logs }: CellOutcome): ExperimentRow[] {
+  const arm = arms.find(({ name }) => name === recipe)?.arm;
+  const scores = Object.fromEntries(rows.filter(isScore).map((row) => [row.evaluator, row.value]));
+  const { bitsPerWeight, seconds } = rows[0];
+  const failed = rows.find((row) => !isScore(row));
+  if (failed && !isScore(failed)) return [{ ...arm?.parameters, ...scores, bitsPerWeight, seconds, error: failed.error.message }];
+  if (!arm || !experiment.rowsOf) return [{ ...arm?.parameters, ...scores, bitsPerWeight, seconds }];
+  const outcome: ArmOutcome = { arm, model, seed, scores, logs, bitsPerWeight: bitsPerWeight ?? 0, seconds };
+  try {
+    return experiment.rowsOf(outcome).map((row) => ({ bitsPerWeight, seconds, ...row }));
+  } catch (error) {
+    return [{ ...arm.parameters, ...scores, bitsPerWeight, seconds, error: describeError(error).message }];
+  }
+}

@@ -1,0 +1,132 @@
+// Experiments from end to end: arms on the embedded model, and computations.
+import { createOnnxBackend } from '@lowbit/backend-onnxruntime';
+import type { ArmOutcome, Backend, ExperimentRow } from '@lowbit/core';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { planExperiment } from '../src/experiment/plan.js';
+import { reportExperiment } from '../src/experiment/report.js';
+import { isFailed } from '../src/experiment/rows.js';
+import { runExperiment } from '../src/experiment/run-experiment.js';
+import type { BenchProgress } from '../src/run.js';
+import { buildRecipe, compared, squares } from './experiments.js';
+
+let backend: Backend;
+beforeAll(async () => {
+  backend = await createOnnxBackend({ threads: 1 });
+});
+afterAll(() => backend.dispose());
+
+const directory = process.cwd();
+
+describe('arms on tiny', () => {
+  const outcomes: ArmOutcome[] = [];
+  const handed: { rows: readonly ExperimentRow[]; left: number }[] = [];
+  const notes: string[] = [];
+  let rows: ExperimentRow[];
+  beforeAll(async () => {
+    const rowsOf = (outcome: ArmOutcome): ExperimentRow[] => {
+      outcomes.push(outcome);
+      if (outcome.arm.name === 'gptq, 2' && outcome.seed === 1) throw new Error('not this one');
+      return [{ ...outcome.arm.parameters, ...outcome.scores, logged: outcome.logs.length }];
+    };
+    const plan = await planExperiment('sample/compared', { ...compared, rowsOf }, buildRecipe, { window: 32 });
+    rows = await runExperiment(plan, {
+      backend,
+      directory,
+      onRows: (own, left) => handed.push({ rows: own, left }),
+      onProgress: (progress: BenchProgress) => progress.type === 'note' && notes.push(progress.text),
+    });
+  });
+
+  it('has a row for the dense model and one for each arm and seed, as they come', () => {
+    expect(rows.map(({ model, arm, seed }) => `${model} ${arm} ${seed}`)).toEqual([
+      'tiny dense null',
+      'tiny rtn, 2 0',
+      'tiny rtn, 2 1',
+      'tiny gptq, 2 0',
+      'tiny gptq, 2 1',
+      'tiny no fit 0',
+      'tiny no fit 1',
+    ]);
+    expect(handed.flatMap((one) => one.rows)).toEqual(rows);
+    expect(handed.map(({ left }) => left)).toEqual([6, 5, 4, 3, 2, 1, 0]);
+    expect(rows[0]).toMatchObject({ bitsPerWeight: 16, 'loss-gap': 0 });
+  });
+
+  it('hands the experiment scores and logs of the arm and seed, and takes its rows', () => {
+    expect(outcomes.map(({ arm, model, seed }) => [arm.name, model, seed])).toEqual([
+      ['rtn, 2', 'tiny', 0],
+      ['rtn, 2', 'tiny', 1],
+      ['gptq, 2', 'tiny', 0],
+      ['gptq, 2', 'tiny', 1],
+    ]);
+    const [rounded, , fed] = outcomes;
+    expect(Object.keys(rounded.scores)).toEqual(['perplexity', 'kl', 'top1-agreement', 'loss-gap']);
+    expect(rounded.logs).toEqual([]);
+    expect(new Set(fed.logs.map(({ path }) => path)).size).toBe(fed.logs.length);
+    expect(fed.logs[0]).toMatchObject({ path: expect.stringContaining('q_proj'), record: { loss: expect.any(Number) as number } });
+    expect(rows[3]).toMatchObject({ method: 'gptq', logged: fed.logs.length, bitsPerWeight: expect.any(Number) as number });
+  });
+
+  it('calibrates each arm on its own number of windows', () => {
+    expect(notes.filter((note) => note.includes('calibrated'))).toHaveLength(2);
+    expect(notes.find((note) => note.includes('calibrated'))).toContain('8 windows');
+  });
+
+  it('goes on after arms and rows that fail', () => {
+    const failed = rows.filter(isFailed);
+    expect(failed.map(({ arm, seed }) => [arm, seed])).toEqual([
+      ['gptq, 2', 1],
+      ['no fit', 0],
+      ['no fit', 1],
+    ]);
+    expect(failed[0]).toMatchObject({ method: 'gptq', error: expect.stringContaining('not this one') as string });
+    expect(failed[1]).toMatchObject({ method: 'none', error: expect.stringContaining('GROUP_SIZE') as string });
+  });
+
+  it('reports means, claims and failures', async () => {
+    const plan = await planExperiment('sample/compared', compared, buildRecipe);
+    const { summary, document, claims } = reportExperiment(plan, rows, 'figure.svg');
+    expect(summary).toMatch(/^Dense: tiny perplexity [\d.]+\.\n/);
+    expect(summary).toMatch(/\| model \| +rtn \| +gptq \|\n.*\n\| tiny {2}\| .*\d \|/);
+    expect(summary).toContain('C1: gptq adds less loss than rtn\n');
+    expect(summary).toMatch(/Failed:\n\n- tiny, gptq, 2, seed 1: .*not this one\n- tiny, no fit, seed 0: GROUP_SIZE/);
+    expect(document).toMatch(/^# sample\/compared: Two methods\n[\s\S]*Source: this test\.[\s\S]*!\[Two methods\]\(figure\.svg\)/);
+    expect(document).toContain('Models: tiny; seeds: 0, 1; calibrated on 4 windows');
+    expect(claims).toHaveLength(1);
+  });
+
+  it('does not run what is known', async () => {
+    const plan = await planExperiment('sample/compared', compared, buildRecipe, { window: 32, seeds: [0], arms: ['rtn*'] });
+    expect(await runExperiment(plan, { backend, directory, known: rows })).toEqual([]);
+    const known = rows.filter(({ arm }) => arm !== 'rtn, 2');
+    const [row, ...others] = await runExperiment(plan, { backend, directory, known });
+    expect(others).toEqual([]);
+    // Rows that the experiment does not make itself have its parameters and all scores.
+    expect(row).toEqual({ ...rows[1], logged: undefined, 'top1-agreement': expect.any(Number) as number, seconds: row['seconds'] });
+  });
+
+  it('stops when it is told to', async () => {
+    const plan = await planExperiment('sample/compared', compared, buildRecipe, { window: 32 });
+    const stopped = runExperiment(plan, { backend, directory, signal: AbortSignal.abort() });
+    await expect(stopped).rejects.toMatchObject({ code: 'ABORTED' });
+  });
+});
+
+describe('computations', () => {
+  it('run once a seed, and the seed decides what is drawn', async () => {
+    const plan = await planExperiment('sample/squares', squares, buildRecipe, { seeds: [4, 5] });
+    const rows = await runExperiment(plan, { backend, directory });
+    expect(rows.map(({ seed, x, y }) => [seed, x, y])).toEqual([4, 5].flatMap((seed) => [1, 2, 3].map((x) => [seed, x, x * x])));
+    expect(new Set(rows.map(({ draw }) => draw)).size).toBe(2);
+    expect(await runExperiment(plan, { backend, directory, known: rows.slice(0, 3) })).toEqual(rows.slice(3));
+  });
+
+  it('that fail are rows, and numbers that JSON cannot hold are null', async () => {
+    const compute = async (): Promise<ExperimentRow[]> => [{ y: Number.POSITIVE_INFINITY }];
+    const infinite = await planExperiment('sample/squares', { ...squares, compute }, buildRecipe);
+    expect(await runExperiment(infinite, { backend, directory })).toEqual([{ seed: 0, y: null }]);
+    const failing = { ...squares, compute: () => Promise.reject(new Error('no luck')) };
+    const rows = await runExperiment(await planExperiment('sample/squares', failing, buildRecipe), { backend, directory });
+    expect(rows).toEqual([{ seed: 0, error: expect.stringContaining('no luck') as string }]);
+  });
+});
