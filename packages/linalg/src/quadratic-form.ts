@@ -44,15 +44,11 @@ export function quadraticFormGraph({ columns }: QuadraticForm, panel: Tensor): T
   let total: Tensor | undefined;
   for (const block of columns) {
     const [end, width] = block.shape;
-    const product = matmul(columnsOf(panel, 0, end), block);
-    const part = sum(mul(product, columnsOf(panel, end - width, end)), [1]);
+    const product = matmul(slice(panel, 1, 0, end), block);
+    const part = sum(mul(product, slice(panel, 1, end - width, end)), [1]);
     total = total ? add(total, part) : part;
   }
   return total as Tensor;
-}
-
-function columnsOf(panel: Tensor, start: number, end: number): Tensor {
-  return end - start === panel.shape[1] ? panel : slice(panel, 1, start, end);
 }
 
 /**

@@ -95,7 +95,7 @@ function checkWeight(weight: Float32Array, shape: Shape, bits: number, path: str
 }
 
 /** The code of each weight, [out, in]: round to nearest. */
-export function roundToGrid(weight: Float32Array, grid: Grid): Uint8Array {
+export function roundToGrid(weight: Float32Array, grid: Pick<Grid, 'bits' | 'groupSize' | 'scale' | 'offset'>): Uint8Array {
   const codes = new Uint8Array(weight.length);
   const maxCode = 2 ** grid.bits - 1;
   for (let g = 0, i = 0; g < grid.scale.length; g++) {

@@ -1,0 +1,37 @@
+// What is said about a quantized layer: one log record, and warnings where something is off.
+import type { LinearContext } from '@lowbit/core';
+import type { DecoupleResult } from './layer.js';
+import type { DecoupleqOptions } from './options.js';
+import type { LayerProblem } from './problem.js';
+
+/** Calibration rows an input, below which the layer is fitted to the text rather than to the model. */
+const ENOUGH_ROWS = 4;
+
+export function reportLayer(
+  { options, path, rows, log, warn }: LinearContext<DecoupleqOptions>,
+  { inFeatures, factor }: LayerProblem,
+  { loss, nearestLoss, gptqLoss, trace, scaleDtype, heldScales }: DecoupleResult,
+  deadInputs: number,
+): void {
+  log({ dampening: options.dampening, deadInputs, rows, loss, nearestLoss, gptqLoss, trace });
+  if (rows < ENOUGH_ROWS * inFeatures) {
+    const wanted = `calibrate on ${ENOUGH_ROWS * inFeatures} or more`;
+    warn('DECOUPLEQ_FEW_ROWS', `${path}: ${rows} calibration rows for ${inFeatures} inputs fit the text rather than the layer; ${wanted}`);
+  }
+  if (factor.dampening > options.factorDampening) {
+    const change = `the dampening of its factor was raised from ${options.factorDampening} to ${factor.dampening}`;
+    warn('DECOUPLEQ_DAMPENING', `${path}: the Hessian of ${rows} rows is singular; ${change}; calibrate on more text`);
+  }
+  if (scaleDtype !== options.scaleDtype) {
+    warn('DECOUPLEQ_SCALE_RANGE', `${path}: scales or offsets are beyond ${options.scaleDtype}; they are stored as ${scaleDtype}`);
+  }
+  if (heldScales > 0) {
+    const advice = 'groups whose codes are all equal keep the scale they had';
+    warn('DECOUPLEQ_SINGULAR', `${path}: ${heldScales} scales are not determined by the codes; ${advice}`);
+  }
+  const plainLoss = Math.min(nearestLoss ?? Infinity, gptqLoss ?? Infinity);
+  if (options.iterations > 1 && loss >= plainLoss && plainLoss > 0) {
+    const losses = `${loss.toPrecision(3)}, where the better of GPTQ and rounding to nearest has ${plainLoss.toPrecision(3)}`;
+    warn('DECOUPLEQ_NO_GAIN', `${path}: the alternation gained nothing: loss ${losses}`);
+  }
+}
