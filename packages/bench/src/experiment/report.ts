@@ -4,7 +4,7 @@ import { formatNumber } from '../markdown.js';
 import { type CheckedClaim, checkClaims, claimLines } from './claims.js';
 import { pivotTable } from './pivot.js';
 import { type ExperimentPlan, isComputed } from './plan.js';
-import { cellKey, DENSE, isFailed, resultsIn } from './rows.js';
+import { DENSE, isFailed, resultsIn } from './rows.js';
 
 export interface ExperimentReport {
   /** Table, claims and failures as Markdown: what a person wants to see when a run ends. */
@@ -21,7 +21,7 @@ export function reportExperiment(plan: ExperimentPlan, rows: readonly Experiment
   const claims = checkClaims(plan.experiment, rows);
   const below = [
     ...denseLine(rows),
-    ...(results.length === 0 ? ['There are no results.'] : [pivotTable(results, table), '', ...spreadLine(results)]),
+    ...(results.length === 0 ? ['There are no results.'] : tableLines(pivotTable(results, table))),
     ...(claims.length === 0 ? [] : ['', 'Claims:', '', ...claimLines(claims)]),
     ...failureLines(rows),
   ];
@@ -56,10 +56,12 @@ function denseLine(rows: readonly ExperimentRow[]): string[] {
   return parts.length === 0 ? [] : [`Dense: ${parts.join(', ')}.`, ''];
 }
 
-function spreadLine(rows: readonly ExperimentRow[]): string[] {
-  return new Set(rows.map(({ seed }) => seed)).size > 1 || new Set(rows.map(cellKey)).size < rows.length
-    ? ['± is one standard deviation over the rows that a cell stands for: seeds, and what the table does not tell apart.']
-    : [];
+function tableLines(text: string): string[] {
+  const isSpread = text.includes(' ± ');
+  return [
+    text,
+    ...(isSpread ? ['', '± is one standard deviation over what a cell stands for: seeds, and what the table does not tell apart.'] : []),
+  ];
 }
 
 function failureLines(rows: readonly ExperimentRow[]): string[] {

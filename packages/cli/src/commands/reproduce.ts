@@ -143,6 +143,7 @@ async function reproduceInto(
     if (options.json) for (const row of folder.kept) terminal.out(`${JSON.stringify(row)}\n`);
     const rows = inOrder(plan, [...folder.kept, ...(await runInto(folder, plan, backend, options, context, reporter))]);
     reporter.end();
+    context.startWork();
     const report = reportExperiment(plan, rows, FIGURE);
     folder.finish(report, await drawFigure(figure, title, rows));
     if (options.json) for (const claim of report.claims) terminal.out(`${JSON.stringify(claim)}\n`);
@@ -150,7 +151,10 @@ async function reproduceInto(
     reporter.note(`table, figure and rows are in ${out}`);
     const failed = rows.filter(isFailed).length;
     if (failed > 0)
-      throw new LowbitError('CELLS_FAILED', `${failed} cells failed; their messages are in the rows, and --resume tries them again`);
+      throw new LowbitError(
+        'CELLS_FAILED',
+        `${failed} of ${rows.length} rows are about cells that failed; their messages are in the rows, and --resume tries them again`,
+      );
     const unmet = report.claims.filter((claim) => !holds(claim)).map((claim) => claim.name);
     if (options.strict && unmet.length > 0) throw new LowbitError('CLAIMS_UNMET', `${unmet.join(', ')}: does not hold, or has no verdict`);
   } finally {
@@ -176,7 +180,7 @@ async function runInto(
     return await runExperiment(plan, {
       ...{ backend, directory, signal, known: folder.kept },
       onRows: (rows, left) => {
-        // Models and text were accepted when there is a first row.
+        // Models and text have been accepted.
         context.startWork();
         folder.add(rows);
         if (options.json) for (const row of rows) terminal.out(`${JSON.stringify(row)}\n`);
