@@ -9,8 +9,8 @@ export interface Figure {
   readonly svg: string;
 }
 
-/** Colours that people with any kind of colour vision can tell apart (Okabe and Ito), without the yellow that white swallows. */
-const colours = ['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000', '#999999'];
+/** Colours that people with any kind of colour vision can tell apart: Okabe and Ito's without the yellow that white swallows, then Tol's. */
+const colours = ['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000', '#999999', '#882255', '#999933'];
 
 const theme = {
   background: 'white',
