@@ -1,5 +1,12 @@
 // The exact optimum of rows with a few inputs, by trying every code: how far from it do the heuristics end (arXiv 2404.12759)?
-import { LowbitError } from '@lowbit/core';
+import { type Backend, LowbitError, type Rng, tensor } from '@lowbit/core';
+import { gptqCodes, roundToGrid } from '@lowbit/quant';
+import { codeStepOf } from './code-steps/select.js';
+import { decouple } from './layer.js';
+import { type DecoupleqInput, type DecoupleqOptions, decoupleqOptions } from './options.js';
+import type { LayerProblem, Quantized } from './problem.js';
+import { type SharedHessian, sharedHessian } from './shared-hessian.js';
+import { coveringScales } from './stored-scales.js';
 
 /** The best that one group of inputs with one scale and a free offset can do. */
 export interface GlobalOptimum {
@@ -58,6 +65,91 @@ export function fixedGridOptimum(
     if (error < best.error) best = { error, codes: codes.slice() };
   });
   return best;
+}
+
+/** Errors of one random row, relative to wHwᵀ; float64. */
+export interface BruteForceRow {
+  /** The least over codes, scale and offset. */
+  readonly optimum: number;
+  readonly decoupleq: number;
+  readonly gptq: number;
+  readonly nearest: number;
+  /** The least over codes on the covering grid, which GPTQ and rounding to nearest use. */
+  readonly fixedOptimum: number;
+}
+
+export interface BruteForceStudy {
+  readonly backend: Backend;
+  readonly rng: Rng;
+  readonly rows: number;
+  /** One group; at most 6 or so. */
+  readonly inputs: number;
+  readonly bits: number;
+  /** decoupleQ's other options. Offsets are free and nothing is rounded to float16: the optimum is that of real numbers. */
+  readonly options?: Omit<DecoupleqInput, 'bits' | 'groupSize' | 'zero' | 'scaleDtype'>;
+}
+
+/** Rows that share a Hessian: the answer must not hang on a single one. */
+const ROWS_PER_LAYER = 10;
+/** Observations behind a Hessian. */
+const SAMPLES = 64;
+
+/** decoupleQ against the exact optimum on normal weights with correlated inputs. All methods see the same dampened Hessian. */
+export async function bruteForceStudy({ backend, rng, rows, inputs, bits, options }: BruteForceStudy): Promise<BruteForceRow[]> {
+  const parsed = decoupleqOptions.parse({ ...options, bits, groupSize: -1, zero: 'free', scaleDtype: 'float32' });
+  const found: BruteForceRow[] = [];
+  for (let layer = 0; found.length < rows; layer++) {
+    const weight = rng.at('weight', layer).normal(Math.min(ROWS_PER_LAYER, rows - found.length) * inputs);
+    const gram = tensor(correlatedGram(rng.at('inputs', layer), inputs), [inputs, inputs]);
+    found.push(...(await studyLayer(backend, weight, await sharedHessian({ backend, gram, ...parsed, path: 'random rows' }), parsed)));
+  }
+  return found;
+}
+
+async function studyLayer(
+  backend: Backend,
+  weight: Float32Array,
+  { hessian, factor }: SharedHessian,
+  options: DecoupleqOptions,
+): Promise<BruteForceRow[]> {
+  const { bits, zero } = options;
+  const n = factor.order.length;
+  const outFeatures = weight.length / n;
+  const problem: LayerProblem = { backend, weight, outFeatures, inFeatures: n, bits, groupSize: n, zero, hessian, factor };
+  const covering = coveringScales(problem, 'float32');
+  const grid = { ...problem, ...covering };
+  const { quantized } = await decouple(problem, { ...options, codeStep: codeStepOf(options) });
+  const gptq = { ...covering, codes: await gptqCodes(backend, factor, weight, grid) };
+  const nearest = { ...covering, codes: roundToGrid(weight, grid) };
+  return Array.from({ length: outFeatures }, (_, row) => {
+    const w = weight.subarray(row * n, (row + 1) * n);
+    const energy = form(hessian, w, w);
+    const errorOf = ({ codes, scale, offset }: Quantized): number => {
+      const residual = Float64Array.from(w, (value, i) => scale[row] * codes[row * n + i] + offset[row] - value);
+      return form(hessian, residual, residual) / energy;
+    };
+    return {
+      optimum: globalOptimum(w, hessian, bits).error / energy,
+      decoupleq: errorOf(quantized),
+      gptq: errorOf(gptq),
+      nearest: errorOf(nearest),
+      fixedOptimum: fixedGridOptimum(w, hessian, { bits, scale: covering.scale[row], offset: covering.offset[row] }).error / energy,
+    };
+  });
+}
+
+/** Gram matrix of normal inputs of which half the variance is common to all. */
+function correlatedGram(rng: Rng, inputs: number): Float32Array {
+  const own = rng.at('own').normal(SAMPLES * inputs);
+  const common = rng.at('common').normal(SAMPLES);
+  const x = own.map((value, i) => value + common[Math.floor(i / inputs)]);
+  const gram = new Float32Array(inputs * inputs);
+  for (let s = 0; s < SAMPLES; s++) {
+    for (let i = 0; i < inputs; i++) {
+      for (let j = 0; j < inputs; j++) gram[i * inputs + j] += x[s * inputs + i] * x[s * inputs + j];
+    }
+  }
+  return gram;
 }
 
 /** Visits all (2^bits)^n codes; the array is one and the same. */

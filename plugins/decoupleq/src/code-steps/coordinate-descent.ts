@@ -3,7 +3,7 @@ import { matmul, tensor } from '@lowbit/core';
 import { type TransientCompute, transientCompute } from '@lowbit/linalg';
 import { nearestCode } from '@lowbit/quant';
 import type { LayerProblem, Quantized } from '../problem.js';
-import { panelRows } from './projected-adam.js';
+import { panelSize } from './projected-adam.js';
 
 /** Inputs whose gradients come from one product; the changes among them are followed on the host. */
 const BLOCK = 128;
@@ -21,7 +21,7 @@ export async function descendCodes(problem: LayerProblem, quantized: Quantized, 
   const { backend, outFeatures, inFeatures } = problem;
   const compute = transientCompute(backend);
   const codes = quantized.codes.slice();
-  const rows = panelRows(outFeatures);
+  const rows = panelSize(outFeatures);
   for (let first = 0; first < outFeatures; first += rows) {
     const panel = panelOf(problem, quantized, codes, first, Math.min(rows, outFeatures - first));
     for (let sweep = 0, changes = 1; sweep < sweeps && changes > 0; sweep++) {

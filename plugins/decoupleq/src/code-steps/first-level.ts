@@ -2,7 +2,7 @@
 import { tensor } from '@lowbit/core';
 import { nearestCode } from '@lowbit/quant';
 import type { LayerProblem, Scales } from '../problem.js';
-import { type AdamSchedule, adamSchedule, gridEnds, paddedRows, panelRows, relaxWeights, runAdam } from './projected-adam.js';
+import { type AdamSchedule, adamSchedule, gridEnds, paddedRows, panelSize, relaxWeights, runAdam } from './projected-adam.js';
 
 export interface FirstLevelOptions {
   /** Steps on the relaxed weight before the first input is rounded. */
@@ -32,7 +32,7 @@ export async function firstLevelCodes(
   const relaxed = await relaxWeights(problem, scales, { steps: relaxationSteps, learningRate });
   const schedule = adamSchedule(problem, learningRate, EPSILON_OVER_RATE);
   const codes = new Uint8Array(outFeatures * inFeatures);
-  const rows = panelRows(outFeatures);
+  const rows = panelSize(outFeatures);
   for (let first = 0; first < outFeatures; first += rows) {
     await roundPanel({ problem, scales, schedule, first, rows }, paddedRows(relaxed, inFeatures, first, rows), innerSteps, codes);
   }

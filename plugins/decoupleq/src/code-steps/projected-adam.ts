@@ -48,7 +48,7 @@ export async function relaxWeights(
   const hessian = tensor(problem.hessian, [inFeatures, inFeatures]);
   const schedule = adamSchedule(problem, learningRate, EPSILON_OVER_RATE);
   const relaxed = clampToBox(problem.weight, box, groupSize);
-  const rows = panelRows(outFeatures);
+  const rows = panelSize(outFeatures);
   for (let first = 0; first < outFeatures; first += rows) {
     const panel = (matrix: Float32Array, width: number): Float32Array => paddedRows(matrix, width, first, rows);
     const setting: AdamProblem = {
@@ -84,7 +84,7 @@ function clampToBox(weight: Float32Array, { low, high }: Box, groupSize: number)
 }
 
 /** Rows of a panel when a layer is cut into equal ones: the engine compiles one program for all of them. */
-export function panelRows(outFeatures: number): number {
+export function panelSize(outFeatures: number): number {
   return Math.ceil(outFeatures / Math.ceil(outFeatures / PANEL_ROWS));
 }
 
