@@ -1,7 +1,17 @@
 // @lowbit/train: optimizers as graphs, learning rate schedules, and the training loop that methods share.
 export { type AdamOptions, adam } from './adam.js';
 export { type CosineOptions, constantRate, cosineRate, type LearningRate, warmupRate } from './learning-rate.js';
-export { type Indexed, type LossFunction, meanLoss } from './loss.js';
+export { type Indexed, type LossFunction, type LossGradients, meanLoss, type StagedLoss } from './loss.js';
+export {
+  lastHidden,
+  type ModelGradients,
+  type ModelLoss,
+  type ModelLossRequest,
+  modelGradients,
+  modelLoss,
+  type PositionsLoss,
+  type PositionsTerms,
+} from './model-gradients.js';
 export type { GradientOptions, NamedTensors, Optimizer, OptimizerState, OptimizerUpdate } from './optimizer.js';
 export { type SgdOptions, sgd } from './sgd.js';
 export { type StepRequest, type StepResult, trainStep } from './step.js';

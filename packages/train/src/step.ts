@@ -1,13 +1,14 @@
-// One training step: loss, gradients and update as a single evaluation.
-import { type Backend, grad, readNumber, type Tensor } from '@lowbit/core';
+// One training step: loss, gradients and update as a single evaluation, or the update alone where the gradients have been computed.
+import { type Backend, grad, readNumber, Tensor, tensor } from '@lowbit/core';
+import type { LossGradients } from './loss.js';
 import type { NamedTensors, Optimizer, OptimizerState } from './optimizer.js';
 
 export interface StepRequest {
   readonly backend: Backend;
   readonly optimizer: Optimizer;
   readonly state: OptimizerState;
-  /** Builds the loss, a scalar, on the state's parameters. */
-  readonly lossOf: (parameters: NamedTensors) => Tensor;
+  /** Builds the loss, a scalar, on the state's parameters; or computes it with its gradients. */
+  readonly lossOf: (parameters: NamedTensors) => Tensor | Promise<LossGradients>;
   /** Counted from 1. */
   readonly step: number;
   readonly learningRate: number;
@@ -27,11 +28,10 @@ export interface StepResult {
 export async function trainStep(request: StepRequest): Promise<StepResult> {
   const { backend, optimizer, state, lossOf, step, learningRate, release = false } = request;
   const names = [...state.parameters.keys()];
-  const loss = lossOf(state.parameters);
-  const gradients = grad(loss, [...state.parameters.values()]);
-  const update = optimizer.update(state, new Map(names.map((name, i) => [name, gradients[i]])), step, learningRate);
-  const released = release ? { release: tensorsOfState(state) } : {};
-  const [lossValue, norm, ...leaves] = await backend.evaluate([loss, update.gradientNorm, ...tensorsOfState(update.state)], released);
+  const { loss, gradients, spent } = await differentiate(state.parameters, lossOf);
+  const update = optimizer.update(state, gradients, step, learningRate);
+  const results = [loss, update.gradientNorm, ...tensorsOfState(update.state)];
+  const [lossValue, norm, ...leaves] = await backend.evaluate(results, { release: release ? [...spent, ...tensorsOfState(state)] : spent });
   const part = (index: number): NamedTensors => new Map(names.map((name, i) => [name, leaves[index * names.length + i]]));
   const slots = Object.keys(update.state.slots).map((slot, i): [string, NamedTensors] => [slot, part(i + 1)]);
   return {
@@ -39,6 +39,20 @@ export async function trainStep(request: StepRequest): Promise<StepResult> {
     loss: await readNumber(lossValue),
     gradientNorm: await readNumber(norm),
   };
+}
+
+interface Differentiated {
+  readonly loss: Tensor;
+  readonly gradients: NamedTensors;
+  /** Leaves that are of no use after the update. */
+  readonly spent: readonly Tensor[];
+}
+
+async function differentiate(parameters: NamedTensors, lossOf: StepRequest['lossOf']): Promise<Differentiated> {
+  const made = await lossOf(parameters);
+  if (!(made instanceof Tensor)) return { loss: tensor(made.loss), gradients: made.gradients, spent: [...made.gradients.values()] };
+  const gradients = grad(made, [...parameters.values()]);
+  return { loss: made, gradients: new Map([...parameters.keys()].map((name, i) => [name, gradients[i]])), spent: [] };
 }
 
 /** Parameters, then slot by slot, each in the parameters' order. */

@@ -1,7 +1,7 @@
 // The training loop: epochs, validation, the best parameters kept, resuming. It knows no model and no method.
 import { type Backend, LowbitError, type Rng, read, readFloats, type StoreEntry, type Tensor, tensor, throwIfAborted } from '@lowbit/core';
 import type { LearningRate } from './learning-rate.js';
-import { type Indexed, type LossFunction, meanLoss } from './loss.js';
+import { type Indexed, type LossFunction, meanLoss, type StagedLoss } from './loss.js';
 import type { NamedTensors, Optimizer, OptimizerState } from './optimizer.js';
 import { restoreTraining, type TrainingState, trainingEntry } from './saved-training.js';
 import { trainStep } from './step.js';
@@ -10,7 +10,7 @@ import { trainStep } from './step.js';
 export interface Validation<Batch> {
   readonly batches: Indexed<Batch>;
   /** Default: the loss that is trained on. */
-  readonly lossOf?: LossFunction<Batch>;
+  readonly lossOf?: LossFunction<Batch> | StagedLoss<Batch>;
   /** Epochs from one validation to the next; the start and the last epoch are always judged. Default: 1. */
   readonly every?: number;
   /** 'best': the epoch of least validation loss is kept, the start among them; 'last': validation is only reported. Default: 'best'. */
@@ -31,8 +31,8 @@ export interface TrainOptions<Batch> {
   /** Leaves by name; they are never written to. */
   readonly parameters: NamedTensors;
   readonly optimizer: Optimizer;
-  /** The loss of a batch, a scalar. */
-  readonly lossOf: LossFunction<Batch>;
+  /** The loss of a batch, a scalar: a graph, or a loss that computes itself and its gradients in several evaluations. */
+  readonly lossOf: LossFunction<Batch> | StagedLoss<Batch>;
   readonly batches: Indexed<Batch>;
   readonly epochs: number;
   /** Steps of an epoch, one batch each; default: one for every batch. Whatever it is, batches are used up before one comes again. */
@@ -144,7 +144,7 @@ interface EpochOutcome {
 }
 
 async function runEpoch<Batch>(options: TrainOptions<Batch>, state: TrainingState, stepsPerEpoch: number): Promise<EpochOutcome> {
-  const { backend, batches, epochs, signal, learningRate, shuffle } = options;
+  const { backend, batches, epochs, signal, learningRate, shuffle, lossOf } = options;
   const steps = epochs * stepsPerEpoch;
   let { optimizer } = state;
   let order: Int32Array | undefined;
@@ -161,7 +161,7 @@ async function runEpoch<Batch>(options: TrainOptions<Batch>, state: TrainingStat
       backend,
       optimizer: options.optimizer,
       state: optimizer,
-      lossOf: (parameters) => options.lossOf(parameters, batch),
+      lossOf: (parameters) => (typeof lossOf === 'function' ? lossOf(parameters, batch) : lossOf.gradients(parameters, batch, done + 1)),
       step: done + 1,
       learningRate: learningRate(done + 1, steps),
       // What an epoch begins with may be the given parameters, kept, or saved: others hold it.
