@@ -16,22 +16,24 @@ describe('pivotTable', () => {
   ];
 
   it('has a line for each combination, a column for each value, and means with standard deviations', () => {
-    expect(pivotTable(rows, { rows: ['model', 'method'], columns: 'bits', values: ['loss'] }).split('\n')).toEqual([
-      '| model | method |     bits 2 | bits 3 |',
-      '| ----- | ------ | ---------: | -----: |',
-      '| tiny  | rtn    | 0.6 ± 0.14 |    0.1 |',
-      '| tiny  | gptq   |            |        |',
+    const { text, notes } = pivotTable(rows, { rows: ['model', 'method'], columns: 'bits', values: ['loss'] });
+    expect(text.split('\n')).toEqual([
+      '| model | method |     bits 2 |  bits 3 |',
+      '| ----- | ------ | ---------: | ------: |',
+      '| tiny  | rtn    | 0.6 ± 0.14 | 0.1 (1) |',
+      '| tiny  | gptq   |            |         |',
     ]);
+    expect(notes.join(' ')).toMatch(/^± is one standard deviation .*\(n\): a cell of n numbers, where others have 2\.$/);
   });
 
   it('has a column for each number without columns, and names both where there are several of each', () => {
-    expect(pivotTable(rows, { rows: ['note'], values: ['loss', 'seed'] }).split('\n')).toEqual([
+    expect(pivotTable(rows, { rows: ['note'], values: ['loss', 'seed'] }).text.split('\n')).toEqual([
       '| note |          loss |          seed |',
       '| ---- | ------------: | ------------: |',
       '| a\\|b | 0.4333 ± 0.31 | 0.3333 ± 0.58 |',
-      '| c    |               |             0 |',
+      '| c    |               |         0 (1) |',
     ]);
-    expect(pivotTable(rows, { rows: ['model'], columns: 'method', values: ['loss', 'bits'] })).toMatch(
+    expect(pivotTable(rows, { rows: ['model'], columns: 'method', values: ['loss', 'bits'] }).text).toMatch(
       /^\| model \| +loss, rtn \| +bits, rtn \| +loss, gptq \| +bits, gptq \|\n/,
     );
   });
@@ -42,7 +44,7 @@ describe('pivotTable', () => {
         const [, , line] = pivotTable(
           values.map((y) => ({ x: 'a', y })),
           { rows: ['x'], values: ['y'] },
-        ).split('\n');
+        ).text.split('\n');
         const [mean, deviation] = line.split('|')[2].split('±').map(Number);
         const expected = values.reduce((a, b) => a + b) / values.length;
         const square = values.reduce((sum, y) => sum + (y - expected) ** 2, 0) / (values.length - 1);

@@ -2,7 +2,7 @@
 import type { ExperimentRow } from '@lowbit/core';
 import { formatNumber } from '../markdown.js';
 import { type CheckedClaim, checkClaims, claimLines } from './claims.js';
-import { pivotTable } from './pivot.js';
+import { type PivotTable, pivotTable } from './pivot.js';
 import { type ExperimentPlan, isComputed } from './plan.js';
 import { DENSE, isFailed, resultsIn } from './rows.js';
 
@@ -56,12 +56,8 @@ function denseLine(rows: readonly ExperimentRow[]): string[] {
   return parts.length === 0 ? [] : [`Dense: ${parts.join(', ')}.`, ''];
 }
 
-function tableLines(text: string): string[] {
-  const isSpread = text.includes(' ± ');
-  return [
-    text,
-    ...(isSpread ? ['', '± is one standard deviation over what a cell stands for: seeds, and what the table does not tell apart.'] : []),
-  ];
+function tableLines({ text, notes }: PivotTable): string[] {
+  return [text, ...(notes.length === 0 ? [] : ['', notes.join(' ')])];
 }
 
 function failureLines(rows: readonly ExperimentRow[]): string[] {
