@@ -1,22 +1,7 @@
 // The S-step's sums as one graph a panel of rows: residual products, and the normal equations in block form. The largest value is one
 // [rows, in] product: nothing of size out · groups · in is ever formed.
-import {
-  add,
-  type Backend,
-  cast,
-  concat,
-  matmul,
-  mul,
-  pad,
-  readFloats,
-  reshape,
-  slice,
-  sub,
-  sum,
-  type Tensor,
-  tensor,
-  transpose,
-} from '@lowbit/core';
+import { add, cast, concat, matmul, mul, pad, reshape, slice, sub, sum, type Tensor, tensor, transpose } from '@lowbit/core';
+import { transientCompute } from '@lowbit/linalg';
 import { metricOf } from './metric.js';
 import type { LayerProblem, Quantized } from './problem.js';
 import type { ScaleSystem } from './scale-system.js';
@@ -54,9 +39,10 @@ export async function visitSystems(
   const size = inFeatures / groupSize;
   const metric = metricOf(problem).grouped(groupSize, ridge);
   const count = Math.max(1, Math.min(PANEL_ROWS, outFeatures, Math.floor(PANEL_ELEMENTS / size ** 2)));
-  const start = (index: number): number => Math.max(0, Math.min(index, rows.length - count));
-  const launch = pipelined(backend, (index) => {
-    const part = paddedRows(rows, start(index), count);
+  const compute = transientCompute(backend);
+  for (let index = 0; index < rows.length; index += count) {
+    const first = Math.max(0, Math.min(index, rows.length - count));
+    const part = paddedRows(rows, first, count);
     const leaf = (matrix: Float32Array, width: number): Tensor => tensor(gatherRows(matrix, width, part), [count, width]);
     const panel: Panel = {
       codes: tensor(gatherRows(quantized.codes, inFeatures, part), [count, inFeatures]),
@@ -65,44 +51,23 @@ export async function visitSystems(
       zero: leaf(zeros, size),
       weight: leaf(problem.weight, inFeatures),
     };
-    return systemGraph(problem, panel, unknowns, ridge);
-  });
-  for (let index = 0; index < rows.length; index += count) {
-    const results = await launch(index, index + count < rows.length ? index + count : undefined);
-    const [errors, scaleGradients, schurs, offsetGradients, couplings] = results;
-    // The last panel begins within the one before.
-    for (let i = index - start(index); i < Math.min(count, rows.length - start(index)); i++) {
-      const vector = (values: Float32Array): Float32Array => values.subarray(i * size, (i + 1) * size);
-      const matrix = (values: Float32Array): Float32Array => values.subarray(i * size * size, (i + 1) * size * size);
-      visit(start(index) + i, {
-        size,
-        error: errors[i],
-        scaleGradient: vector(scaleGradients),
-        schur: matrix(schurs),
-        ...(unknowns === 'scale and offset' && {
-          offsetGradient: vector(offsetGradients),
-          coupling: matrix(couplings),
-          offsetFactor: metric.offsetFactor,
-        }),
-        ridge,
-      });
-    }
+    await compute(systemGraph(problem, panel, unknowns, ridge), (errors, scaleGradients, schurs, offsetGradients, couplings) => {
+      // The last panel begins within the one before.
+      for (let i = index - first; i < Math.min(count, rows.length - first); i++) {
+        const vector = (values: Float32Array): Float32Array => values.subarray(i * size, (i + 1) * size);
+        const matrix = (values: Float32Array): Float32Array => values.subarray(i * size * size, (i + 1) * size * size);
+        visit(first + i, {
+          error: errors[i],
+          scaleGradient: vector(scaleGradients),
+          schur: matrix(schurs),
+          offsetGradient: offsetGradients && vector(offsetGradients),
+          coupling: couplings && matrix(couplings),
+          offsetFactor: couplings && metric.offsetFactor,
+          ridge,
+        });
+      }
+    });
   }
-}
-
-/** Evaluates a panel while the host works on the one before it; buffers of the one before that are handed back. */
-function pipelined(
-  backend: Backend,
-  graph: (index: number) => Tensor[],
-): (index: number, next: number | undefined) => Promise<Float32Array[]> {
-  let running: Promise<Tensor[]> | undefined;
-  let spent: Tensor[] = [];
-  return async (index, next) => {
-    const results = await (running ?? backend.evaluate(graph(index)));
-    running = next === undefined ? undefined : backend.evaluate(graph(next), { release: spent });
-    spent = results;
-    return Promise.all(results.map(readFloats));
-  };
 }
 
 /** Leaves of one panel. */

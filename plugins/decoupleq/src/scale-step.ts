@@ -2,7 +2,7 @@
 import type { ScaleDtype } from '@lowbit/quant';
 import { codeUnit, visitSystems } from './normal-equations.js';
 import type { LayerProblem, Quantized } from './problem.js';
-import { objectiveChange, solveScaleSystem } from './scale-system.js';
+import { scaleSolver } from './scale-system.js';
 import { boundOffset, storedScale, storedValue, zeroCode } from './stored-scales.js';
 
 export interface ScaleStepOptions {
@@ -37,13 +37,14 @@ async function refit(problem: LayerProblem, quantized: Quantized, rows: Int32Arr
   const zeros = centres(problem, quantized);
   const result = copyOf(quantized);
   const change = new Float64Array(outFeatures);
+  const solver = scaleSolver(problem.inFeatures / problem.groupSize);
   let held = 0;
   const unknowns = zero === 'free' ? 'scale and offset' : 'scale';
   await visitSystems(problem, quantized, zeros, unknowns, rows, options.ridge, (index, system) => {
     const row = rows[index];
-    const solution = solveScaleSystem(system);
+    const solution = solver.solve(system);
     const candidate = storedRow(problem, quantized, zeros, row, solution, options.scaleDtype);
-    const gain = objectiveChange(system, candidate.scaleStep, candidate.offsetStep);
+    const gain = solver.change(system, candidate.scaleStep, candidate.offsetStep);
     held += solution.held;
     // An overflow makes this NaN or infinite, and the row stays.
     if (!(gain < 0 && gain > -Infinity)) return;
@@ -65,6 +66,7 @@ async function improveIntegerZeros(
 ): Promise<ScaleStepResult> {
   const { outFeatures, inFeatures, groupSize } = problem;
   const groups = inFeatures / groupSize;
+  const solver = scaleSolver(groups);
   const before = new Float64Array(outFeatures);
   const middles = new Float32Array(quantized.scale.length).fill(codeUnit(problem.bits));
   const rounded = copyOf(quantized);
@@ -72,7 +74,7 @@ async function improveIntegerZeros(
   await visitSystems(freely, quantized, middles, 'scale and offset', rows, options.ridge, (index, system) => {
     const row = rows[index];
     before[row] = system.error;
-    const candidate = storedRow(freely, quantized, middles, row, solveScaleSystem(system), 'float32');
+    const candidate = storedRow(freely, quantized, middles, row, solver.solve(system), 'float32');
     if (!candidate.scale.every(Number.isFinite) || !candidate.offset.every(Number.isFinite)) return;
     for (let j = 0; j < groups; j++) {
       const scale = storedScale(candidate.scale[j], options.scaleDtype);
@@ -87,9 +89,9 @@ async function improveIntegerZeros(
   let held = 0;
   await visitSystems(problem, rounded, zeros, 'scale', rows, options.ridge, (index, system) => {
     const row = rows[index];
-    const solution = solveScaleSystem(system);
+    const solution = solver.solve(system);
     const candidate = storedRow(problem, rounded, zeros, row, solution, options.scaleDtype);
-    const gain = objectiveChange(system, candidate.scaleStep, candidate.offsetStep);
+    const gain = solver.change(system, candidate.scaleStep, candidate.offsetStep);
     held += solution.held;
     const isBetter = gain < 0 && gain > -Infinity;
     const total = system.error + (isBetter ? gain : 0) - before[row];
