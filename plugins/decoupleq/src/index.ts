@@ -9,6 +9,7 @@ import { reportLayer } from './report.js';
 import { sharedHessian } from './shared-hessian.js';
 import { zeroCode } from './stored-scales.js';
 
+export { experiments } from './experiments/index.js';
 export { type DecoupleqInput, type DecoupleqOptions, decoupleqOptions } from './options.js';
 
 /** Codes, scales and offsets of each layer in turn, then scales, offsets and norms of each block. */

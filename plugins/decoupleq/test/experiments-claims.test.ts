@@ -1,5 +1,6 @@
 // Claims on rows made up for the purpose: each holds where it should and fails where it should.
-import type { ClaimVerdict, ExperimentRow } from '@lowbit/core';
+import { createReferenceBackend } from '@lowbit/backend-reference';
+import { type ClaimVerdict, type ComputedExperiment, createRng, type ExperimentRow } from '@lowbit/core';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { experiments } from '../src/experiments/index.js';
@@ -145,6 +146,38 @@ describe('corr', () => {
     expect(verdict.holds).toBe(true);
     expect(verdict.evidence).toContain('0.8; 1 of 6');
     expect(verdict.evidence).toContain('arm 1 per channel has layer error 0.2 and adds 0.21');
+  });
+});
+
+describe('bruteforce', () => {
+  const rowsOf = (optimal: readonly number[], overGptq: readonly number[]): ExperimentRow[] =>
+    optimal.map((one, row) => ({ seed: 0, method: 'decoupleQ', row, optimal: one, 'over-gptq': overGptq[row] }));
+
+  it('asks for the optimum in half of the rows', () => {
+    expect(holds(check('bruteforce', 'optimum', rowsOf([1, 0, 1, 0], [1, 1, 1, 1])))).toEqual([true]);
+    expect(holds(check('bruteforce', 'optimum', rowsOf([1, 0, 0, 0], [1, 1, 1, 1])))).toEqual([false]);
+  });
+
+  it('asks for an error no larger than that of GPTQ in every row', () => {
+    expect(holds(check('bruteforce', 'never-worse', rowsOf([1, 1], [1, 0.2])))).toEqual([true]);
+    expect(holds(check('bruteforce', 'never-worse', rowsOf([1, 1], [0.2, 1.01])))).toEqual([false]);
+  });
+
+  it('is within both on the rows that it computes', async () => {
+    const experiment = experiments.find(({ name }) => name === 'bruteforce') as ComputedExperiment;
+    const done: number[] = [];
+    const context = { backend: createReferenceBackend(), rng: createRng(0), progress: (count: number) => done.push(count) };
+    const rows = (await experiment.compute(context)).map((row) => ({ seed: 0, ...row }));
+    expect(done).toEqual([0, 1, 2]);
+    expect(rows).toHaveLength(6 * 200);
+    for (const row of rows) expect(row).toMatchObject({ ratio: expect.toSatisfy((ratio: number) => ratio > 1 - 1e-5) });
+    for (const claim of ['optimum', 'never-worse']) expect(holds(check('bruteforce', claim, rows))).toEqual([true]); // 57 %; at most 0.996
+  });
+
+  it('ends when it is told to', async () => {
+    const experiment = experiments.find(({ name }) => name === 'bruteforce') as ComputedExperiment;
+    const context = { backend: createReferenceBackend(), rng: createRng(0), signal: AbortSignal.abort() };
+    await expect(experiment.compute(context)).rejects.toMatchObject({ code: 'ABORTED' });
   });
 });
 

@@ -13,7 +13,7 @@ function byName(name: string): RecipeExperiment {
 const recipeExperiments = experiments.filter((one): one is RecipeExperiment => 'arms' in one);
 
 it('are those of the paper and its specification, each once', () => {
-  expect(experiments.map(({ name }) => name)).toEqual(['table', 'trace', 'iters', 'wstep', 'calib', 'blockwise', 'corr']);
+  expect(experiments.map(({ name }) => name)).toEqual(['table', 'trace', 'iters', 'wstep', 'calib', 'blockwise', 'corr', 'bruteforce']);
 });
 
 /** Every value of `field` in a specification. */

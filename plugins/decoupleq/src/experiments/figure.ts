@@ -25,9 +25,9 @@ export interface Shade {
   readonly scale?: Specification;
 }
 
-/** A colour for each value of a field; names of methods are longer than a legend shows by itself. */
+/** A colour for each value of a field. */
 export function shadeOf(shade: Shade): Specification {
-  return { type: 'nominal', legend: { labelLimit: 300 }, ...shade };
+  return { type: 'nominal', ...shade };
 }
 
 export interface Curves {

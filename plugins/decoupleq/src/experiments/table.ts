@@ -31,7 +31,7 @@ export const table: RecipeExperiment = {
   source: 'arXiv 2404.12759, table of Llama perplexities',
   ...protocol,
   arms,
-  table: { rows: ['model', 'groups', 'bits'], columns: 'method', values: ['loss-gap'] },
+  table: { rows: ['model', 'groups', 'method'], columns: 'bits', values: ['loss-gap', 'perplexity'] },
   figure: panels(
     curves({
       x: { field: 'bits', title: 'bits per code', type: 'ordinal', axis: { labelAngle: 0 } },
