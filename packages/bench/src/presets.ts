@@ -1,6 +1,7 @@
 // Benchmarks that have a name: what they run, fixed here so that their numbers can be compared over time.
 import type { Step } from '@lowbit/core';
 import { LowbitError } from '@lowbit/core';
+import { decoupleq } from '@lowbit/decoupleq';
 import { gptq } from '@lowbit/gptq';
 import { rtn } from '@lowbit/rtn';
 import type { NamedRecipe } from './recipe.js';
@@ -15,6 +16,11 @@ const methods = { rtn, gptq } as const;
 function baseline(method: keyof typeof methods, bits: number): NamedRecipe {
   const step: Step = methods[method]({ bits, groupSize: 32 });
   return { name: `${method}-${bits}`, recipe: [step] };
+}
+
+/** Layer by layer alone: training the blocks as well takes several times as long. */
+function alternation(bits: number): NamedRecipe {
+  return { name: `decoupleq-${bits}`, recipe: [decoupleq({ bits, groupSize: 32, blockEpochs: 0 })] };
 }
 
 const widths = [8, 4, 3, 2];
@@ -39,10 +45,10 @@ const presets = {
     calibration: { windows: 64 },
     heldOut: { windows: 40 },
   },
-  /** The same on the embedded model, calibrated and judged on speeches. */
+  /** The same on the embedded model, calibrated and judged on speeches, with decoupleQ where it matters. */
   tiny: {
     models: ['tiny'],
-    recipes: baselines,
+    recipes: [...baselines, alternation(3), alternation(2)],
     evaluators: ['text'],
     seeds: [0],
     calibration: { windows: 64 },

@@ -314,6 +314,14 @@ describe('methods and help', () => {
     expect(record).toMatchObject({ method: 'gptq', stages: ['quantizeLinear'] });
   });
 
+  it('describes options whose defaults depend on one another', async () => {
+    const { output } = await lowbit(['methods', 'decoupleq']);
+    expect(output).toMatch(/preset +"default" \| "paper" = "default"/);
+    expect(output).toMatch(/codeStep +"gptq" \| "pgd\+gptq" \| "first-level" +How codes are found/);
+    const wrong = await lowbit(['quantize', 'toy', '--recipe', 'decoupleq:codesStep=gptq', '--out', 'unwanted', ...small]);
+    expect(wrong).toMatchObject({ code: 2, errors: expect.stringContaining("no option 'codesStep'; did you mean 'codeStep'?") as string });
+  });
+
   it('finds an installed package called lowbit-method-<name>', async () => {
     const home = join(folder, 'node_modules', 'lowbit-method-nothing');
     await mkdir(home, { recursive: true });

@@ -2,8 +2,12 @@
 import { existsSync } from 'node:fs';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { drawFigure, planExperiment } from '@lowbit/bench';
+import type { StepReference } from '@lowbit/core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { builtInPlugins } from '../src/methods.js';
 import { runCommandLine } from '../src/program.js';
+import { buildSteps } from '../src/recipe.js';
 import { recordingTerminal, temporaryFolder, writeToyCheckpoint } from './toy-checkpoint.js';
 
 const FIGURE = "{ mark: 'bar', encoding: { x: { field: 'method', type: 'nominal' }, y: { field: 'loss-gap', type: 'quantitative' } } }";
@@ -89,6 +93,25 @@ describe('listing', () => {
     expect(await reproduce('rtn')).toMatchObject({ code: 0, output: 'rtn: no experiments\n' });
     const [first] = rowsOf((await reproduce('sample', '--json')).output);
     expect(first).toMatchObject({ experiment: 'sample/compared', arms: ['rtn, 4', 'gptq, 4'], claims: [{ name: 'good' }] });
+  });
+});
+
+const builtIn = builtInPlugins.flatMap(({ name, experiments }) =>
+  experiments.map((experiment) => ({ id: `${name}/${experiment.name}`, experiment })),
+);
+
+describe.each(builtIn)('$id', ({ id, experiment }) => {
+  it('is listed', async () => expect((await reproduce()).output).toContain(`${id}: ${experiment.title}\n`));
+
+  it('has arms whose options their methods take, and a figure that can be drawn', async () => {
+    const build = (steps: readonly StepReference[]) =>
+      buildSteps(
+        steps.map(({ method, options = {} }) => ({ method, options })),
+        folder,
+      );
+    const plan = await planExperiment(id, experiment, build);
+    expect('arms' in plan ? plan.arms.length : plan.seeds.length).toBeGreaterThan(0);
+    expect((await drawFigure(experiment.figure, experiment.title, [])).svg).toContain('</svg>');
   });
 });
 

@@ -156,19 +156,25 @@ function noteRow(row: BenchRow, reporter: Reporter): void {
     reporter.note(`${row.model} ${row.recipe}: perplexity ${row.value.toPrecision(5)}, quantized in ${row.seconds.toFixed(1)} s`);
 }
 
+/** What every method is held against. */
+const BASELINE = 'rtn';
+
 /** 'stories15M, 2 bits: gptq wins back 73 % of the loss that rtn adds (3.815 ± 0.035 nats a token)'; recipes where a method has several. */
 function gapLines(rows: readonly BenchRow[]): string[] {
-  const gaps = closedGaps(rows, 'gptq', 'rtn');
-  const lines = gaps.map((gap) => {
-    const { model, bits, share } = gap;
-    const { value, stderr } = gap.baselineAdded;
-    const isOnly = gaps.filter((other) => other.model === model && other.bits === bits).length === 1;
-    const [method, baseline] = isOnly ? [gap.method, gap.baseline] : [gap.recipe, gap.baselineRecipe];
-    const nats = `${value.toPrecision(3)} ± ${stderr.toPrecision(2)} nats a token`;
-    if (share === undefined) return `- ${model}, ${bits} bits: ${baseline} adds ${nats}, which is too little to compare`;
-    return `- ${model}, ${bits} bits: ${method} wins back ${(100 * share).toFixed(0)} % of the loss that ${baseline} adds (${nats})`;
+  const methods = new Set(rows.map(({ method }) => method).filter((method) => method !== BASELINE));
+  const lines = [...methods].flatMap((one) => {
+    const gaps = closedGaps(rows, one, BASELINE);
+    return gaps.map((gap) => {
+      const { model, bits, share } = gap;
+      const { value, stderr } = gap.baselineAdded;
+      const isOnly = gaps.filter((other) => other.model === model && other.bits === bits).length === 1;
+      const [method, baseline] = isOnly ? [gap.method, gap.baseline] : [gap.recipe, gap.baselineRecipe];
+      const nats = `${value.toPrecision(3)} ± ${stderr.toPrecision(2)} nats a token`;
+      if (share === undefined) return `- ${model}, ${bits} bits: ${baseline} adds ${nats}, which is too little to compare`;
+      return `- ${model}, ${bits} bits: ${method} wins back ${(100 * share).toFixed(0)} % of the loss that ${baseline} adds (${nats})`;
+    });
   });
-  return lines.length === 0 ? [] : ['', ...lines];
+  return lines.length === 0 ? [] : ['', ...new Set(lines)];
 }
 
 /** The files of a run. What an earlier run left is there until this one has a row. */
