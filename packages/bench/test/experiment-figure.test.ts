@@ -33,7 +33,7 @@ describe('drawFigure', () => {
   });
 
   it('leaves out the dense model and what failed', async () => {
-    const more = [...rows, { ...rows[0], arm: 'dense' }, { ...rows[0], error: 'X' }];
+    const more = [...rows, { ...rows[0], arm: 'dense' }, { ...rows[0], failure: 'X' }];
     expect((await drawFigure(compared.figure, 'A', more)).specification['data']).toEqual({ values: rows });
   });
 

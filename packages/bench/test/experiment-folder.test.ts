@@ -52,10 +52,10 @@ describe('openExperimentFolder', () => {
   it('goes on with rows that did not fail', async () => {
     const first = openExperimentFolder(directory, await settings(), false);
     first.add([cell('dense', null), cell('rtn, 2', 0)]);
-    first.add([cell('rtn, 2', 1, { error: 'X' })]);
+    first.add([cell('rtn, 2', 1, { failure: 'X' })]);
     const second = openExperimentFolder(directory, await settings(), true);
     expect(second.kept).toEqual([cell('dense', null), cell('rtn, 2', 0)]);
-    expect(read('rows.jsonl')).toContain('error');
+    expect(read('rows.jsonl')).toContain('failure');
     second.add([cell('rtn, 2', 1)]);
     expect(
       read('rows.jsonl')

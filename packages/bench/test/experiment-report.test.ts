@@ -60,7 +60,7 @@ describe('claims', () => {
   const row = (method: string, gap: number) => ({ model: 'tiny', arm: method, method, 'loss-gap': gap });
 
   it('are checked on what did not fail, without the dense model', () => {
-    const rows = [{ ...row('gptq', 9), arm: 'dense' }, { ...row('gptq', 9), error: 'X' }, row('gptq', 0.1), row('rtn', 0.3)];
+    const rows = [{ ...row('gptq', 9), arm: 'dense' }, { ...row('gptq', 9), failure: 'X' }, row('gptq', 0.1), row('rtn', 0.3)];
     const [claim] = checkClaims(compared, rows);
     expect(holds(claim)).toBe(true);
     expect(claimLines([claim])).toEqual(['- ✔ C1: gptq adds less loss than rtn', '  - ✔ tiny: 0.1 against 0.3']);

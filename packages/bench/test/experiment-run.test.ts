@@ -79,8 +79,8 @@ describe('arms on tiny', () => {
       ['no fit', 0],
       ['no fit', 1],
     ]);
-    expect(failed[0]).toMatchObject({ method: 'gptq', error: expect.stringContaining('not this one') as string });
-    expect(failed[1]).toMatchObject({ method: 'none', error: expect.stringContaining('GROUP_SIZE') as string });
+    expect(failed[0]).toMatchObject({ method: 'gptq', failure: expect.stringContaining('not this one') as string });
+    expect(failed[1]).toMatchObject({ method: 'none', failure: expect.stringContaining('GROUP_SIZE') as string });
   });
 
   it('reports means, claims and failures', async () => {
@@ -127,6 +127,6 @@ describe('computations', () => {
     expect(await runExperiment(infinite, { backend, directory })).toEqual([{ seed: 0, y: null }]);
     const failing = { ...squares, compute: () => Promise.reject(new Error('no luck')) };
     const rows = await runExperiment(await planExperiment('sample/squares', failing, buildRecipe), { backend, directory });
-    expect(rows).toEqual([{ seed: 0, error: expect.stringContaining('no luck') as string }]);
+    expect(rows).toEqual([{ seed: 0, failure: expect.stringContaining('no luck') as string }]);
   });
 });

@@ -32,8 +32,13 @@ export const compared: RecipeExperiment = {
   calibrationWindows: 4,
   heldOutWindows: 2,
   arms: [
-    { name: 'rtn, 2', recipe: [{ method: 'rtn', options: { bits: 2 } }], parameters: { method: 'rtn' } },
-    { name: 'gptq, 2', recipe: [{ method: 'gptq', options: { bits: 2 } }], parameters: { method: 'gptq' }, calibrationWindows: 8 },
+    { name: 'rtn, 2', recipe: [{ method: 'rtn', options: { bits: 2, targets: ['**.q_proj'] } }], parameters: { method: 'rtn' } },
+    {
+      name: 'gptq, 2',
+      recipe: [{ method: 'gptq', options: { bits: 2, targets: ['**.q_proj'] } }],
+      parameters: { method: 'gptq' },
+      calibrationWindows: 8,
+    },
     { name: 'no fit', recipe: [{ method: 'rtn', options: { groupSize: 24 } }], parameters: { method: 'none' } },
   ],
   table: { rows: ['model'], columns: 'method', values: ['loss-gap'] },

@@ -61,9 +61,9 @@ function tableLines({ text, notes }: PivotTable): string[] {
 }
 
 function failureLines(rows: readonly ExperimentRow[]): string[] {
-  const failed = rows.filter(isFailed).map(({ model, arm, seed, error }) => {
+  const failed = rows.filter(isFailed).map(({ model, arm, seed, failure }) => {
     const cell = [model, arm, seed === null ? undefined : `seed ${seed}`].filter((part) => part !== undefined).join(', ');
-    return `- ${cell}: ${String(error).split('\n')[0]}`;
+    return `- ${cell}: ${failure.split('\n')[0]}`;
   });
   return failed.length === 0 ? [] : ['', 'Failed:', '', ...failed];
 }

@@ -27,9 +27,9 @@ function isJson(value: ExperimentValue): boolean {
   return typeof value !== 'number' || Number.isFinite(value);
 }
 
-/** A cell that failed: the run went on without it. */
-export function isFailed(row: ExperimentRow): boolean {
-  return 'error' in row;
+/** A cell that failed, and why: the run went on without it. ('error' is what experiments call what they measure.) */
+export function isFailed(row: ExperimentRow): row is ExperimentRow & { readonly failure: string } {
+  return typeof row['failure'] === 'string';
 }
 
 /** Rows of arms, or of a computation, that did not fail. */

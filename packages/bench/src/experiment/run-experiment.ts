@@ -19,7 +19,7 @@ export interface ExperimentOptions {
 
 /**
  * Runs what is not known yet and returns the new rows. The dense model has a row of its own. A cell that fails becomes a row with the field
- * `error`, and the others go on.
+ * `failure`, and the others go on.
  * @throws ABORTED when the signal is; MODEL_REFERENCE and other errors of models and held-out text, before the first cell of a model.
  */
 export async function runExperiment(plan: ExperimentPlan, options: ExperimentOptions): Promise<ExperimentRow[]> {
@@ -47,7 +47,7 @@ async function compute({ name, seeds, experiment }: ComputedPlan, options: Exper
     const context = { backend, rng: createRng(seed), signal, progress };
     const rows = await experiment.compute(context).catch((error: unknown) => {
       throwIfAborted(signal);
-      return [{ error: describeError(error).message }];
+      return [{ failure: describeError(error).message }];
     });
     add({ seed }, rows, work.length - i - 1);
   }
@@ -75,12 +75,12 @@ function rowsOfCell({ arms, experiment }: RecipePlan, { model, recipe, seed, row
   const scores = Object.fromEntries(rows.filter(isScore).map((row) => [row.evaluator, row.value]));
   const { bitsPerWeight, seconds } = rows[0];
   const failed = rows.find((row) => !isScore(row));
-  if (failed && !isScore(failed)) return [{ ...arm?.parameters, ...scores, bitsPerWeight, seconds, error: failed.error.message }];
+  if (failed && !isScore(failed)) return [{ ...arm?.parameters, ...scores, bitsPerWeight, seconds, failure: failed.error.message }];
   if (!arm || !experiment.rowsOf) return [{ ...arm?.parameters, ...scores, bitsPerWeight, seconds }];
   const outcome: ArmOutcome = { arm, model, seed, scores, logs, bitsPerWeight: bitsPerWeight ?? 0, seconds };
   try {
     return experiment.rowsOf(outcome).map((row) => ({ bitsPerWeight, seconds, ...row }));
   } catch (error) {
-    return [{ ...arm.parameters, ...scores, bitsPerWeight, seconds, error: describeError(error).message }];
+    return [{ ...arm.parameters, ...scores, bitsPerWeight, seconds, failure: describeError(error).message }];
   }
 }

@@ -184,7 +184,7 @@ async function runInto(
         context.startWork();
         folder.add(rows);
         if (options.json) for (const row of rows) terminal.out(`${JSON.stringify(row)}\n`);
-        for (const row of rows.filter(isFailed)) reporter.warn(String(row['error']));
+        for (const row of rows.filter(isFailed)) reporter.warn(row.failure);
         const secondsPerCell = (performance.now() - startedAt) / 1000 / ++finished;
         reporter.note(describeCell(plan.experiment, rows, left, left * secondsPerCell));
       },
