@@ -19,6 +19,8 @@ export interface GroupedMetric {
   readonly strips: readonly Tensor[];
   /** Lower L [groups, groups] of the offsets' own system P₂₂ + λI = LLᵀ; P₂₂[j, k] = 1ᵀH_jk 1 is the same for all rows. */
   readonly offsetFactor: Float64Array;
+  /** λ of it. */
+  readonly offsetRidge: number;
   /** (H·1_k summed over the columns of each group) · L⁻ᵀ by group of rows: [groups, groupSize, groups]. */
   readonly coupling: Tensor;
 }
@@ -57,7 +59,7 @@ function groupMetric(hessian: Float32Array, n: number, groupSize: number, ridge:
     return tensor(strip, [groupSize, n - start]);
   });
   const sums = groupSums(hessian, n, n, groupSize);
-  const offsetFactor = factorOffsets(sums, groups, groupSize, ridge);
+  const { offsetFactor, offsetRidge } = factorOffsets(sums, groups, groupSize, ridge);
   // Rows of the sums times L⁻ᵀ: forward substitution, since (row · L⁻ᵀ)ᵀ = L⁻¹ · rowᵀ.
   const coupling = new Float32Array(n * groups);
   const solved = new Float64Array(groups);
@@ -69,11 +71,16 @@ function groupMetric(hessian: Float32Array, n: number, groupSize: number, ridge:
     }
     coupling.set(solved, i * groups);
   }
-  return { strips, offsetFactor, coupling: tensor(coupling, [groups, groupSize, groups]) };
+  return { strips, offsetFactor, offsetRidge, coupling: tensor(coupling, [groups, groupSize, groups]) };
 }
 
 /** L of the offsets' system, with as much ridge as it takes: the one asked for unless float32 sums have left H indefinite. */
-function factorOffsets(sums: Float64Array, groups: number, groupSize: number, ridge: number): Float64Array {
+function factorOffsets(
+  sums: Float64Array,
+  groups: number,
+  groupSize: number,
+  ridge: number,
+): Pick<GroupedMetric, 'offsetFactor' | 'offsetRidge'> {
   const system = new Float64Array(groups * groups);
   for (let i = 0; i < sums.length / groups; i++) {
     const row = Math.floor(i / groupSize) * groups;
@@ -82,9 +89,10 @@ function factorOffsets(sums: Float64Array, groups: number, groupSize: number, ri
   let trace = 0;
   for (let j = 0; j < groups; j++) trace += system[j * (groups + 1)];
   for (let relative = ridge; ; relative = Math.max(10 * relative, FIRST_RIDGE)) {
-    const factor = system.slice();
-    for (let j = 0; j < groups; j++) factor[j * (groups + 1)] += (relative * trace) / groups;
-    if (choleskyWithHolds(factor, groups, FLOAT64_FLOOR) === 0) return factor;
+    const offsetFactor = system.slice();
+    const offsetRidge = (relative * trace) / groups;
+    for (let j = 0; j < groups; j++) offsetFactor[j * (groups + 1)] += offsetRidge;
+    if (choleskyWithHolds(offsetFactor, groups, FLOAT64_FLOOR) === 0) return { offsetFactor, offsetRidge };
   }
 }
 

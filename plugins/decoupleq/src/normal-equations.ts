@@ -63,6 +63,7 @@ export async function visitSystems(
           offsetGradient: offsetGradients && vector(offsetGradients),
           coupling: couplings && matrix(couplings),
           offsetFactor: couplings && metric.offsetFactor,
+          offsetRidge: metric.offsetRidge,
           ridge,
         });
       }

@@ -9,8 +9,10 @@ export interface ScaleSystem {
   readonly schur: Float32Array | Float64Array;
   /** V, [G, G]. */
   readonly coupling?: Float32Array | Float64Array | undefined;
-  /** L, lower [G, G]. */
+  /** L, lower [G, G]: of P₂₂ with its own ridge on the diagonal. */
   readonly offsetFactor?: Float64Array | undefined;
+  /** That ridge, absolute; it pulls offsets as `ridge` pulls scales. */
+  readonly offsetRidge?: number;
   readonly scaleGradient: Float32Array | Float64Array;
   readonly offsetGradient?: Float32Array | Float64Array | undefined;
   /** λ of the scales relative to the mean of P₁₁'s diagonal: it pulls δ towards 0, so that the objective never rises. */
@@ -33,8 +35,8 @@ export interface ScaleSolver {
   /** The solution with centred ridge. Always finite for finite input. */
   solve(system: ScaleSystem): ScaleSolution;
   /**
-   * By how much the objective e + 2gᵀδ + δᵀPδ changes with a step. δᵀPδ = δ₁ᵀSδ₁ + ‖Vᵀδ₁ + Lᵀδ₂‖²: a sum of squares, so that rounding
-   * errors of P cannot make a long step look good.
+   * By how much the objective e + 2gᵀδ + δᵀPδ changes with a step. δᵀPδ = δ₁ᵀSδ₁ + ‖Vᵀδ₁ + Lᵀδ₂‖² less the offsets' ridge: all
+   * but a sum of squares, so that rounding errors of P cannot make a long step look good.
    */
   change(system: ScaleSystem, scale: Float64Array, offset: Float64Array): number;
 }
@@ -84,7 +86,7 @@ export function scaleSolver(size: number): ScaleSolver {
       for (let j = 0; j < size; j++) offset[j] = -offset[j];
       return { scale, offset, held };
     },
-    change({ schur, coupling, offsetFactor, scaleGradient, offsetGradient }, scale, offset) {
+    change({ schur, coupling, offsetFactor, offsetRidge = 0, scaleGradient, offsetGradient }, scale, offset) {
       let change = 0;
       for (let j = 0; j < size; j++) {
         let row = 0;
@@ -96,7 +98,7 @@ export function scaleSolver(size: number): ScaleSolver {
       addTransposed(root, coupling, scale);
       for (let j = 0; j < size; j++) {
         for (let k = 0; k <= j; k++) root[k] += offsetFactor[j * size + k] * offset[j];
-        change += 2 * offsetGradient[j] * offset[j];
+        change += offset[j] * (2 * offsetGradient[j] - offsetRidge * offset[j]);
       }
       for (let j = 0; j < size; j++) change += root[j] * root[j];
       return change;
