@@ -1,6 +1,7 @@
 // decoupleQ (arXiv 2404.12759): integer and floating-point parts of a weight optimised in turn, then block by block.
 import { checkDense, defineMethod, gram, LowbitError, readFloats, requireDense, tensor } from '@lowbit/core';
 import { AffineWeight, checkGroups, QuantizedLinear, resolveGroupSize } from '@lowbit/quant';
+import { refineBlock } from './block.js';
 import { codeStepOf } from './code-steps/select.js';
 import { type DecoupleResult, decouple } from './layer.js';
 import { decoupleqOptions } from './options.js';
@@ -39,6 +40,7 @@ export const decoupleq = defineMethod({
     reportLayer(context, problem, result, deadInputs);
     return new QuantizedLinear(affineWeight(problem, result), dense.bias);
   },
+  refineBlock,
 });
 
 function requireFinite(weight: Float32Array, inFeatures: number, path: string): void {

@@ -12,6 +12,8 @@ const presets = {
     scaleDtype: 'float16',
     blockLearningRate: 1e-4,
     blockWeightDecay: 0,
+    blockSchedule: 'cosine',
+    blockLoss: 'relative',
     blockHoldOut: 0.1,
   },
   paper: {
@@ -22,6 +24,8 @@ const presets = {
     scaleDtype: 'float32',
     blockLearningRate: 1e-5,
     blockWeightDecay: 1e-6,
+    blockSchedule: 'constant',
+    blockLoss: 'absolute',
     blockHoldOut: 0,
   },
 } as const;
@@ -88,6 +92,16 @@ const written = z.strictObject({
     .optional()
     .describe('Learning rate of block-wise training; of several, the best on held-out windows is kept for each block (1e-4, paper: 1e-5)'),
   blockWeightDecay: z.number().min(0).optional().describe('L2 penalty of block-wise training, inside Adam (0, paper: 1e-6)'),
+  blockSchedule: z
+    .enum(['cosine', 'constant'])
+    .optional()
+    .describe('How the learning rate of block-wise training changes over its epochs (cosine, paper: constant)'),
+  blockLoss: z
+    .enum(['relative', 'absolute'])
+    .optional()
+    .describe(
+      "'relative': the square error of a block counts relative to what it is before training, so that Adam's epsilon means the same for activations of any magnitude (relative, paper: absolute)",
+    ),
   blockBatch: z.int().positive().default(1).describe('Windows in a step of block-wise training'),
   blockHoldOut: z
     .number()

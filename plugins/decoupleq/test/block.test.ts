@@ -1,0 +1,314 @@
+// Block-wise training: what it changes, what it leaves, what it keeps, and its gradients against finite differences in float64.
+import { createOnnxBackend } from '@lowbit/backend-onnxruntime';
+import { createReferenceBackend } from '@lowbit/backend-reference';
+import {
+  type Block,
+  type DenseLinear,
+  grad,
+  mean,
+  read,
+  readFloats,
+  readNumber,
+  roundToFloat16,
+  type StoreEntry,
+  square,
+  sub,
+  type Tensor,
+  tensor,
+  tensorsOf,
+} from '@lowbit/core';
+import { ActivationQuantizedLinear, QuantizedLinear } from '@lowbit/quant';
+import { withParameters } from '@lowbit/train';
+import { afterAll, describe, expect, it } from 'vitest';
+import { refineBlock } from '../src/block.js';
+import type { DecoupleqInput } from '../src/index.js';
+import { affineLayerOf, namedTrainables, normTensors, scalesOf, storedValues } from '../src/trainable.js';
+import { type BlockSetting, blockContext, blockSetting, type Recorded, type Zero } from './block-setting.js';
+
+const reference = createReferenceBackend();
+const backend = await createOnnxBackend({ threads: 1, spin: false });
+afterAll(() => backend.dispose());
+const plain = await blockSetting(backend);
+const fast: DecoupleqInput = { blockLearningRate: 3e-3, blockEpochs: 3, blockHoldOut: 0.25 };
+
+/** Mean square error over all windows. */
+async function blockLoss({ inputs, targets }: BlockSetting, block: Block): Promise<number> {
+  const losses = await backend.evaluate(inputs.map((x, i) => mean(square(sub(block.forward(x), targets[i])))));
+  let total = 0;
+  for (const loss of losses) total += await readNumber(loss);
+  return total / losses.length;
+}
+
+async function refined(input: DecoupleqInput, setting = plain, more: Parameters<typeof blockContext>[2] = {}) {
+  const recorded = blockContext(setting, input, more);
+  return { block: await refineBlock(setting.quantized, recorded.context), ...recorded };
+}
+
+async function changedNames(before: Block, after: Block): Promise<string[]> {
+  const now = tensorsOf(after);
+  const changed: string[] = [];
+  for (const [name, t] of tensorsOf(before)) {
+    const other = now.get(name) as Tensor;
+    if (other !== t && (await read(other)).some((x, i) => x !== (t.source as { data: Float32Array }).data[i])) changed.push(name);
+  }
+  return changed;
+}
+
+const layersOf = (block: Block): [string, QuantizedLinear][] =>
+  Object.entries(block.linears).map(([name, linear]) => [name, affineLayerOf(linear) as QuantizedLinear]);
+
+describe('refineBlock', () => {
+  it.each(['free', 'integer', 'symmetric'] as const)(
+    'lowers the error of the block and leaves its codes (%s zeros)',
+    async (zero: Zero) => {
+      const setting = await blockSetting(backend, { zero });
+      const { block, logs, warnings } = await refined(fast, setting);
+      expect(await blockLoss(setting, block)).toBeLessThan(0.9 * (await blockLoss(setting, setting.quantized)));
+      for (const [name, layer] of layersOf(block)) {
+        const { weight } = setting.quantized.linears[name] as QuantizedLinear;
+        expect(layer.weight.codes).toBe(weight.codes);
+        expect(layer.weight.zeroPoint).toBe(weight.zeroPoint);
+        expect(layer.bias).toBe((setting.quantized.linears[name] as QuantizedLinear).bias);
+        for (const t of [layer.weight.scale, layer.weight.offset ?? layer.weight.scale]) {
+          const values = await readFloats(t);
+          expect(values.every((x) => roundToFloat16(x) === x)).toBe(true);
+        }
+      }
+      expect(warnings).toEqual([]);
+      expect(logs).toHaveLength(1);
+    },
+  );
+
+  it('logs losses before and after, on windows that were trained on and held out', async () => {
+    const { logs, progress } = await refined(fast);
+    const [record] = logs as [Record<string, number> & { losses: number[] }];
+    expect(Object.keys(record)).toEqual([
+      'blockLossBefore',
+      'blockLossAfter',
+      'blockHeldOutBefore',
+      'blockHeldOutAfter',
+      'learningRate',
+      'epoch',
+      'losses',
+    ]);
+    expect(record.blockLossAfter).toBeLessThan(record.blockLossBefore);
+    expect(record.blockHeldOutAfter).toBeLessThan(record.blockHeldOutBefore);
+    expect(record.losses).toHaveLength(3);
+    // In the units of the output, whatever the loss was scaled by.
+    expect(record.losses[0] / record.blockLossBefore).toBeGreaterThan(0.3);
+    expect(record.losses[0] / record.blockLossBefore).toBeLessThan(1.5);
+    expect([...progress].sort((a, b) => a - b)).toEqual(progress);
+    expect(progress.at(-1)).toBe(1);
+  });
+
+  it('is the identity without epochs, and with a rate that moves nothing', async () => {
+    expect((await refined({ ...fast, blockEpochs: 0 })).block).toBe(plain.quantized);
+    const { block, logs } = await refined({ ...fast, blockLearningRate: 1e-30 });
+    expect(block).toBe(plain.quantized);
+    expect(logs[0]).toMatchObject({ epoch: 0 });
+    const last = await refined({ ...fast, blockLearningRate: 1e-30, blockHoldOut: 0 });
+    expect(await changedNames(plain.quantized, last.block)).toEqual([]);
+  });
+
+  it('never keeps an epoch that is worse on held-out windows than the start', async () => {
+    for (const blockLearningRate of [1e-3, 0.05, 10]) {
+      const { logs } = await refined({ ...fast, blockLearningRate });
+      const [record] = logs as [Record<string, number>];
+      expect(record.blockHeldOutAfter).toBeLessThanOrEqual(record.blockHeldOutBefore);
+    }
+    const { block } = await refined({ ...fast, blockLearningRate: 10 });
+    expect(block).toBe(plain.quantized);
+  });
+
+  it('keeps the last epoch where nothing is held out', async () => {
+    const { logs } = await refined({ ...fast, blockHoldOut: 0, blockLearningRate: 0.05 });
+    expect(logs[0]).toMatchObject({ epoch: 3, blockHeldOutBefore: null, blockHeldOutAfter: null });
+  });
+
+  it('trains what it is told to', async () => {
+    const kinds = async (input: DecoupleqInput, more: Parameters<typeof blockContext>[2] = {}): Promise<string[]> => {
+      const names = await changedNames(plain.quantized, (await refined({ ...fast, ...input }, plain, more)).block);
+      return [...new Set(names.map((name) => name.replace(/^(self_attn|mlp)\.\w+\./, '')))].sort();
+    };
+    expect(await kinds({})).toEqual(['input_layernorm.weight', 'offset', 'post_attention_layernorm.weight', 'scale']);
+    expect(await kinds({ trainNorms: false })).toEqual(['offset', 'scale']);
+    expect(await kinds({ trainNorms: false, trainBiases: true })).toEqual(['bias', 'offset', 'scale']);
+
+    const optionsFor: Recorded['context']['optionsFor'] = (name) =>
+      name === 'mlp.down_proj' ? blockContext(plain, fast).context.options : undefined;
+    const { block } = await refined({ ...fast, trainNorms: false }, plain, { optionsFor });
+    expect(await changedNames(plain.quantized, block)).toEqual(['mlp.down_proj.scale', 'mlp.down_proj.offset']);
+    const untargeted = await refined({ ...fast, trainNorms: false }, plain, { optionsFor: () => undefined });
+    expect(untargeted.block).toBe(plain.quantized);
+  });
+
+  it('reaches the layer inside a wrapper', async () => {
+    const setting = await blockSetting(backend, { wrap: (linear) => new ActivationQuantizedLinear(linear, { bits: 8 }) });
+    const { block } = await refined(fast, setting);
+    expect(await changedNames(setting.quantized, block)).toContain('mlp.up_proj.base.scale');
+    expect(block.linears['mlp.up_proj']).toBeInstanceOf(ActivationQuantizedLinear);
+    expect(await blockLoss(setting, block)).toBeLessThan(await blockLoss(setting, setting.quantized));
+  });
+
+  it('takes the best of several learning rates', async () => {
+    const rates = [1e-5, 3e-3, 0.3];
+    const single: number[] = [];
+    for (const blockLearningRate of rates) {
+      const { logs } = await refined({ ...fast, blockLearningRate });
+      single.push((logs[0] as Record<string, number>).blockHeldOutAfter);
+    }
+    const { block, logs, progress } = await refined({ ...fast, blockLearningRate: rates });
+    expect(logs[0]).toMatchObject({ learningRate: 3e-3, blockHeldOutAfter: Math.min(...single) });
+    expect(progress).toHaveLength(3 * 3 * 6);
+    const alone = await refined({ ...fast, blockLearningRate: 3e-3 });
+    expect(await changedNames(alone.block, block)).toEqual([]);
+    // Without held-out windows, the one that fits the others best.
+    const fitted = await refined({ ...fast, blockHoldOut: 0, blockLearningRate: [1e-5, 3e-3] });
+    expect(fitted.logs[0]).toMatchObject({ learningRate: 3e-3 });
+  });
+
+  it('says which rate left the finite numbers, and goes on with the others', async () => {
+    const { block, warnings, logs } = await refined({ ...fast, blockLearningRate: [1e38, 3e-3] });
+    expect(warnings).toEqual([expect.stringMatching(/^DECOUPLEQ_BLOCK_DIVERGED: model\.layers\.0: .* learning rate 1e\+38 /)]);
+    expect(logs[0]).toMatchObject({ learningRate: 3e-3 });
+    expect(await blockLoss(plain, block)).toBeLessThan(await blockLoss(plain, plain.quantized));
+    const alone = await refined({ ...fast, blockHoldOut: 0, blockLearningRate: 1e38 });
+    expect(alone.warnings).toHaveLength(1);
+    for (const t of tensorsOf(alone.block).values()) expect((await read(t)).every(Number.isFinite)).toBe(true);
+  });
+
+  it('leaves a block alone whose output is not finite', async () => {
+    const broken = { ...plain, inputs: plain.inputs.map((x) => tensor(new Float32Array(x.size).fill(Number.NaN), x.shape)) };
+    const { block, warnings } = await refined(fast, broken);
+    expect(block).toBe(plain.quantized);
+    expect(warnings).toEqual([expect.stringMatching(/^DECOUPLEQ_BLOCK_NOT_FINITE: /)]);
+  });
+
+  it('resumes to the same bits, within a rate and between rates', async () => {
+    const input = { ...fast, blockLearningRate: [1e-3, 3e-3] };
+    const whole = await refined(input);
+    expect(whole.saved.length).toBeGreaterThan(3);
+    for (const entry of whole.saved) {
+      const saved: StoreEntry = { ...entry, metadata: JSON.parse(JSON.stringify(entry.metadata)) as StoreEntry['metadata'] };
+      const resumed = await refined(input, plain, { saved });
+      expect(await changedNames(whole.block, resumed.block)).toEqual([]);
+      expect(resumed.logs).toEqual(whole.logs);
+    }
+  });
+
+  it('gives equal bits for batches of another size and equal windows in a step', async () => {
+    const [first, second] = [0, 2].map((i) => (t: readonly Tensor[]) => [t[i], t[i + 1]]);
+    const join = async (pair: readonly Tensor[]): Promise<Tensor> => {
+      const data = await Promise.all(pair.map(readFloats));
+      return tensor(Float32Array.from(data.flatMap((part) => [...part])), [4, ...pair[0].shape.slice(1)]);
+    };
+    const joined = async (t: readonly Tensor[]): Promise<Tensor[]> => [await join(first(t)), await join(second(t))];
+    const rebatched = { ...plain, inputs: await joined(plain.inputs), targets: await joined(plain.targets) };
+    const input = { ...fast, blockBatch: 3 };
+    expect(await changedNames((await refined(input)).block, (await refined(input, rebatched)).block)).toEqual([]);
+  });
+
+  it.each(['absolute', 'relative'] as const)('takes the published first step of Adam on the %s loss', async (blockLossKind) => {
+    const rate = 1e-3;
+    const recorded = blockContext(plain, {
+      preset: 'paper',
+      blockLoss: blockLossKind,
+      scaleDtype: 'float32',
+      blockEpochs: 1,
+      blockLearningRate: rate,
+      blockBatch: 8,
+      blockWeightDecay: 0,
+    });
+    const block = await refineBlock(plain.quantized, recorded.context);
+    const before = tensorsOf(plain.quantized);
+    const after = tensorsOf(block);
+    const name = 'post_attention_layernorm.weight';
+    const [wanted] = [before.get(name) as Tensor];
+    const losses = plain.inputs.map((x, i) => mean(square(sub(plain.quantized.forward(x), plain.targets[i]))));
+    const gradients = await Promise.all(losses.map((loss) => reference.float64(grad(loss, [wanted])[0])));
+    const scale = blockLossKind === 'absolute' ? 1 : 1 / (await blockLoss(plain, plain.quantized));
+    const [was, is] = await Promise.all([readFloats(wanted), readFloats(after.get(name) as Tensor)]);
+    for (let i = 0; i < was.length; i++) {
+      const g = (scale * gradients.reduce((total, gradient) => total + gradient[i], 0)) / losses.length;
+      expect(is[i]).toBeCloseTo(was[i] - (rate * g) / (Math.abs(g) + 2e-5), 6);
+    }
+  });
+});
+
+describe('gradients of the block loss', () => {
+  const x = plain.inputs[0];
+  const lossOf = (block: Block): Tensor => mean(square(sub(block.forward(x), plain.targets[0])));
+  const number = async (loss: Tensor): Promise<number> => (await reference.float64(loss))[0];
+
+  it('agree with finite differences in float64, for scales, offsets and norms', async () => {
+    const layers = layersOf(plain.quantized).flatMap(([, layer]) => [...scalesOf(layer)]);
+    const norms = Object.values(plain.quantized.norms).flatMap((norm) => [...normTensors(norm)]);
+    const parameters = namedTrainables(plain.quantized, new Map([...layers, ...norms]));
+    expect(parameters.size).toBe(7 * 2 + 2);
+    const gradients = grad(lossOf(plain.quantized), [...parameters.values()]);
+    for (const [i, [name, t]] of [...parameters].entries()) {
+      const values = await readFloats(t);
+      const gradient = await reference.float64(gradients[i]);
+      const index = (7 * i) % t.size;
+      const [low, high] = await Promise.all(
+        [-1, 1].map(async (sign) => {
+          const moved = values.slice();
+          moved[index] += sign * 2 ** -12;
+          const block = withParameters(plain.quantized, new Map([[name, tensor(moved, t.shape)]]));
+          return { value: moved[index], loss: await number(lossOf(block)) };
+        }),
+      );
+      const slope = (high.loss - low.loss) / (high.value - low.value);
+      expect(Math.abs(gradient[index] - slope), name).toBeLessThan(2e-4 * Math.max(1e-2, Math.abs(slope)));
+    }
+  });
+
+  it('are sums over the group of the gradient of its weights: dL/ds = Σ q · dL/dŵ, dL/dz = Σ dL/dŵ', async () => {
+    for (const [name, { weight, bias }] of layersOf(plain.quantized)) {
+      const [dense] = await backend.evaluate([weight.dequantized()]);
+      const unrolled = (plain.dense.linears[name] as DenseLinear).withWeight(dense);
+      const [byWeight] = grad(lossOf(plain.quantized.with({ linears: { [name]: unrolled } })), [dense]);
+      const direct = grad(lossOf(plain.quantized), [weight.scale, weight.offset as Tensor]);
+      const [dw, ds, dz] = await Promise.all([byWeight, ...direct].map((t) => reference.float64(t)));
+      const codes = await read(weight.codes);
+      const { groupSize } = weight;
+      const magnitude = Math.max(...ds.map(Math.abs));
+      for (let group = 0; group < ds.length; group++) {
+        let [scale, offset] = [0, 0];
+        for (let i = group * groupSize; i < (group + 1) * groupSize; i++) {
+          scale += codes[i] * dw[i];
+          offset += dw[i];
+        }
+        // The dense weight is a float32 leaf, the dequantized one is float64 here.
+        expect(Math.abs(ds[group] - scale)).toBeLessThan(1e-5 * magnitude);
+        expect(Math.abs(dz[group] - offset)).toBeLessThan(1e-5 * magnitude);
+      }
+      expect(bias?.shape).toEqual(unrolled.bias?.shape);
+    }
+  });
+});
+
+describe('storedValues', () => {
+  it('rounds to what is stored, within its range, and keeps scales from 0', async () => {
+    const layer = plain.quantized.linears['mlp.up_proj'] as QuantizedLinear;
+    const trainable = new Map([...scalesOf(layer), ...normTensors(plain.quantized.norms['input_layernorm'])]);
+    const original = namedTrainables(plain.quantized, trainable);
+    const [scaleName, offsetName, normName] = ['mlp.up_proj.scale', 'mlp.up_proj.offset', 'input_layernorm.weight'];
+    const values = Float32Array.of(0.1, 1e-9, -1e-9, 0, 1e6, -1e6);
+    const trained = new Map([scaleName, offsetName, normName].map((name) => [name, tensor(values)]));
+    const stored = await storedValues(original, trainable, trained);
+    const smallest = 2 ** -24;
+    const half = roundToFloat16(Math.fround(0.1));
+    expect([...(await readFloats(stored.get(scaleName) as Tensor))]).toEqual([half, smallest, smallest, smallest, 65504, -65504]);
+    expect([...(await readFloats(stored.get(offsetName) as Tensor))].map((x) => x + 0)).toEqual([half, 0, 0, 0, 65504, -65504]);
+    expect(stored.get(normName)).toBe(trained.get(normName));
+  });
+
+  it('keeps float32 scales as they are, but not at 0', async () => {
+    const { weight } = plain.quantized.linears['mlp.up_proj'] as QuantizedLinear;
+    const layer = new QuantizedLinear(weight.with({ scaleDtype: 'float32' }));
+    const original = new Map([['scale', weight.scale]]);
+    const stored = await storedValues(original, scalesOf(layer), new Map([['scale', tensor([0.1, 0, 1e9])]]));
+    expect([...(await readFloats(stored.get('scale') as Tensor))]).toEqual([Math.fround(0.1), 2 ** -126, 1e9]);
+  });
+});
