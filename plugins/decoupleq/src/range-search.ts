@@ -8,7 +8,7 @@ import { panelRows } from './row-errors.js';
 export type RangeSearch = 'full' | 'coarse-to-fine';
 
 export interface RangeSearchResult {
-  /** Factor of each row, [out]. Negative on symmetric grids whose codes are better the other way round. */
+  /** Factor of each row, [out]. */
   readonly shrink: Float32Array;
   /** Error of rounding to nearest there, [out]; scales not rounded to how they are stored. */
   readonly errors: Float64Array;
@@ -34,7 +34,7 @@ export async function searchRange(problem: LayerProblem, base: Scales, search: R
   const count = Math.min(outFeatures, PANEL_ROWS);
   for (let next = 0; next < outFeatures; next += count) {
     const first = Math.min(next, outFeatures - count);
-    const best = await searchPanel(panelEvaluator(problem, base, compute, first, count), count, problem.zero === 'symmetric', search);
+    const best = await searchPanel(panelEvaluator(problem, base, compute, first, count), count, search);
     shrink.set(best.shrink, first);
     errors.set(best.errors, first);
   }
@@ -44,7 +44,7 @@ export async function searchRange(problem: LayerProblem, base: Scales, search: R
 /** Errors of a panel's rows with one factor a row. */
 type Evaluate = (shrink: Float32Array) => Promise<Float32Array>;
 
-async function searchPanel(evaluate: Evaluate, count: number, isSymmetric: boolean, search: RangeSearch): Promise<RangeSearchResult> {
+async function searchPanel(evaluate: Evaluate, count: number, search: RangeSearch): Promise<RangeSearchResult> {
   const shrink = new Float32Array(count).fill(1);
   const errors = new Float64Array(count).fill(Number.POSITIVE_INFINITY);
   const attempt = async (factors: Float32Array): Promise<void> => {
@@ -57,7 +57,7 @@ async function searchPanel(evaluate: Evaluate, count: number, isSymmetric: boole
   };
   const [steps, step] = search === 'full' ? [FULL_STEPS, FULL_STEP] : [COARSE_STEPS, COARSE_STEP];
   for (let i = 0; i < steps; i++) {
-    for (const sign of isSymmetric ? [1, -1] : [1]) await attempt(new Float32Array(count).fill(sign * (1 - i * step)));
+    await attempt(new Float32Array(count).fill(1 - i * step));
   }
   if (search === 'full') return { shrink, errors };
   for (let halving = 1; halving <= HALVINGS; halving++) {
@@ -68,9 +68,9 @@ async function searchPanel(evaluate: Evaluate, count: number, isSymmetric: boole
   return { shrink, errors };
 }
 
-/** A factor moved by `side` in magnitude, within the range that is searched. */
+/** A factor moved by `side`, within the range that is searched. */
 function beside(factor: number, side: number): number {
-  return Math.sign(factor) * Math.min(1, Math.max(SMALLEST, Math.abs(factor) + side));
+  return Math.min(1, Math.max(SMALLEST, factor + side));
 }
 
 /** Below this a scale belongs to a group of zeros, and its inverse would overflow. */
