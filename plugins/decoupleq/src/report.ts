@@ -31,7 +31,7 @@ export function reportLayer(
   }
   const plainLoss = Math.min(nearestLoss ?? Infinity, gptqLoss ?? Infinity);
   if (options.iterations > 1 && loss >= plainLoss && plainLoss > 0) {
-    const losses = `${loss.toPrecision(3)}, where the better of GPTQ and rounding to nearest has ${plainLoss.toPrecision(3)}`;
-    warn('DECOUPLEQ_NO_GAIN', `${path}: the alternation gained nothing: loss ${losses}`);
+    const better = gptqLoss === plainLoss ? 'GPTQ' : 'rounding to nearest';
+    warn('DECOUPLEQ_NO_GAIN', `${path}: the alternation gained nothing over ${better}, loss ${plainLoss.toPrecision(3)}`);
   }
 }
