@@ -76,7 +76,7 @@ export const blockwise: RecipeExperiment = {
   figure: measurePanels(
     measures,
     dots({
-      x: { field: 'value', title: null, scale: { zero: false } },
+      x: { field: 'value', title: null, scale: { zero: false, padding: 12 } },
       y: { field: 'training', title: null, type: 'nominal', sort: Object.keys(variants) },
     }),
     { independent: ['x'] },

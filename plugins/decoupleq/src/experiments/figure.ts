@@ -13,10 +13,11 @@ export interface Channel {
   readonly axis?: Specification;
 }
 
-export const logarithmic: Specification = { type: 'log', nice: false };
+/** A logarithmic axis that ends a little beyond the data. */
+export const logarithmic: Specification = { type: 'log', nice: false, padding: 12 };
 
-/** A logarithmic axis of bases of two: amounts of data, counts of steps. */
-export const doubling: Specification = { type: 'log', base: 2, nice: false };
+/** The same for what doubles from point to point. */
+export const doubling: Specification = { ...logarithmic, base: 2 };
 
 export interface Shade {
   readonly field: string;

@@ -79,7 +79,7 @@ export const trace: RecipeExperiment = {
   figure: panels({
     layer: [
       {
-        mark: { type: 'line', opacity: 0.35, strokeWidth: 1 },
+        mark: { type: 'line', opacity: 0.5, strokeWidth: 1 },
         encoding: {
           x: { field: 'step', type: 'ordinal', sort: halfSteps, title: 'half-step', axis: { labelAngle: -40 } },
           y: { field: 'loss', type: 'quantitative', aggregate: 'mean', title: 'relative output error', scale: logarithmic },

@@ -5,7 +5,7 @@ import { dots, measurePanels } from './figure.js';
 import { meanLayerLoss } from './logs.js';
 
 /** What every arm quantizes, the others stay dense: first-level rounding costs inputs³ for each output and inner step. */
-const targets = ['**.layers.2.self_attn.*', '**.layers.4.self_attn.*'];
+const targets = ['**.layers.2.self_attn.*'];
 
 const format = { bits: 2, groupSize: 32 };
 
@@ -28,7 +28,7 @@ export const wstep: RecipeExperiment = {
   name: 'wstep',
   title: 'Code steps: GPTQ, projected Adam before it, first-level rounding, and integer descent after each',
   description:
-    'At 2 bits in groups of 32, the attention projections of two blocks alone (in every arm: first-level rounding costs the cube of the inputs). Layer loss is on the calibration rows of the quantized ' +
+    'At 2 bits in groups of 32, the attention projections of one block alone (in every arm: first-level rounding costs the cube of the inputs). Layer loss is on the calibration rows of the quantized ' +
     'Linears, layer error on held-out text over all Linears, dense ones included. The published Llama command runs GPTQ in every alternation, whatever it is told about projected Adam; the paper uses first-level rounding for ' +
     'small networks. Look for a small gain of projected Adam over GPTQ, and for descent: it always lowers the layer loss, and not always the added loss.',
   source: 'arXiv 2404.12759, the two relaxations of the integer program',
@@ -49,7 +49,7 @@ export const wstep: RecipeExperiment = {
   figure: measurePanels(
     measures,
     dots({
-      x: { field: 'value', title: null, scale: { zero: false } },
+      x: { field: 'value', title: null, scale: { zero: false, padding: 12 } },
       y: { field: 'code step', title: null, type: 'nominal', sort: arms.map(({ name }) => name) },
     }),
     { independent: ['x'] },
