@@ -118,6 +118,8 @@ describe('computations', () => {
     const rows = await runExperiment(plan, { backend, directory });
     expect(rows.map(({ seed, x, y }) => [seed, x, y])).toEqual([4, 5].flatMap((seed) => [1, 2, 3].map((x) => [seed, x, x * x])));
     expect(new Set(rows.map(({ draw }) => draw)).size).toBe(2);
+    // What an experiment measures may be called an error.
+    expect(rows.filter(isFailed)).toEqual([]);
     expect(await runExperiment(plan, { backend, directory, known: rows.slice(0, 3) })).toEqual(rows.slice(3));
   });
 

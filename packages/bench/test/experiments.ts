@@ -55,6 +55,6 @@ export const squares: ComputedExperiment = {
   figure: { mark: 'point', encoding: { x: { field: 'x', type: 'quantitative' }, y: { field: 'y', type: 'quantitative' } } },
   async compute({ rng, progress }) {
     progress?.(1, 1);
-    return [1, 2, 3].map((x) => ({ x, y: x ** 2, draw: rng.at('draw').normal(1)[0] }));
+    return [1, 2, 3].map((x) => ({ x, y: x ** 2, draw: rng.at('draw').normal(1)[0], error: 0.5 }));
   },
 };
