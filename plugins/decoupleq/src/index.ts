@@ -10,8 +10,12 @@ import { reportLayer } from './report.js';
 import { sharedHessian } from './shared-hessian.js';
 import { zeroCode } from './stored-scales.js';
 
+export { codeStepOf } from './code-steps/select.js';
 export { experiments } from './experiments/index.js';
+export { type DecoupleResult, type DecoupleSettings, decouple, type TraceEntry } from './layer.js';
 export { type DecoupleqInput, type DecoupleqOptions, decoupleqOptions } from './options.js';
+export type { CodeStep, LayerProblem, Quantized, Scales } from './problem.js';
+export { decoupleqSft } from './sft.js';
 
 /** Codes, scales and offsets of each layer in turn, then scales, offsets and norms of each block. */
 export const decoupleq = defineMethod({
