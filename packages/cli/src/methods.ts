@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { didYouMean } from '@lowbit/bench';
 import { type Experiment, LowbitError, type MethodDefinition, type Step } from '@lowbit/core';
-import { decoupleq, experiments as decoupleqExperiments } from '@lowbit/decoupleq';
+import { decoupleq, experiments as decoupleqExperiments, decoupleqSft } from '@lowbit/decoupleq';
 import { gptq } from '@lowbit/gptq';
 import { rtn } from '@lowbit/rtn';
 
@@ -26,7 +26,11 @@ export interface Plugin {
 export const builtInPlugins: readonly Plugin[] = [
   { name: 'rtn', methods: [rtn as unknown as AnyMethod], experiments: [] },
   { name: 'gptq', methods: [gptq as unknown as AnyMethod], experiments: [] },
-  { name: 'decoupleq', methods: [decoupleq as unknown as AnyMethod], experiments: decoupleqExperiments },
+  {
+    name: 'decoupleq',
+    methods: [decoupleq as unknown as AnyMethod, decoupleqSft as unknown as AnyMethod],
+    experiments: decoupleqExperiments,
+  },
 ];
 
 /** Their methods. */

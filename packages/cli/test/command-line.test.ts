@@ -312,6 +312,11 @@ describe('methods and help', () => {
     expect(output).toMatch(/groupSize +integer .*= 32/);
     const record = JSON.parse((await lowbit(['methods', 'gptq', '--json'])).output) as { stages: string[] };
     expect(record).toMatchObject({ method: 'gptq', stages: ['quantizeLinear'] });
+    const all = (await lowbit(['methods', '--json'])).output.trim().split('\n');
+    const finetunes = all
+      .map((line) => JSON.parse(line) as { method: string; stages: string[] })
+      .filter(({ stages }) => stages.includes('finetune'));
+    expect(finetunes.map(({ method }) => method)).toEqual(['decoupleq-sft']);
   });
 
   it('describes options whose defaults depend on one another', async () => {
