@@ -1,70 +1,30 @@
 // bench:gptq: factor and sweep of one 4096×4096 layer, against the time 4·n³ flops take at the machine's raw matrix product rate.
 import { createOnnxBackend } from '@lowbit/backend-onnxruntime';
-import { type Backend, createRng, matmul, readFloats, tensor } from '@lowbit/core';
 import { fitGrid, gptqFactor, gptqSolve } from '@lowbit/quant';
+import { median, millisecondsAt, RAW_SIZE, rawMeter, SIZE, syntheticGram, syntheticWeight, timed } from './layer.js';
 import { reportBench } from './report.js';
 
-const SIZE = 4096;
 const BITS = 4;
 const GROUP_SIZE = 128;
-const RAW_SIZE = 1024;
 const ROUNDS = 5;
-/** Raw products timed before and after each solve. */
-const RAW_REPEATS = 7;
-
-const rng = createRng(0);
-
-/** Gram matrix of inputs whose sizes fall off and which share a few directions, as activations do. */
-async function syntheticGram(backend: Backend): Promise<Float32Array> {
-  const noise = rng.at('inputs').uniform(SIZE * SIZE);
-  const inputs = new Float32Array(SIZE * SIZE);
-  for (let row = 0, at = 0; row < SIZE; row++) {
-    const shared = noise[row] - 0.5;
-    for (let column = 0; column < SIZE; column++, at++) inputs[at] = (noise[at] - 0.5 + 0.5 * shared) * (1 + 20 / (1 + (column % 97)));
-  }
-  const x = tensor(inputs, [SIZE, SIZE]);
-  const [gram] = await backend.evaluate([matmul(x, x, { transposeA: true })]);
-  return readFloats(gram);
-}
-
-async function timed<T>(work: () => Promise<T>): Promise<[number, T]> {
-  const start = performance.now();
-  const result = await work();
-  return [performance.now() - start, result];
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length / 2;
-  return (sorted[Math.floor(middle)] + sorted[Math.ceil(middle) - 1 + (sorted.length % 2)]) / 2;
-}
 
 const backend = await createOnnxBackend();
-const square = (name: string) => tensor(rng.at(name).normal(RAW_SIZE * RAW_SIZE), [RAW_SIZE, RAW_SIZE]);
-const [a, b] = [square('a'), square('b')];
-const weight = rng
-  .at('weight')
-  .uniform(SIZE * SIZE)
-  .map((value) => (value - 0.5) * 0.1);
+const aroundRaw = await rawMeter(backend);
+const weight = syntheticWeight(SIZE);
 const grid = fitGrid(weight, [SIZE, SIZE], { bits: BITS, groupSize: GROUP_SIZE, symmetric: false, scaleDtype: 'float16', clip: 'minmax' });
 const gram = await syntheticGram(backend);
 
-async function rawTimes(): Promise<number[]> {
-  const times: number[] = [];
-  for (let i = 0; i < RAW_REPEATS; i++) times.push((await timed(() => backend.evaluate([matmul(a, b)])))[0]);
-  return times;
-}
-
-await rawTimes();
 const rounds: { readonly raw: number; readonly factor: number; readonly sweep: number; readonly ratio: number }[] = [];
 let relativeError = 0;
 for (let round = 0; round <= ROUNDS; round++) {
-  const before = await rawTimes();
-  const [factorTime, factor] = await timed(() => gptqFactor(backend, gram, SIZE, { actOrder: true }));
-  const [sweepTime, solved] = await timed(() => gptqSolve(backend, factor, weight, grid));
-  const raw = median([...before, ...(await rawTimes())]);
-  const unit = (raw * (4 * SIZE ** 3)) / (2 * RAW_SIZE ** 3);
-  rounds.push({ raw, factor: factorTime, sweep: sweepTime, ratio: (factorTime + sweepTime) / unit });
+  const { raw, result } = await aroundRaw(async () => {
+    const [factorTime, factor] = await timed(() => gptqFactor(backend, gram, SIZE, { actOrder: true }));
+    const [sweepTime, solved] = await timed(() => gptqSolve(backend, factor, weight, grid));
+    return { factorTime, sweepTime, solved };
+  });
+  const { factorTime, sweepTime, solved } = result;
+  const ratio = (factorTime + sweepTime) / millisecondsAt(raw, 4 * SIZE ** 3);
+  rounds.push({ raw, factor: factorTime, sweep: sweepTime, ratio });
   ({ relativeError } = solved);
 }
 await backend.dispose();
