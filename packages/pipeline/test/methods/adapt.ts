@@ -1,7 +1,7 @@
 // finetune: low-rank adapters on the targeted Linears, trained to answer as the reference does (LREC, arXiv 2306.08162).
 import { defineMethod, klDivergence, type Model, materialize, mean, type Tensor, tensor } from '@lowbit/core';
+import { adam, constantRate, type NamedTensors, train } from '@lowbit/train';
 import { z } from 'zod';
-import { adamStep, startAdam } from './adam.js';
 import { AdaptedLinear } from './linears.js';
 
 export const adapted = defineMethod({
@@ -9,7 +9,7 @@ export const adapted = defineMethod({
   version: 1,
   options: z.strictObject({
     rank: z.int().positive().default(2),
-    steps: z.int().min(0).default(8),
+    steps: z.int().positive().default(8),
     learningRate: z.number().default(3e-3),
   }),
   async finetune(model, { backend, options, reference, calibration, optionsFor, rng, progress }) {
@@ -18,38 +18,43 @@ export const adapted = defineMethod({
     const targeted = base.blocks
       .flatMap((block) => Object.keys(block.linears).map((name) => ({ block, name })))
       .filter(({ block, name }) => optionsFor(`${block.path}.${name}`) !== undefined);
-    const start = targeted.flatMap(({ block, name }) => {
+    const start = targeted.flatMap(({ block, name }): [string, Tensor][] => {
       const { inFeatures, outFeatures } = block.linears[name];
+      const path = `${block.path}.${name}`;
       const down = rng
         .at(block.path, name)
         .normal(options.rank * inFeatures)
         .map((z) => z / Math.sqrt(inFeatures));
-      return [tensor(down, [options.rank, inFeatures]), tensor(new Float32Array(outFeatures * options.rank), [outFeatures, options.rank])];
+      return [
+        [`${path}.down`, tensor(down, [options.rank, inFeatures])],
+        [`${path}.up`, tensor(new Float32Array(outFeatures * options.rank), [outFeatures, options.rank])],
+      ];
     });
-    const rebuild = (values: readonly Tensor[]): Model =>
+    const rebuild = (values: NamedTensors): Model =>
       base.with({
         blocks: base.blocks.map((block) =>
           block.with({
             linears: Object.fromEntries(
-              targeted.flatMap((target, i) =>
-                target.block === block
-                  ? [[target.name, new AdaptedLinear(block.linears[target.name], values[2 * i], values[2 * i + 1])]]
-                  : [],
-              ),
+              targeted.flatMap((target) => {
+                if (target.block !== block) return [];
+                const factor = (side: string): Tensor => values.get(`${block.path}.${target.name}.${side}`) as Tensor;
+                return [[target.name, new AdaptedLinear(block.linears[target.name], factor('down'), factor('up'))]];
+              }),
             ),
           }),
         ),
       });
-    let state = startAdam(start);
-    for (let step = 0; step < options.steps; step++) {
-      const tokens = await calibration.at(step % calibration.length);
-      const [answer] = await backend.evaluate([teacher.forward(tokens)]);
-      const { next } = await adamStep(backend, state, options.learningRate, (values) =>
-        mean(klDivergence(answer, rebuild(values).forward(tokens))),
-      );
-      state = next;
-      progress(step + 1, options.steps);
-    }
-    return rebuild(state.parameters);
+    const { parameters } = await train<Tensor>({
+      backend,
+      parameters: new Map(start),
+      optimizer: adam({ beta2: 0.99 }),
+      lossOf: (values, tokens) => mean(klDivergence(teacher.forward(tokens), rebuild(values).forward(tokens))),
+      batches: calibration,
+      epochs: 1,
+      stepsPerEpoch: options.steps,
+      learningRate: constantRate(options.learningRate),
+      progress,
+    });
+    return rebuild(parameters);
   },
 });

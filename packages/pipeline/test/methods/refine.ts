@@ -1,7 +1,7 @@
 // refineBlock: a few Adam steps on scales and offsets, codes frozen, towards what the block gave before (decoupleQ's second stage).
-import { type Block, defineMethod, type Linear, mean, square, sub, type Tensor, tensorsOf } from '@lowbit/core';
+import { defineMethod, type Linear, mean, square, sub, type Tensor, tensorsOf } from '@lowbit/core';
+import { adam, constantRate, train, withParameters } from '@lowbit/train';
 import { z } from 'zod';
-import { adamStep, startAdam } from './adam.js';
 import { nearest } from './round.js';
 
 const trainable = /\.(scale|offset)$/;
@@ -22,28 +22,18 @@ export const refined = defineMethod({
     const isOurs = (name: string): boolean =>
       trainable.test(name) &&
       Object.keys(block.linears).some((linear) => name.startsWith(`${linear}.`) && optionsFor(linear) !== undefined);
-    const parameters = [...tensorsOf(block)].filter(([name]) => isOurs(name)).map(([, t]) => t);
-    const rebuild = (values: readonly Tensor[]): Block => {
-      const by = new Map(parameters.map((t, i) => [t, values[i]]));
-      return block.map((t) => by.get(t) ?? t);
-    };
-    let state = startAdam(parameters);
-    const losses: number[] = [];
-    for (let step = 0; step < options.steps; step++) {
-      let total = 0;
-      for (let i = 0; i < inputs.length; i++) {
-        const [x, y] = [await inputs.at(i), await wanted.at(i)];
-        const { loss, next } = await adamStep(backend, state, options.learningRate, (values) =>
-          mean(square(sub(rebuild(values).forward(x), y))),
-        );
-        state = next;
-        total += loss / inputs.length;
-      }
-      losses.push(total);
-      progress(step + 1, options.steps);
-    }
+    const { losses, parameters } = await train({
+      backend,
+      parameters: new Map([...tensorsOf(block)].filter(([name]) => isOurs(name))),
+      optimizer: adam({ beta2: 0.99 }),
+      lossOf: (values, { x, y }: { x: Tensor; y: Tensor }) => mean(square(sub(withParameters(block, values).forward(x), y))),
+      batches: { length: inputs.length, at: async (i) => ({ x: await inputs.at(i), y: await wanted.at(i) }) },
+      epochs: options.steps,
+      learningRate: constantRate(options.learningRate),
+      progress,
+    });
     log({ losses });
-    return rebuild(state.parameters);
+    return withParameters(block, parameters);
   },
 });
 
