@@ -7,9 +7,9 @@ import { mean } from './samples.js';
 
 /** A single epoch: enough for the method to measure its blocks before and after. */
 const training = [
-  { training: 'layer-wise', blockEpochs: 0 },
-  { training: 'one epoch block-wise', blockEpochs: 1 },
-] as const;
+  { training: 'layer-wise', blockEpochs: 0, counts: [1, 2, 3, 4, 5, 6, 7, 8] },
+  { training: 'one epoch block-wise', blockEpochs: 1, counts: [1, 2, 4, 8] },
+];
 
 const measures = ['layer-loss', 'block-loss', 'loss-gap'];
 
@@ -22,10 +22,8 @@ export const iters: RecipeExperiment = {
     'or rises where scales and offsets are fitted to the calibration text.',
   source: 'arXiv 2404.12759, ablation of the number of iterations',
   ...protocol,
-  arms: training.flatMap(({ training, blockEpochs }) =>
-    [1, 2, 3, 4, 5, 6, 7, 8].map((iterations) =>
-      arm(decoupleqStep({ bits: 2, groupSize: 32 }, { iterations, blockEpochs }), { training, iterations }),
-    ),
+  arms: training.flatMap(({ training, blockEpochs, counts }) =>
+    counts.map((iterations) => arm(decoupleqStep({ bits: 2, groupSize: 32 }, { iterations, blockEpochs }), { training, iterations })),
   ),
   rowsOf(outcome) {
     const blocks = blockRecords(outcome);
