@@ -1,7 +1,7 @@
 // @lowbit/train: optimizers as graphs, learning rate schedules, and the training loop that methods share.
 export { type AdamOptions, adam } from './adam.js';
 export { type CosineOptions, constantRate, cosineRate, type LearningRate, warmupRate } from './learning-rate.js';
-export { type Indexed, type LossFunction, type LossGradients, meanLoss, type StagedLoss } from './loss.js';
+export { type Indexed, type LossFunction, type LossGradients, meanLoss, type StagedLoss, type StagedValue } from './loss.js';
 export {
   lastHidden,
   type ModelGradients,

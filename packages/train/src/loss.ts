@@ -18,9 +18,13 @@ export interface LossGradients {
   readonly gradients: NamedTensors;
 }
 
-/** A loss that takes several evaluations, for graphs that are too large for one: a model's, one block at a time. */
-export interface StagedLoss<Batch> {
+/** A figure that takes several evaluations, for graphs that are too large for one: a model's, one block at a time. */
+export interface StagedValue<Batch> {
   value(parameters: NamedTensors, batch: Batch): Promise<number>;
+}
+
+/** Such a loss with its gradients. */
+export interface StagedLoss<Batch> extends StagedValue<Batch> {
   /** @param step the step that asks, counted from 1: an address for what is drawn anew at every step. */
   gradients(parameters: NamedTensors, batch: Batch, step: number): Promise<LossGradients>;
 }
@@ -29,7 +33,7 @@ export interface StagedLoss<Batch> {
 export async function meanLoss<Batch>(
   backend: Backend,
   parameters: NamedTensors,
-  lossOf: LossFunction<Batch> | StagedLoss<Batch>,
+  lossOf: LossFunction<Batch> | StagedValue<Batch>,
   batches: Indexed<Batch>,
   signal?: AbortSignal,
 ): Promise<number> {

@@ -1,7 +1,7 @@
 // The training loop: epochs, validation, the best parameters kept, resuming. It knows no model and no method.
 import { type Backend, LowbitError, type Rng, read, readFloats, type StoreEntry, type Tensor, tensor, throwIfAborted } from '@lowbit/core';
 import type { LearningRate } from './learning-rate.js';
-import { type Indexed, type LossFunction, meanLoss, type StagedLoss } from './loss.js';
+import { type Indexed, type LossFunction, meanLoss, type StagedLoss, type StagedValue } from './loss.js';
 import type { NamedTensors, Optimizer, OptimizerState } from './optimizer.js';
 import { restoreTraining, type TrainingState, trainingEntry } from './saved-training.js';
 import { trainStep } from './step.js';
@@ -10,7 +10,7 @@ import { trainStep } from './step.js';
 export interface Validation<Batch> {
   readonly batches: Indexed<Batch>;
   /** Default: the loss that is trained on. */
-  readonly lossOf?: LossFunction<Batch> | StagedLoss<Batch>;
+  readonly lossOf?: LossFunction<Batch> | StagedValue<Batch>;
   /** Epochs from one validation to the next; the start and the last epoch are always judged. Default: 1. */
   readonly every?: number;
   /** 'best': the epoch of least validation loss is kept, the start among them; 'last': validation is only reported. Default: 'best'. */

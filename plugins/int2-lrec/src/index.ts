@@ -1,0 +1,25 @@
+// @lowbit/int2-lrec: low-rank error correction of quantized models, trained towards the dense model.
+
+export { lrec } from './lrec/method.js';
+export { type LrecInput, type LrecOptions, lrecOptions } from './lrec/options.js';
+export {
+  activationBytes,
+  adapterParameters,
+  bitsPerWeight,
+  type CodeFormat,
+  GPU_CONTEXT_BYTES,
+  type LayerShape,
+  type LlamaSizes,
+  linearParameters,
+  llama7B,
+  llamaShape,
+  logitBytes,
+  type ModelShape,
+  type NamedRatio,
+  parameterCount,
+  publishedRatios,
+  quantizedBytes,
+  type TrainingBatch,
+  type TrainingMemory,
+  trainingMemory,
+} from './memory-model.js';

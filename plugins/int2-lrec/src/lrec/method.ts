@@ -1,0 +1,164 @@
+// LREC as a method: adapters on the quantized model, trained until it answers as the dense one does.
+import { defineMethod, type FinetuneContext, type LinearShape, LowbitError, type Model, materialize, type Rng } from '@lowbit/core';
+import { adam, cosineRate, type Indexed, type LearningRate, type TrainResult, train, withParameters } from '@lowbit/train';
+import { attachAdapters, storedFactors } from './adapters.js';
+import { type Distillation, judgedDivergence, lossWeights, trainedLoss } from './distillation.js';
+import { type LrecOptions, lrecOptions } from './options.js';
+import { cachedTeacher, liveTeacher, type Teacher } from './teacher.js';
+import { planRounds, readWindows, splitWindows, type WindowBatch, type Windows, windowBatches } from './windows.js';
+
+/** Windows that a round is judged on at most, as in the reference code. */
+const JUDGED = 256;
+
+/**
+ * LREC (arXiv 2306.08162): low-rank adapters on any quantized model, trained to minimise the KL divergence to the dense model and a
+ * share of the next token's cross-entropy. Codes and scales stay. Adapters that a Linear has already are trained on.
+ */
+export const lrec = defineMethod({
+  name: 'lrec',
+  version: 1,
+  description: 'Low-rank adapters trained until the quantized model answers as the dense one',
+  options: lrecOptions,
+  check: checkRank,
+  finetune: correct,
+});
+
+function checkRank({ path, inFeatures, outFeatures }: LinearShape, { rank = 0 }: LrecOptions): void {
+  const most = Math.min(inFeatures, outFeatures);
+  if (rank > most) throw new LowbitError('LREC_RANK', `${path}: rank ${rank} is more than the ${most} that the layer can have; lower rank`);
+}
+
+async function correct(given: Model, context: FinetuneContext<LrecOptions>): Promise<Model> {
+  const { backend, options, rng } = context;
+  const windows = await readWindows(context.calibration);
+  const adapters = attachAdapters(given, options, context.optionsFor, rng.at('adapters'));
+  const student = await materialize(adapters.model);
+  const { batches, judged, heldOut, all } = batchesFor(windows, options, rng);
+  const distillation: Distillation = {
+    backend,
+    student,
+    teacher: await teacherFor(context, all),
+    weights: lossWeights(options, windows.length),
+    dropout: (path) => context.optionsFor(path)?.dropout ?? 0,
+    rng: rng.at('dropout'),
+  };
+  const tokensPerStep = batches.size * windows.length;
+  const { rounds, stepsPerRound } = planRounds(batches.length, options.epochs, Math.floor((options.maxTokens ?? Infinity) / tokensPerStep));
+  const judge = judgedDivergence(distillation);
+  const clock = new Stopwatch();
+  let steps = 0;
+  const result = await train({
+    backend,
+    parameters: adapters.parameters,
+    optimizer: adam({
+      weightDecay: options.weightDecay,
+      decay: options.decay,
+      ...(options.clipNorm > 0 && { clipNorm: options.clipNorm }),
+    }),
+    lossOf: trainedLoss(distillation),
+    batches,
+    epochs: rounds,
+    stepsPerEpoch: stepsPerRound,
+    shuffle: options.shuffle ? rng.at('shuffle') : undefined,
+    learningRate: learningRate(options, rounds * stepsPerRound),
+    validation: {
+      batches: judged,
+      lossOf: { value: (factors, batch) => clock.leaveOut(() => judge.value(factors, batch)) },
+      keep: options.keepBest ? 'best' : 'last',
+    },
+    storedAs: (factors) => storedFactors(factors, adapters.dtypes),
+    signal: context.signal,
+    progress(done, total) {
+      steps++;
+      context.progress(done, total);
+    },
+    onEpoch: ({ epoch, loss, validation }) => context.log({ round: epoch, loss, kl: validation }),
+    saved: context.saved,
+    save: context.save,
+  });
+  const seconds = clock.seconds();
+  warnAbout(result, context);
+  context.log({
+    windows: windows.count,
+    heldOutWindows: heldOut,
+    steps: rounds * stepsPerRound,
+    tokens: rounds * stepsPerRound * tokensPerStep,
+    tokensPerSecond: (steps * tokensPerStep) / seconds,
+    losses: result.losses,
+    klBefore: result.validation?.before,
+    klAfter: result.validation?.after,
+    keptRound: result.epoch,
+    adapterBits: adapters.bits,
+    overhead: adapters.overhead,
+    ranks: [...new Set(adapters.ranks.values())].sort((a, b) => a - b),
+  });
+  return withParameters(student, result.parameters);
+}
+
+interface Batches {
+  /** Trained on. */
+  readonly batches: Indexed<WindowBatch> & { readonly size: number };
+  /** Judged on: held-out windows, or trained ones where none are held out. */
+  readonly judged: Indexed<WindowBatch>;
+  readonly heldOut: number;
+  readonly all: Indexed<WindowBatch>;
+}
+
+/** All batches have one shape. */
+function batchesFor(windows: Windows, { holdOut, batchWindows, shuffle }: LrecOptions, rng: Rng): Batches {
+  const { trained, heldOut } = splitWindows(windows.count, holdOut, rng.at('held-out'));
+  const size = Math.min(batchWindows, trained.length);
+  const order = shuffle ? Array.from(rng.at('windows').permutation(trained.length), (i) => trained[i]) : trained;
+  const judged = (heldOut.length > 0 ? heldOut : trained).slice(0, JUDGED);
+  return {
+    batches: { ...windowBatches(windows, order, size), size },
+    judged: windowBatches(windows, judged, size),
+    heldOut: heldOut.length,
+    all: windowBatches(windows, [...order, ...heldOut], size),
+  };
+}
+
+function teacherFor({ backend, reference, options }: FinetuneContext<LrecOptions>, all: Indexed<WindowBatch>): Promise<Teacher> {
+  return options.teacher === 'live' ? liveTeacher(backend, reference) : cachedTeacher(backend, reference, all, options.topK);
+}
+
+function learningRate({ learningRate: peak, schedule, warmup }: LrecOptions, steps: number): LearningRate {
+  const warmupSteps = Math.round(warmup * steps);
+  return cosineRate({ peak, warmupSteps, ...(schedule === 'constant' && { decaySteps: 0 }) });
+}
+
+function warnAbout({ diverged, epoch, losses, validation }: TrainResult, { options, warn }: FinetuneContext<LrecOptions>): void {
+  if (diverged) {
+    warn(
+      'LREC_DIVERGED',
+      `a loss or an adapter was not finite after ${losses.length} rounds; round ${epoch} is kept. Lower learningRate, or set clipNorm`,
+    );
+  }
+  if (!validation) return;
+  const { before, after } = validation;
+  if (after > before || Number.isNaN(after)) {
+    const figures = `from ${before.toPrecision(4)} to ${after.toPrecision(4)} nats a token`;
+    warn('LREC_WORSE', `training raised the KL divergence to the dense model ${figures}; set keepBest, or lower learningRate`);
+  } else if (epoch === 0 && options.keepBest && !diverged) {
+    warn('LREC_NO_GAIN', 'no round came closer to the dense model than the start, which is kept; lower learningRate or give more text');
+  }
+}
+
+/** Measures time but for what is left out. */
+class Stopwatch {
+  readonly #started = performance.now();
+  #leftOut = 0;
+
+  async leaveOut<T>(work: () => Promise<T>): Promise<T> {
+    const started = performance.now();
+    try {
+      return await work();
+    } finally {
+      this.#leftOut += performance.now() - started;
+    }
+  }
+
+  seconds(): number {
+    return (performance.now() - this.#started - this.#leftOut) / 1000;
+  }
+}

@@ -1,0 +1,203 @@
+// Options of LREC, and three sets of defaults: what we recommend, the published 7B command, and RILQ's objective.
+import type { ScaleDtype } from '@lowbit/quant';
+import { z } from 'zod';
+
+/** What a preset decides. */
+interface Defaults {
+  readonly objective: 'kl' | 'hidden';
+  readonly rank?: number | undefined;
+  readonly overhead?: number | undefined;
+  readonly alpha?: number | undefined;
+  readonly start: 'uniform' | 'normal';
+  readonly dropout: number;
+  readonly learningRate: number;
+  readonly schedule: 'constant' | 'cosine';
+  readonly warmup: number;
+  readonly clipNorm: number;
+  readonly weightDecay: number;
+  readonly decay: 'decoupled' | 'l2';
+  readonly epochs: number;
+  readonly batchWindows: number;
+  readonly shuffle: boolean;
+  readonly holdOut: number;
+  readonly keepBest: boolean;
+  readonly lambdaCe: number;
+  readonly legacyWeights?: { readonly kl: number; readonly ce: number } | undefined;
+}
+
+/** Parsed. Of `rank` and `overhead` the first one that is there counts, and `legacyWeights` before `lambdaCe`. */
+export interface LrecOptions extends Defaults {
+  readonly adapterDtype: ScaleDtype;
+  readonly teacher: 'live' | 'cache';
+  readonly topK: number;
+  readonly maxTokens?: number | undefined;
+}
+
+const recommended: Defaults = {
+  objective: 'kl',
+  overhead: 0.05,
+  start: 'uniform',
+  dropout: 0,
+  learningRate: 1e-3,
+  schedule: 'cosine',
+  warmup: 0.03,
+  clipNorm: 1,
+  weightDecay: 0,
+  decay: 'decoupled',
+  epochs: 4,
+  batchWindows: 8,
+  shuffle: true,
+  holdOut: 0.05,
+  keepBest: true,
+  lambdaCe: 0.05,
+};
+
+/** 'paper' is the INT2 script of LLaMA-7B, whose targets are ['**', '!**.down_proj']; the README names every difference. */
+const presets: Readonly<Record<'default' | 'paper' | 'rilq', Defaults>> = {
+  default: recommended,
+  paper: {
+    objective: 'kl',
+    rank: 32,
+    alpha: 128,
+    start: 'uniform',
+    dropout: 0.05,
+    learningRate: 3e-5,
+    schedule: 'constant',
+    warmup: 0,
+    clipNorm: 0,
+    weightDecay: 1e-5,
+    decay: 'l2',
+    epochs: 10,
+    batchWindows: 7,
+    shuffle: false,
+    holdOut: 0,
+    keepBest: false,
+    lambdaCe: 120 / 2048,
+    legacyWeights: { kl: 1, ce: 120 },
+  },
+  rilq: {
+    ...recommended,
+    objective: 'hidden',
+    start: 'normal',
+    learningRate: 1e-4,
+    schedule: 'constant',
+    warmup: 0,
+    clipNorm: 0,
+    holdOut: 0.2,
+  },
+};
+
+const written = z.strictObject({
+  preset: z
+    .enum(['default', 'paper', 'rilq'])
+    .default('default')
+    .describe(
+      "Defaults of the other options: 'default' is recommended, 'paper' repeats the published 7B script, 'rilq' the objective of RILQ",
+    ),
+  objective: z
+    .enum(['kl', 'hidden'])
+    .optional()
+    .describe(
+      "What is minimised: 'kl', the KL divergence to the dense model and a share of cross-entropy; 'hidden', half the squared error of the last hidden state and half the cross-entropy (kl, rilq: hidden)",
+    ),
+  lambdaCe: z
+    .number()
+    .min(0)
+    .optional()
+    .describe(
+      "Weight of the next token's cross-entropy beside the KL divergence, both averaged over tokens, for the objective 'kl' (0.05)",
+    ),
+  legacyWeights: z
+    .strictObject({ kl: z.number().min(0), ce: z.number().min(0) })
+    .optional()
+    .describe(
+      'In place of lambdaCe, the weights of a KL summed over the tokens of a window and a cross-entropy averaged over them (paper: 1 and 120)',
+    ),
+  rank: z.int().min(1).optional().describe('Rank of every adapter, in place of overhead (paper: 32)'),
+  overhead: z
+    .number()
+    .gt(0)
+    .max(1)
+    .optional()
+    .describe('Bits of the adapters as a share of the whole checkpoint before them; the ranks follow (0.05)'),
+  alpha: z.number().gt(0).optional().describe('The correction is scaled by alpha / rank; by 1 without it (paper: 128)'),
+  start: z
+    .enum(['uniform', 'normal'])
+    .optional()
+    .describe(
+      "How A is drawn where there is no adapter yet; B is zero: 'uniform' in ±1/√inputs, 'normal' with deviation 1/rank (uniform, rilq: normal)",
+    ),
+  adapterDtype: z
+    .enum(['float16', 'float32'])
+    .default('float16')
+    .describe('How adapters are stored; what is judged and kept is rounded to it'),
+  dropout: z
+    .number()
+    .min(0)
+    .lt(1)
+    .optional()
+    .describe('Share of the inputs that an adapter does not see in a training step (0, paper: 0.05)'),
+  teacher: z
+    .enum(['live', 'cache'])
+    .default('live')
+    .describe("'live' runs the dense model beside the corrected one; 'cache' keeps its most probable tokens for every window, once ('kl')"),
+  topK: z
+    .int()
+    .min(1)
+    .default(64)
+    .describe("Most probable tokens that a cached position keeps; the others' probability is kept as one number"),
+  learningRate: z.number().gt(0).optional().describe('Peak learning rate of Adam (1e-3, paper: 3e-5, rilq: 1e-4)'),
+  schedule: z.enum(['constant', 'cosine']).optional().describe('Course of the learning rate (cosine, paper and rilq: constant)'),
+  warmup: z.number().min(0).max(1).optional().describe('Share of the steps over which the learning rate rises (0.03, paper and rilq: 0)'),
+  clipNorm: z.number().min(0).optional().describe('Gradients are scaled down to this global norm; 0: not at all (1, paper and rilq: 0)'),
+  weightDecay: z.number().min(0).optional().describe('Pull of the adapters towards zero (0, paper: 1e-5)'),
+  decay: z
+    .enum(['decoupled', 'l2'])
+    .optional()
+    .describe("Where it acts: on the adapters (AdamW, 'decoupled') or in the gradient (decoupled, paper: l2)"),
+  epochs: z.int().min(1).optional().describe('Passes over the windows (4, paper: 10)'),
+  maxTokens: z.int().min(1).optional().describe('Tokens to train on at most, repeated ones counted'),
+  batchWindows: z.int().min(1).optional().describe('Windows in a step (8, paper: 7)'),
+  shuffle: z.boolean().optional().describe('Another order of the steps in every pass (true, paper: false)'),
+  holdOut: z
+    .number()
+    .min(0)
+    .max(0.5)
+    .optional()
+    .describe(
+      'Share of the windows that are not trained on but judged on; with 0, windows that are trained on are (0.05, paper: 0, rilq: 0.2)',
+    ),
+  keepBest: z
+    .boolean()
+    .optional()
+    .describe(
+      'Keep the state that was judged best, the start among them; else the last, with a warning if it is worse (true, paper: false)',
+    ),
+});
+
+/** As they are written in a recipe. */
+export type LrecInput = z.input<typeof written>;
+
+/** Schema of the method's options: what is not written comes from the preset. */
+export const lrecOptions = written
+  .refine(({ preset, objective, teacher }) => teacher === 'live' || (objective ?? presets[preset].objective) === 'kl', {
+    path: ['teacher'],
+    message: "a cache holds probabilities and no hidden states; the objective 'hidden' needs teacher 'live'",
+  })
+  .transform(({ preset, ...set }): LrecOptions => {
+    const { rank, overhead, legacyWeights, ...defaults } = presets[preset];
+    // What is written takes the place of the preset's other way to say it.
+    const isSized = set.rank !== undefined || set.overhead !== undefined;
+    const isWeighted = set.lambdaCe !== undefined || set.legacyWeights !== undefined;
+    return {
+      ...defaults,
+      ...(withoutUndefined(set) as Pick<LrecOptions, 'adapterDtype' | 'teacher' | 'topK'>),
+      rank: isSized ? set.rank : rank,
+      overhead: isSized ? set.overhead : overhead,
+      legacyWeights: isWeighted ? set.legacyWeights : legacyWeights,
+    };
+  });
+
+function withoutUndefined(record: object): object {
+  return Object.fromEntries(Object.entries(record).filter(([, value]) => value !== undefined));
+}

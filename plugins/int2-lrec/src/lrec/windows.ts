@@ -1,0 +1,88 @@
+// Token windows for training: some are held out, the others come in batches of one shape.
+import { LowbitError, type Rng, read, type Tensor, type TokenBatches, tensor } from '@lowbit/core';
+import type { Indexed } from '@lowbit/train';
+
+/** Windows in memory. */
+export interface Windows {
+  /** [count, length] */
+  readonly tokens: Int32Array;
+  readonly count: number;
+  readonly length: number;
+}
+
+/** Windows to compute on at once. All batches of a model have one shape, so that they share programs. */
+export interface WindowBatch {
+  /** int32 [windows, tokens] */
+  readonly tokens: Tensor;
+  /** Of each window; 0 for one that fills up the last batch. The mean over all batches weighs all windows alike. */
+  readonly weights: readonly number[];
+}
+
+/** Reads all windows of a calibration. */
+export async function readWindows(batches: TokenBatches): Promise<Windows> {
+  const parts: Int32Array[] = [];
+  let length = 0;
+  // At least one batch is asked for, so that an empty calibration says what it lacks.
+  for (let i = 0; i < Math.max(1, batches.length); i++) {
+    const batch = await batches.at(i);
+    const tokens = await read(batch);
+    if (!(tokens instanceof Int32Array)) throw new LowbitError('DTYPE', `lrec: token windows must be int32, got ${batch.dtype}`);
+    parts.push(tokens);
+    length = batch.shape[1];
+  }
+  const tokens = new Int32Array(parts.reduce((total, part) => total + part.length, 0));
+  let filled = 0;
+  for (const part of parts) {
+    tokens.set(part, filled);
+    filled += part.length;
+  }
+  return { tokens, count: tokens.length / length, length };
+}
+
+/** Which windows are trained on and which are judged on, by index. */
+export interface WindowSplit {
+  readonly trained: readonly number[];
+  readonly heldOut: readonly number[];
+}
+
+/** Holds out a share of `count` windows, drawn; at least one where the share is not 0 and one remains to train on. */
+export function splitWindows(count: number, share: number, rng: Rng): WindowSplit {
+  const held = share === 0 || count < 2 ? 0 : Math.min(count - 1, Math.max(1, Math.round(share * count)));
+  const heldOut = new Set(rng.permutation(count).subarray(0, held));
+  const all = Array.from({ length: count }, (_, i) => i);
+  return { trained: all.filter((i) => !heldOut.has(i)), heldOut: all.filter((i) => heldOut.has(i)) };
+}
+
+/** Some windows, `size` at a time. The last batch is filled up with windows of weight 0. */
+export function windowBatches({ tokens, length }: Windows, indices: readonly number[], size: number): Indexed<WindowBatch> {
+  const count = Math.ceil(indices.length / size);
+  return {
+    length: count,
+    at(batch) {
+      const own = indices.slice(batch * size, (batch + 1) * size);
+      const rows = new Int32Array(size * length);
+      for (let row = 0; row < size; row++) {
+        const index = own[row % own.length];
+        rows.set(tokens.subarray(index * length, (index + 1) * length), row * length);
+      }
+      const weights = Array.from({ length: size }, (_, row) => (row < own.length ? count / indices.length : 0));
+      return { tokens: tensor(rows, [size, length]), weights };
+    },
+  };
+}
+
+/** Rounds of training, each followed by a judgement. */
+export interface Rounds {
+  readonly rounds: number;
+  readonly stepsPerRound: number;
+}
+
+/** Judgements in a training of few passes. */
+const ROUNDS = 8;
+
+/** One round for each pass over the batches and at least eight, all of equal length; a few steps at the end may be left out. */
+export function planRounds(batches: number, epochs: number, mostSteps: number): Rounds {
+  const steps = Math.max(1, Math.min(epochs * batches, mostSteps));
+  const rounds = Math.min(steps, Math.max(ROUNDS, Math.ceil(steps / batches)));
+  return { rounds, stepsPerRound: Math.floor(steps / rounds) };
+}
