@@ -60,7 +60,7 @@ export function curves({ x, y, color }: Curves): Specification {
 /** Means over seeds as dots, one line of the panel for each value of `y`, and bars of one standard deviation to either side. */
 export function dots({ x, y }: { readonly x: Channel; readonly y: Channel }): Specification {
   const across = { type: 'quantitative', ...x };
-  const line = { type: 'nominal', ...y };
+  const line = { type: 'nominal', axis: { labelLimit: 260 }, ...y };
   return {
     layer: [
       { mark: { type: 'point', filled: true, size: 60 }, encoding: { x: { ...across, aggregate: 'mean' }, y: line } },
