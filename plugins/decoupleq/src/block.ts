@@ -14,7 +14,7 @@ import {
 } from '@lowbit/train';
 import type { DecoupleqOptions } from './options.js';
 import { type RateOutcome, restoreRates, saveRates } from './saved-rates.js';
-import { affineLayerOf, biasOf, namedTrainables, normTensors, scalesOf, storedValues, type TrainableTensors } from './trainable.js';
+import { affineLayerOf, biasOf, normTensors, scalesOf, type Trainable, type TrainableTensors, trainableOf } from './trainable.js';
 import { gatherWindows, splitWindows, windowBatches, windowCount } from './windows.js';
 
 /** What a block is trained on: inputs from the quantized prefix, and what the dense block makes of them, [windows, tokens, width]. */
@@ -33,24 +33,23 @@ const ADAM = { beta1: 0.9, beta2: 0.99, epsilon: 2e-5, decay: 'l2' } as const;
  */
 export async function refineBlock(block: Block, context: BlockContext<DecoupleqOptions>): Promise<Block> {
   const { options, backend, signal, inputs, rng, path, log, warn } = context;
-  const trainable = trainableTensors(block, context);
-  const parameters = namedTrainables(block, trainable);
+  const trainable = await trainableOf(block, trainableTensors(block, context));
   const count = await windowCount(inputs);
-  if (options.blockEpochs === 0 || parameters.size === 0 || count === 0) return block;
+  if (options.blockEpochs === 0 || trainable.parameters.size === 0 || count === 0) return block;
 
   const split = splitWindows(count, options.blockHoldOut, rng.at('hold-out'));
   const [trained, heldOut] = [split.trained, split.heldOut].map((indices) => batchesOf(context, indices));
-  const lossOf = (values: NamedTensors, { input, target }: Windows): Tensor =>
+  const lossWith = (values: NamedTensors, { input, target }: Windows): Tensor =>
     mean(square(sub(withParameters(block, values).forward(input), target)));
-  const measure = (values: NamedTensors): Promise<number> => meanLoss(backend, values, lossOf, trained, signal);
+  const measure = (values: NamedTensors): Promise<number> => meanLoss(backend, values, lossWith, trained, signal);
 
-  const blockLossBefore = await measure(parameters);
+  const blockLossBefore = await measure(trainable.original);
   if (!Number.isFinite(blockLossBefore)) {
     warn('DECOUPLEQ_BLOCK_NOT_FINITE', `${path}: the block's output is off by ${blockLossBefore} before training; it is left as it is`);
   }
   if (blockLossBefore === 0 || !Number.isFinite(blockLossBefore)) return block;
   const scale = options.blockLoss === 'relative' ? 1 / blockLossBefore : 1;
-  const { best, diverged } = await bestRate({ context, parameters, trainable, trained, heldOut, lossOf, scale, measure });
+  const { best, diverged } = await bestRate({ context, trainable, trained, heldOut, lossWith, scale, measure });
   for (const rate of diverged) {
     warn('DECOUPLEQ_BLOCK_DIVERGED', `${path}: block-wise training with learning rate ${rate} left the finite numbers; use a lower one`);
   }
@@ -85,22 +84,22 @@ function batchesOf({ inputs, targets, options }: BlockContext<DecoupleqOptions>,
 
 interface RateSearch {
   readonly context: BlockContext<DecoupleqOptions>;
-  readonly parameters: NamedTensors;
-  readonly trainable: TrainableTensors;
+  readonly trainable: Trainable;
   readonly trained: Indexed<Windows>;
   readonly heldOut: Indexed<Windows>;
-  readonly lossOf: (parameters: NamedTensors, windows: Windows) => Tensor;
+  /** Mean square error of the block with some tensors in place of its own. */
+  readonly lossWith: (tensors: NamedTensors, windows: Windows) => Tensor;
   /** Factor of the loss that is trained on. */
   readonly scale: number;
   /** Loss on the windows that are trained on. */
-  measure(parameters: NamedTensors): Promise<number>;
+  measure(tensors: NamedTensors): Promise<number>;
 }
 
 /** Trains from the start with each learning rate; the best is the one of least loss on held-out windows, or on the others without them. */
 async function bestRate(search: RateSearch): Promise<{ best: RateOutcome; diverged: readonly number[] }> {
-  const { context, parameters, measure } = search;
+  const { context, trainable, measure } = search;
   const rates = [context.options.blockLearningRate].flat();
-  let { next, best, diverged, training } = restoreRates(context.saved, parameters);
+  let { next, best, diverged, training } = restoreRates(context.saved, trainable.parameters);
   for (; next < rates.length; next++) {
     const rate = rates[next];
     const soFar = { next, best, diverged };
@@ -117,23 +116,24 @@ async function bestRate(search: RateSearch): Promise<{ best: RateOutcome; diverg
 }
 
 function trainOnce(
-  { context, parameters, trainable, trained, heldOut, lossOf, scale }: RateSearch,
+  { context, trainable, trained, heldOut, lossWith, scale }: RateSearch,
   rate: number,
   resume: Pick<TrainOptions<Windows>, 'saved' | 'save' | 'progress'>,
 ): Promise<TrainResult> {
   const { backend, signal, options } = context;
+  // A leaf, so that blocks share a compiled program.
+  const scaled = (tensors: NamedTensors, windows: Windows): Tensor => mul(lossWith(tensors, windows), tensor(scale));
   return train<Windows>({
     backend,
     signal,
-    parameters,
+    parameters: trainable.parameters,
     optimizer: adam({ ...ADAM, weightDecay: options.blockWeightDecay }),
-    // A leaf, so that blocks share a compiled program.
-    lossOf: (values, windows) => mul(lossOf(values, windows), tensor(scale)),
+    lossOf: (values, windows) => scaled(trainable.tensorsFor(values), windows),
     batches: trained,
     epochs: options.blockEpochs,
     learningRate: options.blockSchedule === 'cosine' ? cosineRate({ peak: rate }) : constantRate(rate),
-    validation: heldOut.length > 0 ? { batches: heldOut } : undefined,
-    storedAs: (values) => storedValues(parameters, trainable, values),
+    validation: heldOut.length > 0 ? { batches: heldOut, lossOf: scaled } : undefined,
+    storedAs: trainable.storedAs,
     ...resume,
   });
 }

@@ -13,7 +13,7 @@ import {
 } from '@lowbit/core';
 import { adam, cosineRate, type Indexed, type NamedTensors, train, withParameters } from '@lowbit/train';
 import { z } from 'zod';
-import { affineLayerOf, namedTrainables, normTensors, scalesOf, storedValues, type TrainableTensors } from './trainable.js';
+import { affineLayerOf, normTensors, scalesOf, type TrainableTensors, trainableOf } from './trainable.js';
 import { gatherWindows, splitWindows, windowBatches, windowCount } from './windows.js';
 
 const options = z.strictObject({
@@ -52,8 +52,7 @@ export const decoupleqSft = defineMethod({
   async finetune(given, context) {
     const { options, backend, signal, rng, calibration, log, warn } = context;
     const model = await materialize(given);
-    const trainable = trainableTensors(model, context);
-    const parameters = namedTrainables(model, trainable);
+    const trainable = await trainableOf(model, trainableTensors(model, context));
     const count = await windowCount(calibration);
     if (count === 0) throw new LowbitError('CALIBRATION_EMPTY', 'decoupleq-sft: trains on text and got none; pass calibration data');
     const reference = options.objective === 'kl' ? await materialize(context.reference) : undefined;
@@ -62,18 +61,19 @@ export const decoupleqSft = defineMethod({
     const batchesOf = (indices: readonly number[]): Indexed<Tensor> =>
       windowBatches(indices, options.batch, (some) => gatherWindows(calibration, some));
     const heldOut = batchesOf(split.heldOut);
+    const lossWith = (tensors: NamedTensors, tokens: Tensor): Tensor => lossOf(withParameters(model, tensors), tokens, reference);
     const result = await train<Tensor>({
       backend,
       signal,
-      parameters,
+      parameters: trainable.parameters,
       optimizer: adam({ weightDecay: options.weightDecay, decay: 'l2' }),
-      lossOf: (values, tokens) => lossOf(withParameters(model, values), tokens, reference),
+      lossOf: (values, tokens) => lossWith(trainable.tensorsFor(values), tokens),
       batches: batchesOf(split.trained),
       epochs: options.epochs,
       shuffle: rng.at('order'),
       learningRate: cosineRate({ peak: options.learningRate }),
-      validation: heldOut.length > 0 ? { batches: heldOut } : undefined,
-      storedAs: (values: NamedTensors) => storedValues(parameters, trainable, values),
+      validation: heldOut.length > 0 ? { batches: heldOut, lossOf: lossWith } : undefined,
+      storedAs: trainable.storedAs,
       progress: context.progress,
       saved: context.saved,
       save: context.save,

@@ -28,18 +28,21 @@ export type Zero = 'free' | 'integer' | 'symmetric';
 
 export interface SettingOptions {
   readonly zero?: Zero;
-  readonly bits?: number;
+  readonly scaleDtype?: 'float16' | 'float32';
   /** Wraps each quantized layer. */
   readonly wrap?: (linear: QuantizedLinear) => Linear;
-  readonly batches?: number;
 }
 
 const WIDTH = 32;
 
 /** Rounds to nearest; a free offset begins where the zero point stands. */
-async function rounded(backend: Backend, linear: DenseLinear, zero: Zero, bits: number): Promise<QuantizedLinear> {
+async function rounded(
+  backend: Backend,
+  linear: DenseLinear,
+  { zero, scaleDtype }: Required<Pick<SettingOptions, 'zero' | 'scaleDtype'>>,
+): Promise<QuantizedLinear> {
   const { weight } = linear;
-  const grid = { bits, groupSize: 16, symmetric: zero === 'symmetric', clip: 'minmax', scaleDtype: 'float16' } as const;
+  const grid = { bits: 2, groupSize: 16, symmetric: zero === 'symmetric', clip: 'minmax', scaleDtype } as const;
   const affine = quantizeWeight(await readFloats(weight), weight.shape, grid);
   if (zero !== 'free') return new QuantizedLinear(affine, linear.bias);
   const [offset] = await backend.evaluate([affine.effectiveOffset]);
@@ -48,14 +51,14 @@ async function rounded(backend: Backend, linear: DenseLinear, zero: Zero, bits: 
 
 /** A toy block rounded to nearest, and windows of random inputs: batches of two windows of six tokens. */
 export async function blockSetting(backend: Backend, options: SettingOptions = {}): Promise<BlockSetting> {
-  const { zero = 'free', bits = 2, wrap = (linear) => linear, batches = 4 } = options;
+  const { zero = 'free', scaleDtype = 'float16', wrap = (linear) => linear } = options;
   const [dense] = createToyModel({ seed: 7, biases: true }).blocks;
   const linears: Record<string, Linear> = {};
   for (const [name, linear] of Object.entries(dense.linears)) {
-    linears[name] = wrap(await rounded(backend, linear as DenseLinear, zero, bits));
+    linears[name] = wrap(await rounded(backend, linear as DenseLinear, { zero, scaleDtype }));
   }
   const rng = createRng(5);
-  const inputs = Array.from({ length: batches }, (_, i) => tensor(rng.at('inputs', i).normal(2 * 6 * WIDTH), [2, 6, WIDTH]));
+  const inputs = Array.from({ length: 4 }, (_, i) => tensor(rng.at('inputs', i).normal(2 * 6 * WIDTH), [2, 6, WIDTH]));
   const targets = await backend.evaluate(inputs.map((x) => dense.forward(x)));
   return { backend, dense, quantized: dense.with({ linears }), inputs, targets };
 }

@@ -18,11 +18,11 @@ import {
   tensorsOf,
 } from '@lowbit/core';
 import { ActivationQuantizedLinear, QuantizedLinear } from '@lowbit/quant';
-import { withParameters } from '@lowbit/train';
+import { type NamedTensors, withParameters } from '@lowbit/train';
 import { afterAll, describe, expect, it } from 'vitest';
 import { refineBlock } from '../src/block.js';
 import type { DecoupleqInput } from '../src/index.js';
-import { affineLayerOf, namedTrainables, normTensors, scalesOf, storedValues } from '../src/trainable.js';
+import { affineLayerOf, normTensors, scalesOf, trainableOf } from '../src/trainable.js';
 import { type BlockSetting, blockContext, blockSetting, type Recorded, type Zero } from './block-setting.js';
 
 const reference = createReferenceBackend();
@@ -151,19 +151,20 @@ describe('refineBlock', () => {
   });
 
   it('takes the best of several learning rates', async () => {
+    const few = { ...fast, blockEpochs: 1 };
     const rates = [1e-5, 3e-3, 0.3];
     const single: number[] = [];
     for (const blockLearningRate of rates) {
-      const { logs } = await refined({ ...fast, blockLearningRate });
+      const { logs } = await refined({ ...few, blockLearningRate });
       single.push((logs[0] as Record<string, number>).blockHeldOutAfter);
     }
-    const { block, logs, progress } = await refined({ ...fast, blockLearningRate: rates });
+    const { block, logs, progress } = await refined({ ...few, blockLearningRate: rates });
     expect(logs[0]).toMatchObject({ learningRate: 3e-3, blockHeldOutAfter: Math.min(...single) });
-    expect(progress).toHaveLength(3 * 3 * 6);
-    const alone = await refined({ ...fast, blockLearningRate: 3e-3 });
+    expect(progress).toHaveLength(3 * 6);
+    const alone = await refined({ ...few, blockLearningRate: 3e-3 });
     expect(await changedNames(alone.block, block)).toEqual([]);
     // Without held-out windows, the one that fits the others best.
-    const fitted = await refined({ ...fast, blockHoldOut: 0, blockLearningRate: [1e-5, 3e-3] });
+    const fitted = await refined({ ...few, blockHoldOut: 0, blockLearningRate: [1e-5, 3e-3] });
     expect(fitted.logs[0]).toMatchObject({ learningRate: 3e-3 });
   });
 
@@ -185,9 +186,9 @@ describe('refineBlock', () => {
   });
 
   it('resumes to the same bits, within a rate and between rates', async () => {
-    const input = { ...fast, blockLearningRate: [1e-3, 3e-3] };
+    const input = { ...fast, blockEpochs: 2, blockLearningRate: [1e-3, 3e-3] };
     const whole = await refined(input);
-    expect(whole.saved.length).toBeGreaterThan(3);
+    expect(whole.saved).toHaveLength(3);
     for (const entry of whole.saved) {
       const saved: StoreEntry = { ...entry, metadata: JSON.parse(JSON.stringify(entry.metadata)) as StoreEntry['metadata'] };
       const resumed = await refined(input, plain, { saved });
@@ -210,27 +211,43 @@ describe('refineBlock', () => {
 
   it.each(['absolute', 'relative'] as const)('takes the published first step of Adam on the %s loss', async (blockLossKind) => {
     const rate = 1e-3;
-    const recorded = blockContext(plain, {
+    const setting = await blockSetting(backend, { scaleDtype: 'float32' });
+    const recorded = blockContext(setting, {
       preset: 'paper',
       blockLoss: blockLossKind,
-      scaleDtype: 'float32',
       blockEpochs: 1,
       blockLearningRate: rate,
       blockBatch: 8,
       blockWeightDecay: 0,
     });
-    const block = await refineBlock(plain.quantized, recorded.context);
-    const before = tensorsOf(plain.quantized);
-    const after = tensorsOf(block);
-    const name = 'post_attention_layernorm.weight';
-    const [wanted] = [before.get(name) as Tensor];
-    const losses = plain.inputs.map((x, i) => mean(square(sub(plain.quantized.forward(x), plain.targets[i]))));
-    const gradients = await Promise.all(losses.map((loss) => reference.float64(grad(loss, [wanted])[0])));
-    const scale = blockLossKind === 'absolute' ? 1 : 1 / (await blockLoss(plain, plain.quantized));
-    const [was, is] = await Promise.all([readFloats(wanted), readFloats(after.get(name) as Tensor)]);
-    for (let i = 0; i < was.length; i++) {
-      const g = (scale * gradients.reduce((total, gradient) => total + gradient[i], 0)) / losses.length;
-      expect(is[i]).toBeCloseTo(was[i] - (rate * g) / (Math.abs(g) + 2e-5), 6);
+    const block = await refineBlock(setting.quantized, recorded.context);
+    const { weight } = setting.quantized.linears['mlp.down_proj'] as QuantizedLinear;
+    const gamma = setting.quantized.norms['post_attention_layernorm'].weight as Tensor;
+    const moved = block.linears['mlp.down_proj'] as QuantizedLinear;
+    const wanted = [gamma, weight.scale, weight.offset as Tensor];
+    const losses = setting.inputs.map((x, i) => mean(square(sub(setting.quantized.forward(x), setting.targets[i]))));
+    const scale = blockLossKind === 'absolute' ? 1 : 1 / (await blockLoss(setting, setting.quantized));
+    const mean64 = async (index: number): Promise<number[]> => {
+      const each = await Promise.all(losses.map((loss) => reference.float64(grad(loss, wanted)[index])));
+      return Array.from(each[0], (_, i) => (scale * each.reduce((total, one) => total + one[i], 0)) / losses.length);
+    };
+    const [dGamma, dScale, dOffset] = [await mean64(0), await mean64(1), await mean64(2)];
+    const step = (was: number, g: number): number => was - (rate * g) / (Math.abs(g) + 2e-5);
+    const pairs = async (from: Tensor, to: Tensor): Promise<[number, number][]> => {
+      const [was, is] = await Promise.all([readFloats(from), readFloats(to)]);
+      return Array.from(was, (x, i) => [x, is[i]]);
+    };
+    const norms = await pairs(gamma, block.norms['post_attention_layernorm'].weight as Tensor);
+    for (const [i, [was, is]] of norms.entries()) expect(is).toBeCloseTo(step(was, dGamma[i]), 6);
+    // Scale and zero belong to signed codes: ŵ = s · (q − 2) + z, so that a step of the scale turns about code 2.
+    const [scales, offsets] = [
+      await pairs(weight.scale, moved.weight.scale),
+      await pairs(weight.offset as Tensor, moved.weight.offset as Tensor),
+    ];
+    for (const [i, [was, is]] of scales.entries()) {
+      const expected = step(was, dScale[i] - 2 * dOffset[i]);
+      expect(is).toBeCloseTo(expected, 5);
+      expect(offsets[i][1]).toBeCloseTo(step(offsets[i][0] + 2 * was, dOffset[i]) - 2 * expected, 5);
     }
   });
 });
@@ -243,9 +260,11 @@ describe('gradients of the block loss', () => {
   it('agree with finite differences in float64, for scales, offsets and norms', async () => {
     const layers = layersOf(plain.quantized).flatMap(([, layer]) => [...scalesOf(layer)]);
     const norms = Object.values(plain.quantized.norms).flatMap((norm) => [...normTensors(norm)]);
-    const parameters = namedTrainables(plain.quantized, new Map([...layers, ...norms]));
+    const trainable = await trainableOf(plain.quantized, new Map([...layers, ...norms]));
+    const { parameters } = trainable;
     expect(parameters.size).toBe(7 * 2 + 2);
-    const gradients = grad(lossOf(plain.quantized), [...parameters.values()]);
+    const blockWith = (values: NamedTensors): Block => withParameters(plain.quantized, trainable.tensorsFor(values));
+    const gradients = grad(lossOf(blockWith(parameters)), [...parameters.values()]);
     for (const [i, [name, t]] of [...parameters].entries()) {
       const values = await readFloats(t);
       const gradient = await reference.float64(gradients[i]);
@@ -254,7 +273,7 @@ describe('gradients of the block loss', () => {
         [-1, 1].map(async (sign) => {
           const moved = values.slice();
           moved[index] += sign * 2 ** -12;
-          const block = withParameters(plain.quantized, new Map([[name, tensor(moved, t.shape)]]));
+          const block = blockWith(new Map([...parameters, [name, tensor(moved, t.shape)]]));
           return { value: moved[index], loss: await number(lossOf(block)) };
         }),
       );
@@ -288,27 +307,69 @@ describe('gradients of the block loss', () => {
   });
 });
 
-describe('storedValues', () => {
+describe('trainableOf', () => {
+  const [scaleName, offsetName, normName] = ['mlp.up_proj.scale', 'mlp.up_proj.offset', 'input_layernorm.weight'];
+  const layer = plain.quantized.linears['mlp.up_proj'] as QuantizedLinear;
+  const all = (one: QuantizedLinear) => new Map([...scalesOf(one), ...normTensors(plain.quantized.norms['input_layernorm'])]);
+  const valuesOf = async (tensors: NamedTensors, name: string): Promise<number[]> => [...(await readFloats(tensors.get(name) as Tensor))];
+
+  it('trains the value of the signed code 0 in place of the offset', async () => {
+    const { parameters, original, tensorsFor } = await trainableOf(plain.quantized, all(layer));
+    expect([...parameters.keys()].sort()).toEqual([normName, offsetName, scaleName].sort());
+    const [offset, scale] = [await valuesOf(original, offsetName), await valuesOf(original, scaleName)];
+    expect(await valuesOf(parameters, offsetName)).toEqual(offset.map((o, i) => Math.fround(o + 2 * scale[i])));
+    const [back] = await backend.evaluate([tensorsFor(parameters).get(offsetName) as Tensor]);
+    for (const [i, o] of (await readFloats(back)).entries()) expect(o).toBeCloseTo(offset[i], 6);
+  });
+
+  it('stores what did not move as it was', async () => {
+    const rough = new QuantizedLinear(
+      layer.weight.with({
+        scaleDtype: 'float32',
+        scale: tensor(
+          (await readFloats(layer.weight.scale)).map((s) => s / 3),
+          layer.weight.scale.shape,
+        ),
+      }),
+    );
+    const block = plain.quantized.with({ linears: { 'mlp.up_proj': rough } });
+    const { parameters, original, storedAs } = await trainableOf(block, all(rough));
+    const stored = await storedAs(parameters);
+    for (const name of [scaleName, offsetName, normName]) expect(await valuesOf(stored, name)).toEqual(await valuesOf(original, name));
+  });
+
   it('rounds to what is stored, within its range, and keeps scales from 0', async () => {
-    const layer = plain.quantized.linears['mlp.up_proj'] as QuantizedLinear;
-    const trainable = new Map([...scalesOf(layer), ...normTensors(plain.quantized.norms['input_layernorm'])]);
-    const original = namedTrainables(plain.quantized, trainable);
-    const [scaleName, offsetName, normName] = ['mlp.up_proj.scale', 'mlp.up_proj.offset', 'input_layernorm.weight'];
-    const values = Float32Array.of(0.1, 1e-9, -1e-9, 0, 1e6, -1e6);
-    const trained = new Map([scaleName, offsetName, normName].map((name) => [name, tensor(values)]));
-    const stored = await storedValues(original, trainable, trained);
-    const smallest = 2 ** -24;
+    const { parameters, storedAs } = await trainableOf(plain.quantized, all(layer));
+    const { shape, size } = layer.weight.scale;
+    const filled = (values: readonly number[]): Tensor =>
+      tensor(
+        Float32Array.from({ length: size }, (_, i) => values[i % values.length]),
+        shape,
+      );
+    const trained = new Map([
+      ...parameters,
+      [scaleName, filled([0.1, 1e-9, -1e-9, 0, 1e6, -1e6])],
+      [offsetName, filled([0.3, 0, 1, 2, 3, 4])],
+    ]);
+    const stored = await storedAs(trained);
     const half = roundToFloat16(Math.fround(0.1));
-    expect([...(await readFloats(stored.get(scaleName) as Tensor))]).toEqual([half, smallest, smallest, smallest, 65504, -65504]);
-    expect([...(await readFloats(stored.get(offsetName) as Tensor))].map((x) => x + 0)).toEqual([half, 0, 0, 0, 65504, -65504]);
+    const tiny = 2 ** -24;
+    expect((await valuesOf(stored, scaleName)).slice(0, 6)).toEqual([half, tiny, tiny, tiny, 65504, -65504]);
+    const offsets = [0.3 - 2 * half, -2 * tiny, 1 - 2 * tiny, 2 - 2 * tiny, -65504, 65504];
+    expect((await valuesOf(stored, offsetName)).slice(0, 6)).toEqual(
+      offsets.map((x, i) => roundToFloat16(i === 0 ? Math.fround(0.3) - 2 * half : x)),
+    );
     expect(stored.get(normName)).toBe(trained.get(normName));
   });
 
   it('keeps float32 scales as they are, but not at 0', async () => {
-    const { weight } = plain.quantized.linears['mlp.up_proj'] as QuantizedLinear;
-    const layer = new QuantizedLinear(weight.with({ scaleDtype: 'float32' }));
-    const original = new Map([['scale', weight.scale]]);
-    const stored = await storedValues(original, scalesOf(layer), new Map([['scale', tensor([0.1, 0, 1e9])]]));
-    expect([...(await readFloats(stored.get('scale') as Tensor))]).toEqual([Math.fround(0.1), 2 ** -126, 1e9]);
+    const single = new QuantizedLinear(layer.weight.with({ scaleDtype: 'float32', offset: undefined }));
+    const block = plain.quantized.with({ linears: { 'mlp.up_proj': single } });
+    const { parameters, storedAs } = await trainableOf(block, scalesOf(single));
+    const { shape, size } = single.weight.scale;
+    const stored = await storedAs(
+      new Map([...parameters, [scaleName, tensor(new Float32Array(size).fill(0.1).fill(0, 1, 2).fill(1e9, 2, 3), shape)]]),
+    );
+    expect((await valuesOf(stored, scaleName)).slice(0, 3)).toEqual([Math.fround(0.1), 2 ** -126, 1e9]);
   });
 });
