@@ -40,7 +40,7 @@ export const decoupleq = defineMethod({
     const { bits, zero } = options;
     const groupSize = resolveGroupSize({ path, inFeatures }, options.groupSize);
     const problem: LayerProblem = { backend, weight, outFeatures, inFeatures, bits, groupSize, zero, hessian, factor };
-    const result = await decouple(problem, { ...options, codeStep: codeStepOf(options) });
+    const result = await decouple(problem, { ...options, codeStep: codeStepOf(options), signal: context.signal });
     reportLayer(context, problem, result, deadInputs);
     return new QuantizedLinear(affineWeight(problem, result), dense.bias);
   },

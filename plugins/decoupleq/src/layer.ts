@@ -1,4 +1,5 @@
 // decoupleQ on one layer (arXiv 2404.12759): codes and scales improved in turn, each half-step kept only in the rows that it makes better.
+import { throwIfAborted } from '@lowbit/core';
 import { gptqCodes, roundToGrid, type ScaleDtype } from '@lowbit/quant';
 import { accept, type LayerState, withCodes } from './layer-state.js';
 import type { CodeStep, LayerProblem, Quantized, Scales } from './problem.js';
@@ -15,6 +16,8 @@ export interface DecoupleSettings extends ScaleStepOptions {
   readonly codeStep: CodeStep;
   /** A start instead of GPTQ and rounding to nearest: the result of any quantizer. Its range is not searched. */
   readonly init?: Quantized | undefined;
+  /** Looked at between half-steps. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** One half-step. */
@@ -38,7 +41,7 @@ export interface DecoupleResult {
   readonly gptqLoss: number | undefined;
   /** How scales and offsets are stored: float32 where the layer's own range is beyond float16. */
   readonly scaleDtype: ScaleDtype;
-  /** Scales that the last S-steps could not tell from the rest of their row: all codes of their group are equal. */
+  /** Scales that an S-step could not tell from the rest of their row, at most: all codes of their group are equal. */
   readonly heldScales: number;
 }
 
@@ -47,65 +50,83 @@ const LEAST_ACCEPTED = 1e-4;
 
 /** Quantizes a weight so that Σ_r (ŵ_r − w_r)H(ŵ_r − w_r)ᵀ is small; the error of no row ever rises from one half-step to the next. */
 export async function decouple(problem: LayerProblem, settings: DecoupleSettings): Promise<DecoupleResult> {
-  const energies = await rowEnergies(problem);
-  const energy = total(energies);
+  const { iterations, search, codeStep, init, signal } = settings;
   const { covering, scaleDtype } = coveringGrid(problem, settings.scaleDtype);
   const options: ScaleStepOptions = { ridge: settings.ridge, scaleDtype };
-  const all = Int32Array.from({ length: problem.outFeatures }, (_, r) => r);
-  const lossOf = (errors: Float64Array): number => (energy > 0 ? total(errors) / energy : 0);
-  const trace: TraceEntry[] = [];
-  const record = (step: string, state: LayerState, accepted: number): number => {
-    const share = accepted / problem.outFeatures;
-    trace.push({ step, loss: lossOf(state.errors), accepted: share });
-    return share;
-  };
+  const everyRow = Int32Array.from({ length: problem.outFeatures }, (_, r) => r);
+  const { trace, record, lossOf } = await tracer(problem);
+  const first = init ? await givenStart(problem, canonical(problem, init, scaleDtype)) : await plainStart(problem, covering);
+  for (const { step, state, accepted } of first.steps) record(step, state, accepted);
 
-  let state: LayerState;
-  let nearestLoss: number | undefined;
-  let gptqLoss: number | undefined;
-  if (settings.init) {
-    const quantized = canonical(problem, settings.init, scaleDtype);
-    state = { quantized, errors: await rowErrors(problem, quantized) };
-    record('init', state, problem.outFeatures);
-  } else {
-    const nearest = await withCodes(problem, covering, roundToGrid(problem.weight, { ...problem, ...covering }));
-    nearestLoss = lossOf(nearest.errors);
-    record('rtn', nearest, problem.outFeatures);
-    const feedback = await withCodes(
-      problem,
-      covering,
-      await gptqCodes(problem.backend, problem.factor, problem.weight, { ...problem, ...covering }),
-    );
-    gptqLoss = lossOf(feedback.errors);
-    const merged = accept(problem, nearest, feedback);
-    state = merged.state;
-    record('gptq', state, merged.rows.length);
-  }
+  let { state } = first;
   let heldScales = 0;
-  const scaleStep = async (from: LayerState, rows: Int32Array): Promise<{ state: LayerState; accepted: number }> => {
-    const { quantized, change, held } = await improveScales(problem, from.quantized, rows, options);
-    heldScales = held;
-    return { state: { quantized, errors: from.errors.map((error, r) => Math.max(0, error + change[r])) }, accepted: negatives(change) };
+  const improve = async (step: string, rows: Int32Array): Promise<number> => {
+    throwIfAborted(signal);
+    const { quantized, change, held } = await improveScales(problem, state.quantized, rows, options);
+    heldScales = Math.max(heldScales, held);
+    state = { quantized, errors: state.errors.map((error, r) => Math.max(0, error + change[r])) };
+    return record(step, state, negatives(change));
   };
-  for (let iteration = 0; iteration < settings.iterations - 1; iteration++) {
-    let start: Scales = state.quantized;
-    if (iteration === 0 && (settings.search === 'none' || settings.init)) {
-      const improved = await scaleStep(state, all);
-      state = improved.state;
-      record('scales-start', state, improved.accepted);
-      start = state.quantized;
-    } else if (iteration === 0 && settings.search !== 'none') {
-      start = await searchedScales(problem, covering, settings.search, all, options);
-    }
-    const merged = accept(problem, state, await withCodes(problem, start, await settings.codeStep(problem, start)));
+  for (let iteration = 0; iteration < iterations - 1; iteration++) {
+    let start: Scales | undefined;
+    if (iteration === 0 && (init || search === 'none')) await improve('scales-start', everyRow);
+    else if (iteration === 0 && search !== 'none') start = await searchedScales(problem, covering, search, everyRow, options);
+    start ??= state.quantized;
+    throwIfAborted(signal);
+    const merged = accept(problem, state, await withCodes(problem, start, await codeStep(problem, start)));
     state = merged.state;
     if (record(`codes-${iteration}`, state, merged.rows.length) < LEAST_ACCEPTED && iteration > 0) break;
     // Rows that kept their codes have the best scales for them already, but for the first codes.
-    const improved = await scaleStep(state, iteration === 0 ? all : merged.rows);
-    state = improved.state;
-    if (record(`scales-${iteration}`, state, improved.accepted) < LEAST_ACCEPTED) break;
+    if ((await improve(`scales-${iteration}`, iteration === 0 ? everyRow : merged.rows)) < LEAST_ACCEPTED) break;
   }
+  const [nearestLoss, gptqLoss] = first.losses.map(lossOf);
   return { ...state, loss: lossOf(state.errors), trace, nearestLoss, gptqLoss, scaleDtype, heldScales };
+}
+
+/** Collects the trace of a layer. */
+async function tracer(problem: LayerProblem): Promise<{
+  readonly trace: TraceEntry[];
+  /** Returns the share of the rows that took the half-step. */
+  record(step: string, state: LayerState, accepted: number): number;
+  lossOf(errors: Float64Array): number;
+}> {
+  const energy = total(await rowEnergies(problem));
+  const trace: TraceEntry[] = [];
+  const lossOf = (errors: Float64Array): number => (energy > 0 ? total(errors) / energy : 0);
+  const record = (step: string, { errors }: LayerState, rows: number): number => {
+    const accepted = rows / problem.outFeatures;
+    trace.push({ step, loss: lossOf(errors), accepted });
+    return accepted;
+  };
+  return { trace, record, lossOf };
+}
+
+/** What the first iteration gives. */
+interface Start {
+  readonly state: LayerState;
+  /** In the order of the trace; `accepted` in rows. */
+  readonly steps: readonly { readonly step: string; readonly state: LayerState; readonly accepted: number }[];
+  /** Errors of rounding to nearest and of GPTQ, [out] each; none of a given start. */
+  readonly losses: readonly Float64Array[];
+}
+
+async function givenStart(problem: LayerProblem, quantized: Quantized): Promise<Start> {
+  const state: LayerState = { quantized, errors: await rowErrors(problem, quantized) };
+  return { state, steps: [{ step: 'init', state, accepted: problem.outFeatures }], losses: [] };
+}
+
+/** Rounding to nearest or GPTQ on the covering grid, whichever is better in each row. */
+async function plainStart(problem: LayerProblem, covering: Scales): Promise<Start> {
+  const { backend, factor, weight, outFeatures } = problem;
+  const grid = { ...problem, ...covering };
+  const nearest = await withCodes(problem, covering, roundToGrid(weight, grid));
+  const feedback = await withCodes(problem, covering, await gptqCodes(backend, factor, weight, grid));
+  const { state, rows } = accept(problem, nearest, feedback);
+  const steps = [
+    { step: 'rtn', state: nearest, accepted: outFeatures },
+    { step: 'gptq', state, accepted: rows.length },
+  ];
+  return { state, steps, losses: [nearest.errors, feedback.errors] };
 }
 
 /** Scales to begin with: the best searched range, then the S-step on the codes of rounding to nearest there. */
