@@ -14,7 +14,7 @@ export interface Metric {
 }
 
 /** H seen by groups of inputs. */
-export interface GroupedMetric {
+interface GroupedMetric {
   /** Rows of group j from its own columns on, [groupSize, n − j·groupSize]. */
   readonly strips: readonly Tensor[];
   /** Lower L [groups, groups] of the offsets' own system P₂₂ + λI = LLᵀ; P₂₂[j, k] = 1ᵀH_jk 1 is the same for all rows. */

@@ -19,7 +19,7 @@ export interface ScaleSystem {
   readonly ridge: number;
 }
 
-export interface ScaleSolution {
+interface ScaleSolution {
   /** δ of scales and offsets, [G] each. */
   readonly scale: Float64Array;
   readonly offset: Float64Array;

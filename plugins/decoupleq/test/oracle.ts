@@ -13,7 +13,7 @@ export function toMatrix(data: ArrayLike<number>, rows: number, columns: number)
   return Array.from({ length: rows }, (_, i) => Array.from({ length: columns }, (__, j) => data[i * columns + j]));
 }
 
-export function halfEven(x: number): number {
+function halfEven(x: number): number {
   const floor = Math.floor(x);
   if (x - floor === 0.5) return floor % 2 === 0 ? floor : floor + 1;
   return Math.round(x);
@@ -47,7 +47,7 @@ export function solveDense(a: Matrix, b: readonly number[]): number[] {
   return work.map((row, i) => row[n] / row[i]);
 }
 
-export function invert(a: Matrix): number[][] {
+function invert(a: Matrix): number[][] {
   const columns = a.map((_, j) =>
     solveDense(
       a,
