@@ -20,15 +20,25 @@ export interface ScaleStepResult {
   readonly held: number;
 }
 
-/** Improves scales and offsets of `rows` for their codes. An error never rises: a row keeps what it has unless the stored result is better. */
+/**
+ * Improves scales and offsets of `rows` for their codes. An error never rises: a row keeps what it has unless the stored result is better.
+ * Integer zero points stay or move, whichever is better in each row.
+ */
 export async function improveScales(
   problem: LayerProblem,
   quantized: Quantized,
   rows: Int32Array,
   options: ScaleStepOptions,
 ): Promise<ScaleStepResult> {
-  if (problem.zero === 'integer') return improveIntegerZeros(problem, quantized, rows, options);
-  return refit(problem, quantized, rows, options);
+  const kept = await refit(problem, quantized, rows, options);
+  if (problem.zero !== 'integer') return kept;
+  const moved = await moveZeros(problem, quantized, rows, options);
+  for (const row of rows) {
+    if (!(moved.change[row] < kept.change[row])) continue;
+    kept.change[row] = moved.change[row];
+    copyRow(problem, moved.quantized, kept.quantized, row);
+  }
+  return kept;
 }
 
 /** Free offsets, or scales whose zero codes stay what they are. */
@@ -58,12 +68,12 @@ async function refit(problem: LayerProblem, quantized: Quantized, rows: Int32Arr
  * Integer zero points: offsets solved as if they were free and rounded to a code, then the scales once more for these codes of zero.
  * The comparison is with the error before both.
  */
-async function improveIntegerZeros(
+async function moveZeros(
   problem: LayerProblem,
   quantized: Quantized,
   rows: Int32Array,
   options: ScaleStepOptions,
-): Promise<ScaleStepResult> {
+): Promise<Pick<ScaleStepResult, 'quantized' | 'change'>> {
   const { outFeatures, inFeatures, groupSize } = problem;
   const groups = inFeatures / groupSize;
   const solver = scaleSolver(groups);
@@ -86,13 +96,10 @@ async function improveIntegerZeros(
   const zeros = centres(problem, rounded);
   const result = copyOf(quantized);
   const change = new Float64Array(outFeatures);
-  let held = 0;
   await visitSystems(problem, rounded, zeros, 'scale', rows, options.ridge, (index, system) => {
     const row = rows[index];
-    const solution = solver.solve(system);
-    const candidate = storedRow(problem, rounded, zeros, row, solution, options.scaleDtype);
+    const candidate = storedRow(problem, rounded, zeros, row, solver.solve(system), options.scaleDtype);
     const gain = solver.change(system, candidate.scaleStep, candidate.offsetStep);
-    held += solution.held;
     const isBetter = gain < 0 && gain > -Infinity;
     const total = system.error + (isBetter ? gain : 0) - before[row];
     if (!(total < 0)) return;
@@ -100,7 +107,7 @@ async function improveIntegerZeros(
     copyRow(problem, rounded, result, row);
     if (isBetter) replaceRow(problem, result, row, candidate);
   });
-  return { quantized: result, change, held };
+  return { quantized: result, change };
 }
 
 /** The codes around which u is centred: the middle where the offset is free, the code of zero where it is not. [out, groups] */

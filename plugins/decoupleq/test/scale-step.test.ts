@@ -172,6 +172,34 @@ describe('improveScales', () => {
     );
   });
 
+  it('integer: no worse than the best scales for the zero points as they are, and better where zero points move', async () => {
+    let moved = 0;
+    for (const seed of [8, 9, 10]) {
+      const problem = await layerOf({ rows: 6, inputs: 16, groupSize: 8, seed, zero: 'integer' });
+      const start = randomStart(problem, seed);
+      const zeroOf = (g: number): number => (g * 5) % 4;
+      start.scale.forEach((s, g) => {
+        start.scale[g] = Math.abs(s) + 0.01;
+        start.offset[g] = -Math.fround(start.scale[g] * zeroOf(g));
+      });
+      const { quantized } = await improveScales(problem, start, everyRow(problem), exact);
+      const after = errorsOf(problem, quantized);
+      rowsOf(problem, start).forEach(({ codes }, r) => {
+        const w = weightRows(problem)[r];
+        const steps = codes.map((code, i) => code - zeroOf(2 * r + Math.floor(i / 8)));
+        const { p, y } = normalEquations(hessianRows(problem), w, steps, 2);
+        const scale = solveDense(
+          p.slice(0, 2).map((row) => row.slice(0, 2)),
+          y.slice(0, 2),
+        );
+        const best = rowError(hessianRows(problem), w, values({ codes: steps, scale, offset: [0, 0] }));
+        expect(after[r]).toBeLessThanOrEqual(best * (1 + 1e-5));
+        if (after[r] < 0.99 * best) moved++;
+      });
+    }
+    expect(moved).toBeGreaterThan(5);
+  });
+
   it('stays finite, and holds the scale, where all codes of a group are equal', async () => {
     const problem = await layerOf({ rows: 4, inputs: 16, groupSize: 8, seed: 5 });
     const start = randomStart(problem, 5);
