@@ -43,7 +43,7 @@ export interface TrainOptions<Batch> {
   readonly validation?: Validation<Batch> | undefined;
   /**
    * What will be stored of parameters, for example scales rounded to float16. Validation judges it, and the result is it; training goes on
-   * from what was not rounded.
+   * from what was not rounded. It may have another form than the parameters where validation brings a loss of its own.
    */
   readonly storedAs?: ((parameters: NamedTensors) => NamedTensors | Promise<NamedTensors>) | undefined;
   readonly signal?: AbortSignal | undefined;
