@@ -5,9 +5,11 @@ import { type Linear, type Model, memoryStore, type Recipe, type RunEvent, readF
 import { quantize } from '@lowbit/pipeline';
 import { LowRankLinear, linearKinds } from '@lowbit/quant';
 import { createToyModel, createToyTokens, describeMethod } from '@lowbit/testkit';
+import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 import { type LrecInput, lrec } from '../src/index.js';
 import { checkpointBits } from '../src/lrec/checkpoint-bits.js';
+import { planRounds } from '../src/lrec/windows.js';
 import { rounding } from './rounding.js';
 
 const backend = await createOnnxBackend({ threads: 1, spin: false });
@@ -43,6 +45,26 @@ async function run(recipe: Recipe, more: Partial<Parameters<typeof quantize>[0]>
   const log = records.find(({ klAfter }) => klAfter !== undefined) ?? {};
   return { model, log, rounds: records.filter(({ round }) => round !== undefined), warnings: warnings.map(({ code }) => code) };
 }
+
+describe('planRounds', () => {
+  it('has a round for each pass and about eight at least, and leaves out less than a round', () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 1, max: 300 }),
+        fc.integer({ min: 1, max: 20 }),
+        fc.integer({ min: 0, max: 4000 }),
+        (batches, epochs, most) => {
+          const { rounds, stepsPerRound } = planRounds(batches, epochs, most);
+          const asked = Math.max(1, Math.min(epochs * batches, most));
+          expect(rounds * stepsPerRound).toBeLessThanOrEqual(asked);
+          expect(rounds * stepsPerRound).toBeGreaterThan(asked - stepsPerRound);
+          expect(stepsPerRound).toBeLessThanOrEqual(batches);
+          expect(rounds).toBeGreaterThanOrEqual(Math.min(asked, 5));
+        },
+      ),
+    );
+  });
+});
 
 const linearsOf = (model: Model): [string, Linear][] =>
   model.blocks.flatMap(({ path, linears }) =>
@@ -206,6 +228,7 @@ describe('lrec', () => {
     await expect(quantize({ model: dense, backend, recipe: [lrec(quick)] })).rejects.toMatchObject({ code: 'CALIBRATION_EMPTY' });
     expect(() => lrec({ objective: 'hidden', teacher: 'cache' })).toThrow(expect.objectContaining({ code: 'OPTIONS_INVALID' }));
     expect(() => lrec({ preset: 'rilq', teacher: 'cache' })).toThrow(/hidden/);
+    expect(() => lrec({ legacyWeights: { kl: 0, ce: 0 } })).toThrow(/legacyWeights/);
   });
 
   it('has the published settings in its presets', () => {

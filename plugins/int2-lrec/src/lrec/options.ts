@@ -109,6 +109,7 @@ const written = z.strictObject({
     ),
   legacyWeights: z
     .strictObject({ kl: z.number().min(0), ce: z.number().min(0) })
+    .refine(({ kl, ce }) => kl + ce > 0, 'one of kl and ce must be above 0')
     .optional()
     .describe(
       'In place of lambdaCe, the weights of a KL summed over the tokens of a window and a cross-entropy averaged over them (paper: 1 and 120)',

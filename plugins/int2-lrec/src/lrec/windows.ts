@@ -80,9 +80,9 @@ export interface Rounds {
 /** Judgements in a training of few passes. */
 const ROUNDS = 8;
 
-/** One round for each pass over the batches and at least eight, all of equal length; a few steps at the end may be left out. */
+/** One round for each pass over the batches and at least about eight, all of equal length; a few steps at the end may be left out. */
 export function planRounds(batches: number, epochs: number, mostSteps: number): Rounds {
   const steps = Math.max(1, Math.min(epochs * batches, mostSteps));
-  const rounds = Math.min(steps, Math.max(ROUNDS, Math.ceil(steps / batches)));
-  return { rounds, stepsPerRound: Math.floor(steps / rounds) };
+  const stepsPerRound = Math.max(1, Math.min(batches, Math.round(steps / ROUNDS)));
+  return { rounds: Math.floor(steps / stepsPerRound), stepsPerRound };
 }
