@@ -7,6 +7,7 @@ import {
   linear,
   mean,
   memoryStore,
+  mul,
   readFloats,
   roundToFloat16,
   type StoreEntry,
@@ -163,6 +164,30 @@ describe('train', () => {
     const values = await valuesOf(rounded);
     expect(values).toEqual((await valuesOf(exact)).map(roundToFloat16));
     expect(rounded.validation?.after).toBe(await meanLoss(backend, rounded.parameters, lossOf, heldOut));
+  });
+
+  it('stores another form where validation has a loss for it', async () => {
+    // Trained as half of what is stored.
+    const name = 'weight';
+    const doubled = (half: Tensor): Tensor => mul(half, 2);
+    const storedAs = async (parameters: NamedTensors): Promise<NamedTensors> =>
+      new Map([
+        [
+          'stored',
+          tensor(
+            (await readFloats(parameters.get(name) as Tensor)).map((x) => 2 * x),
+            [OUT, IN],
+          ),
+        ],
+      ]);
+    const result = await train({
+      ...base(),
+      lossOf: (parameters, one) => lossOf(new Map([[name, doubled(parameters.get(name) as Tensor)]]), one),
+      storedAs,
+      validation: { batches: heldOut, lossOf: (stored, one) => lossOf(new Map([[name, stored.get('stored') as Tensor]]), one) },
+    });
+    expect([...result.parameters.keys()]).toEqual(['stored']);
+    expect(result.validation?.after).toBeLessThan(result.validation?.before as number);
   });
 
   it('draws an order for each pass, by address', async () => {
