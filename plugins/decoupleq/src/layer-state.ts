@@ -1,6 +1,7 @@
 // Where an alternation stands, and how a half-step is taken: row by row, wherever the error falls.
-import type { LayerProblem, Quantized, Scales } from './problem.js';
+import type { CodeStep, LayerProblem, Quantized, Scales } from './problem.js';
 import { rowErrors } from './row-errors.js';
+import { gatherRows } from './rows.js';
 
 export interface LayerState {
   readonly quantized: Quantized;
@@ -17,25 +18,39 @@ export async function withCodes(problem: LayerProblem, { scale, offset }: Scales
   return { quantized, errors: await rowErrors(problem, quantized) };
 }
 
-/** Each row from where its error is smaller, and the rows that changed. */
+/** The code step for some rows: their states, in the order of `rows`. */
+export async function stepCodes(
+  problem: LayerProblem,
+  { scale, offset }: Scales,
+  rows: Int32Array,
+  codeStep: CodeStep,
+): Promise<LayerState> {
+  const groups = problem.inFeatures / problem.groupSize;
+  const part: LayerProblem = { ...problem, weight: gatherRows(problem.weight, problem.inFeatures, rows), outFeatures: rows.length };
+  const scales: Scales = { scale: gatherRows(scale, groups, rows), offset: gatherRows(offset, groups, rows) };
+  return withCodes(part, scales, await codeStep(part, scales));
+}
+
+/** Replaces each of `rows` by its candidate where that has a smaller error; also returns the rows that changed. */
 export function accept(
   { inFeatures, groupSize }: LayerProblem,
   state: LayerState,
-  candidate: LayerState,
-): { state: LayerState; rows: Int32Array } {
-  const rows = Int32Array.from(state.errors.keys()).filter((r) => candidate.errors[r] < (1 - LEAST_GAIN) * state.errors[r]);
-  const quantized: Quantized = {
-    codes: state.quantized.codes.slice(),
-    scale: state.quantized.scale.slice(),
-    offset: state.quantized.offset.slice(),
-  };
+  candidates: LayerState,
+  rows: Int32Array,
+): { readonly state: LayerState; readonly accepted: Int32Array } {
+  const codes = state.quantized.codes.slice();
+  const scale = state.quantized.scale.slice();
+  const offset = state.quantized.offset.slice();
   const errors = state.errors.slice();
-  const width = inFeatures / groupSize;
-  for (const r of rows) {
-    quantized.codes.set(candidate.quantized.codes.subarray(r * inFeatures, (r + 1) * inFeatures), r * inFeatures);
-    quantized.scale.set(candidate.quantized.scale.subarray(r * width, (r + 1) * width), r * width);
-    quantized.offset.set(candidate.quantized.offset.subarray(r * width, (r + 1) * width), r * width);
-    errors[r] = candidate.errors[r];
-  }
-  return { state: { quantized, errors }, rows };
+  const groups = inFeatures / groupSize;
+  const accepted = rows.filter((row, i) => {
+    if (!(candidates.errors[i] < (1 - LEAST_GAIN) * errors[row])) return false;
+    const { quantized } = candidates;
+    codes.set(quantized.codes.subarray(i * inFeatures, (i + 1) * inFeatures), row * inFeatures);
+    scale.set(quantized.scale.subarray(i * groups, (i + 1) * groups), row * groups);
+    offset.set(quantized.offset.subarray(i * groups, (i + 1) * groups), row * groups);
+    errors[row] = candidates.errors[i];
+    return true;
+  });
+  return { state: { quantized: { codes, scale, offset }, errors }, accepted };
 }

@@ -1,10 +1,11 @@
 // decoupleQ on one layer (arXiv 2404.12759): codes and scales improved in turn, each half-step kept only in the rows that it makes better.
 import { throwIfAborted } from '@lowbit/core';
 import { gptqCodes, roundToGrid, type ScaleDtype } from '@lowbit/quant';
-import { accept, type LayerState, withCodes } from './layer-state.js';
+import { accept, type LayerState, stepCodes, withCodes } from './layer-state.js';
 import type { CodeStep, LayerProblem, Quantized, Scales } from './problem.js';
 import { type RangeSearch, searchRange } from './range-search.js';
 import { rowEnergies, rowErrors } from './row-errors.js';
+import { everyRow } from './rows.js';
 import { improveScales, type ScaleStepOptions } from './scale-step.js';
 import { areFinite, canonical, coveringScales, shrunkScales } from './stored-scales.js';
 
@@ -53,31 +54,39 @@ export async function decouple(problem: LayerProblem, settings: DecoupleSettings
   const { iterations, search, codeStep, init, signal } = settings;
   const { covering, scaleDtype } = coveringGrid(problem, settings.scaleDtype);
   const options: ScaleStepOptions = { ridge: settings.ridge, scaleDtype };
-  const everyRow = Int32Array.from({ length: problem.outFeatures }, (_, r) => r);
+  const all = everyRow(problem.outFeatures);
   const { trace, record, lossOf } = await tracer(problem);
   const first = init ? await givenStart(problem, canonical(problem, init, scaleDtype)) : await plainStart(problem, covering);
   for (const { step, state, accepted } of first.steps) record(step, state, accepted);
 
   let { state } = first;
   let heldScales = 0;
-  const improve = async (step: string, rows: Int32Array): Promise<number> => {
+  const improve = async (step: string, rows: Int32Array): Promise<Int32Array> => {
     throwIfAborted(signal);
     const { quantized, change, held } = await improveScales(problem, state.quantized, rows, options);
     heldScales = Math.max(heldScales, held);
     state = { quantized, errors: state.errors.map((error, r) => Math.max(0, error + change[r])) };
-    return record(step, state, negatives(change));
+    const improved = rows.filter((row) => change[row] < 0);
+    record(step, state, improved.length);
+    return improved;
   };
+  const isSettled = ({ length }: Int32Array): boolean => length < LEAST_ACCEPTED * problem.outFeatures;
+  // Rows whose scales have changed since codes were last sought for them: the others would get the codes that they have or refused.
+  let open = all;
   for (let iteration = 0; iteration < iterations - 1; iteration++) {
     let start: Scales | undefined;
-    if (iteration === 0 && (init || search === 'none')) await improve('scales-start', everyRow);
-    else if (iteration === 0 && search !== 'none') start = await searchedScales(problem, covering, search, everyRow, options);
-    start ??= state.quantized;
+    if (iteration === 0 && (init || search === 'none')) await improve('scales-start', all);
+    else if (iteration === 0 && search !== 'none') start = await searchedScales(problem, covering, search, first.losses[0], options);
     throwIfAborted(signal);
-    const merged = accept(problem, state, await withCodes(problem, start, await codeStep(problem, start)));
-    state = merged.state;
-    if (record(`codes-${iteration}`, state, merged.rows.length) < LEAST_ACCEPTED && iteration > 0) break;
+    const candidates = await stepCodes(problem, start ?? state.quantized, open, codeStep);
+    const { state: next, accepted } = accept(problem, state, candidates, open);
+    state = next;
+    record(`codes-${iteration}`, state, accepted.length);
+    if (iteration > 0 && isSettled(accepted)) break;
     // Rows that kept their codes have the best scales for them already, but for the first codes.
-    if ((await improve(`scales-${iteration}`, iteration === 0 ? everyRow : merged.rows)) < LEAST_ACCEPTED) break;
+    const improved = await improve(`scales-${iteration}`, iteration === 0 ? all : accepted);
+    if (isSettled(improved)) break;
+    open = iteration === 0 ? all : improved;
   }
   const [nearestLoss, gptqLoss] = first.losses.map(lossOf);
   return { ...state, loss: lossOf(state.errors), trace, nearestLoss, gptqLoss, scaleDtype, heldScales };
@@ -86,17 +95,15 @@ export async function decouple(problem: LayerProblem, settings: DecoupleSettings
 /** Collects the trace of a layer. */
 async function tracer(problem: LayerProblem): Promise<{
   readonly trace: TraceEntry[];
-  /** Returns the share of the rows that took the half-step. */
-  record(step: string, state: LayerState, accepted: number): number;
+  /** A half-step that `accepted` rows took. */
+  record(step: string, state: LayerState, accepted: number): void;
   lossOf(errors: Float64Array): number;
 }> {
   const energy = total(await rowEnergies(problem));
   const trace: TraceEntry[] = [];
   const lossOf = (errors: Float64Array): number => (energy > 0 ? total(errors) / energy : 0);
-  const record = (step: string, { errors }: LayerState, rows: number): number => {
-    const accepted = rows / problem.outFeatures;
-    trace.push({ step, loss: lossOf(errors), accepted });
-    return accepted;
+  const record = (step: string, { errors }: LayerState, accepted: number): void => {
+    trace.push({ step, loss: lossOf(errors), accepted: accepted / problem.outFeatures });
   };
   return { trace, record, lossOf };
 }
@@ -121,10 +128,10 @@ async function plainStart(problem: LayerProblem, covering: Scales): Promise<Star
   const grid = { ...problem, ...covering };
   const nearest = await withCodes(problem, covering, roundToGrid(weight, grid));
   const feedback = await withCodes(problem, covering, await gptqCodes(backend, factor, weight, grid));
-  const { state, rows } = accept(problem, nearest, feedback);
+  const { state, accepted } = accept(problem, nearest, feedback, everyRow(outFeatures));
   const steps = [
     { step: 'rtn', state: nearest, accepted: outFeatures },
-    { step: 'gptq', state, accepted: rows.length },
+    { step: 'gptq', state, accepted: accepted.length },
   ];
   return { state, steps, losses: [nearest.errors, feedback.errors] };
 }
@@ -134,13 +141,13 @@ async function searchedScales(
   problem: LayerProblem,
   covering: Scales,
   search: RangeSearch,
-  rows: Int32Array,
+  nearestErrors: Float64Array,
   options: ScaleStepOptions,
 ): Promise<Scales> {
-  const { shrink } = await searchRange(problem, covering, search);
+  const { shrink } = await searchRange(problem, covering, search, nearestErrors);
   const scales = shrunkScales(problem, covering, shrink, options.scaleDtype);
   const codes = roundToGrid(problem.weight, { ...problem, ...scales });
-  return (await improveScales(problem, { ...scales, codes }, rows, options)).quantized;
+  return (await improveScales(problem, { ...scales, codes }, everyRow(problem.outFeatures), options)).quantized;
 }
 
 /** The grid that covers the weights, in float32 where its scales are beyond float16. */
@@ -152,8 +159,4 @@ function coveringGrid(problem: LayerProblem, wanted: ScaleDtype): { covering: Sc
 
 function total(values: Float64Array): number {
   return values.reduce((sum, value) => sum + value, 0);
-}
-
-function negatives(values: Float64Array): number {
-  return values.reduce((count, value) => count + (value < 0 ? 1 : 0), 0);
 }

@@ -4,6 +4,7 @@ import { add, cast, concat, matmul, mul, pad, reshape, slice, sub, sum, type Ten
 import { transientCompute } from '@lowbit/linalg';
 import { metricOf } from './metric.js';
 import type { LayerProblem, Quantized } from './problem.js';
+import { gatherRows } from './rows.js';
 import type { ScaleSystem } from './scale-system.js';
 
 /** What may move in a group: its scale with an offset of its own, or the scale alone with an offset bound to it by a zero code. */
@@ -125,15 +126,4 @@ export function codeUnit(bits: number): number {
 /** `count` entries from `first`; the last is repeated where there are fewer. */
 function paddedRows(rows: Int32Array, first: number, count: number): Int32Array {
   return Int32Array.from({ length: count }, (_, i) => rows[Math.min(first + i, rows.length - 1)]);
-}
-
-/** Rows of a matrix `width` wide: a view where they follow each other. */
-function gatherRows<A extends Float32Array | Uint8Array>(matrix: A, width: number, rows: Int32Array): A {
-  const [first, last] = [rows[0], rows[rows.length - 1]];
-  if (rows.every((row, i) => row === first + i)) return matrix.subarray(first * width, (last + 1) * width) as A;
-  const gathered = matrix.slice(0, rows.length * width) as A;
-  rows.forEach((row, i) => {
-    gathered.set(matrix.subarray(row * width, (row + 1) * width), i * width);
-  });
-  return gathered;
 }

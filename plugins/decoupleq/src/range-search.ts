@@ -25,8 +25,16 @@ const SMALLEST = 1 - (FULL_STEPS - 1) * FULL_STEP;
 /** Rows whose values stay in the processor's outer cache. */
 const PANEL_ROWS = 512;
 
-/** Finds the factor of least error (ŵ − w)H(ŵ − w)ᵀ for every row, ŵ rounded to nearest on the shrunk grid. */
-export async function searchRange(problem: LayerProblem, base: Scales, search: RangeSearch): Promise<RangeSearchResult> {
+/**
+ * Finds the factor of least error (ŵ − w)H(ŵ − w)ᵀ for every row, ŵ rounded to nearest on the shrunk grid. `baseErrors` are those on the grid
+ * as it is, [out].
+ */
+export async function searchRange(
+  problem: LayerProblem,
+  base: Scales,
+  search: RangeSearch,
+  baseErrors: Float64Array,
+): Promise<RangeSearchResult> {
   const { backend, outFeatures } = problem;
   const shrink = new Float32Array(outFeatures);
   const errors = new Float64Array(outFeatures);
@@ -34,7 +42,8 @@ export async function searchRange(problem: LayerProblem, base: Scales, search: R
   const count = Math.min(outFeatures, PANEL_ROWS);
   for (let next = 0; next < outFeatures; next += count) {
     const first = Math.min(next, outFeatures - count);
-    const best = await searchPanel(panelEvaluator(problem, base, compute, first, count), count, search);
+    const start = { shrink: new Float32Array(count).fill(1), errors: baseErrors.slice(first, first + count) };
+    const best = await searchPanel(panelEvaluator(problem, base, compute, first, count), start, search);
     shrink.set(best.shrink, first);
     errors.set(best.errors, first);
   }
@@ -44,9 +53,9 @@ export async function searchRange(problem: LayerProblem, base: Scales, search: R
 /** Errors of a panel's rows with one factor a row. */
 type Evaluate = (shrink: Float32Array) => Promise<Float32Array>;
 
-async function searchPanel(evaluate: Evaluate, count: number, search: RangeSearch): Promise<RangeSearchResult> {
-  const shrink = new Float32Array(count).fill(1);
-  const errors = new Float64Array(count).fill(Number.POSITIVE_INFINITY);
+/** Improves on the factors of `start`, in place. */
+async function searchPanel(evaluate: Evaluate, { shrink, errors }: RangeSearchResult, search: RangeSearch): Promise<RangeSearchResult> {
+  const count = shrink.length;
   const attempt = async (factors: Float32Array): Promise<void> => {
     const found = await evaluate(factors);
     for (let r = 0; r < count; r++) {
@@ -56,7 +65,7 @@ async function searchPanel(evaluate: Evaluate, count: number, search: RangeSearc
     }
   };
   const [steps, step] = search === 'full' ? [FULL_STEPS, FULL_STEP] : [COARSE_STEPS, COARSE_STEP];
-  for (let i = 0; i < steps; i++) {
+  for (let i = 1; i < steps; i++) {
     await attempt(new Float32Array(count).fill(1 - i * step));
   }
   if (search === 'full') return { shrink, errors };
