@@ -150,12 +150,14 @@ describe('corr', () => {
 });
 
 describe('bruteforce', () => {
-  const rowsOf = (optimal: readonly number[], overGptq: readonly number[]): ExperimentRow[] =>
-    optimal.map((one, row) => ({ seed: 0, method: 'decoupleQ', row, optimal: one, 'over-gptq': overGptq[row] }));
+  const rowsOf = (ratios: readonly number[], overGptq: readonly number[]): ExperimentRow[] => [
+    { seed: 0, method: 'decoupleQ', row: null, 'share at the optimum': 0.1 },
+    ...ratios.map((ratio, row) => ({ seed: 0, method: 'decoupleQ', row, ratio, 'over-gptq': overGptq[row] })),
+  ];
 
   it('asks for the optimum in half of the rows', () => {
-    expect(holds(check('bruteforce', 'optimum', rowsOf([1, 0, 1, 0], [1, 1, 1, 1])))).toEqual([true]);
-    expect(holds(check('bruteforce', 'optimum', rowsOf([1, 0, 0, 0], [1, 1, 1, 1])))).toEqual([false]);
+    expect(holds(check('bruteforce', 'optimum', rowsOf([1, 3, 1.0001, 2], [1, 1, 1, 1])))).toEqual([true]);
+    expect(holds(check('bruteforce', 'optimum', rowsOf([1, 3, 1.1, 2], [1, 1, 1, 1])))).toEqual([false]);
   });
 
   it('asks for an error no larger than that of GPTQ in every row', () => {
@@ -167,10 +169,13 @@ describe('bruteforce', () => {
     const experiment = experiments.find(({ name }) => name === 'bruteforce') as ComputedExperiment;
     const done: number[] = [];
     const context = { backend: createReferenceBackend(), rng: createRng(0), progress: (count: number) => done.push(count) };
-    const rows = (await experiment.compute(context)).map((row) => ({ seed: 0, ...row }));
+    const rows = (await experiment.compute(context)).map((row): ExperimentRow => ({ seed: 0, ...row }));
     expect(done).toEqual([0, 1, 2]);
-    expect(rows).toHaveLength(6 * 200);
-    for (const row of rows) expect(row).toMatchObject({ ratio: expect.toSatisfy((ratio: number) => ratio > 1 - 1e-5) });
+    const summaries = rows.filter(({ row }) => row === null);
+    expect(summaries.map(({ method }) => method)).toEqual(expect.arrayContaining(['RTN', 'GPTQ', 'decoupleQ']));
+    const single = rows.filter(({ row }) => row !== null);
+    expect(single).toHaveLength(6 * 200);
+    for (const row of single) expect(row).toMatchObject({ ratio: expect.toSatisfy((ratio: number) => ratio > 1 - 1e-5) });
     for (const claim of ['optimum', 'never-worse']) expect(holds(check('bruteforce', claim, rows))).toEqual([true]); // 57 %; at most 0.996
   });
 
