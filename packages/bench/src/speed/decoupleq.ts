@@ -46,6 +46,9 @@ async function main(): Promise<void> {
   const script = fileURLToPath(import.meta.url);
   const peaks = MEMORY_ROWS.map((rows) => Number(execFileSync(process.execPath, [...process.execArgv, script, String(rows)])));
   const [few, half, whole] = peaks;
+  const [fewRows, halfRows, allRows] = MEMORY_ROWS;
+  const bytesPerWeight = (whole - few) / ((allRows - fewRows) * SIZE);
+  const bend = (half - few - bytesPerWeight * (halfRows - fewRows) * SIZE) / whole;
 
   const engine = await createOnnxBackend();
   const aroundRaw = await rawMeter(engine);
@@ -104,7 +107,8 @@ async function main(): Promise<void> {
       ['their share', defaultFlopShare.toFixed(3)],
       ['its relative error', relaxed.result.loss.toExponential(3)],
       ['peak memory by rows', MEMORY_ROWS.map((rows, i) => `${rows}: ${gigabytes(peaks[i])}`).join(', ')],
-      ['growth from half the rows to all / from a quarter to half', `${((whole - half) / (half - few)).toFixed(2)} (linear: 2)`],
+      ['half the rows, away from the line through the others', `${(100 * bend).toFixed(1)} % of the peak`],
+      ['growth', `${bytesPerWeight.toFixed(0)} bytes a weight`],
       ['paper / GPTQ of each round', warm.map(({ paper, gptq }) => (paper / gptq).toFixed(2)).join(', ')],
     ],
     {
@@ -113,7 +117,8 @@ async function main(): Promise<void> {
       defaultFlopShare,
       paperSeconds: of(({ paper }) => paper) / 1000,
       peakGigabytes: whole / 1e9,
-      bytesPerWeight: (whole - half) / ((MEMORY_ROWS[2] - MEMORY_ROWS[1]) * SIZE),
+      bytesPerWeight,
+      memoryBend: bend,
     },
   );
 }
