@@ -117,8 +117,8 @@ describe('trace', () => {
 
 describe('blockwise', () => {
   const rowsOf = (shares: readonly number[]): ExperimentRow[] => [
-    { model: 'tiny', training: 'rate 1e-4', seed: 0, block: null, 'loss-gap': 0.1 },
-    ...shares.map((share, i) => ({ model: 'tiny', training: 'rate 1e-4', seed: 0, block: `model.layers.${i}`, 'block-share': share })),
+    { model: 'tiny', training: 'rate 3e-4', seed: 0, block: null, 'loss-gap': 0.1 },
+    ...shares.map((share, i) => ({ model: 'tiny', training: 'rate 3e-4', seed: 0, block: `model.layers.${i}`, 'block-share': share })),
   ];
 
   it('R4-blocks holds where every block is better than before, and fails where one is not', () => {

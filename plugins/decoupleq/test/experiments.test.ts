@@ -58,7 +58,7 @@ function outcomeOf(experiment: RecipeExperiment, name: string, scores: ArmOutcom
     blockLossAfter: 0.1,
     blockHeldOutBefore: 0.5,
     blockHeldOutAfter: null,
-    learningRate: 1e-4,
+    learningRate: 3e-4,
     epoch: 3,
   };
   const logs = [
@@ -122,10 +122,10 @@ describe('rows', () => {
   });
 
   it('of blockwise are one for the outcome and one for each block', () => {
-    const rows = byName('blockwise').rowsOf?.(outcomeOf(byName('blockwise'), 'rate 1e-4', { 'loss-gap': 0.1 }));
+    const rows = byName('blockwise').rowsOf?.(outcomeOf(byName('blockwise'), 'rate 3e-4', { 'loss-gap': 0.1 }));
     expect(rows).toEqual([
-      { training: 'rate 1e-4', block: null, 'loss-gap': 0.1, seconds: 7 },
-      { training: 'rate 1e-4', block: 'model.layers.0', 'block-loss': 0.1, 'block-share': 0.25, 'held-out-share': null, epoch: 3 },
+      { training: 'rate 3e-4', block: null, 'loss-gap': 0.1, seconds: 7 },
+      { training: 'rate 3e-4', block: 'model.layers.0', 'block-loss': 0.1, 'block-share': 0.25, 'held-out-share': null, epoch: 3 },
     ]);
   });
 

@@ -13,11 +13,11 @@ const variants: Readonly<Record<string, DecoupleqInput>> = {
   off: { blockEpochs: 0 },
   'rate 1e-5': { blockEpochs: 4, blockLearningRate: 1e-5 },
   'rate 1e-4': { blockEpochs: 4, blockLearningRate: 1e-4 },
+  'rate 3e-4': { blockEpochs: 4, blockLearningRate: 3e-4 },
   'rate 1e-3': { blockEpochs: 4, blockLearningRate: 1e-3 },
-  'rate 1e-2': { blockEpochs: 4, blockLearningRate: 1e-2 },
-  'rate 1e-4, 1 epoch': { blockEpochs: 1, blockLearningRate: 1e-4 },
-  'rate 1e-4, 8 epochs': { blockEpochs: 8, blockLearningRate: 1e-4 },
-  'rate 1e-4, norms fixed': { blockEpochs: 4, blockLearningRate: 1e-4, trainNorms: false },
+  'rate 3e-4, 1 epoch': { blockEpochs: 1, blockLearningRate: 3e-4 },
+  'rate 3e-4, 8 epochs': { blockEpochs: 8, blockLearningRate: 3e-4 },
+  'rate 3e-4, norms fixed': { blockEpochs: 4, blockLearningRate: 3e-4, trainNorms: false },
 };
 
 const arms: ExperimentArm[] = Object.entries(variants).map(([training, changes]) => arm(decoupleqStep(format, changes), { training }));
@@ -37,7 +37,7 @@ function rowsOf(outcome: ArmOutcome): ExperimentRow[] {
 }
 
 /** The recommended settings: what the claim is about. */
-const RECOMMENDED = 'rate 1e-4';
+const RECOMMENDED = 'rate 3e-4';
 
 const everyBlock: ExperimentClaim = {
   name: 'R4-blocks',
