@@ -17,7 +17,7 @@ import { type TopTokens, topDivergence, topTokens } from './top-k.js';
 import type { WindowBatch } from './windows.js';
 
 /** What the teacher says of a batch, for pieces of its positions as `modelGradients` of @lowbit/train counts them. */
-export interface Targets {
+interface Targets {
   /** KL(teacher‖student) at the positions, [positions], from the student's logits for them. */
   divergence(logits: Tensor, start: number, end: number): Tensor;
   /** The teacher's hidden state after the last norm, [positions, width]; undefined where only probabilities are known. */
