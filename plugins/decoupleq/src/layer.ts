@@ -52,7 +52,7 @@ const LEAST_ACCEPTED = 1e-4;
 /** Quantizes a weight so that Σ_r (ŵ_r − w_r)H(ŵ_r − w_r)ᵀ is small; the error of no row ever rises from one half-step to the next. */
 export async function decouple(problem: LayerProblem, settings: DecoupleSettings): Promise<DecoupleResult> {
   const { iterations, search, codeStep, init, signal } = settings;
-  const { covering, scaleDtype } = coveringGrid(problem, settings.scaleDtype);
+  const { covering, scaleDtype } = coveringGrid(problem, settings.scaleDtype, init);
   const options: ScaleStepOptions = { ridge: settings.ridge, scaleDtype };
   const all = everyRow(problem.outFeatures);
   const { trace, record, lossOf } = await tracer(problem);
@@ -150,10 +150,11 @@ async function searchedScales(
   return (await improveScales(problem, { ...scales, codes }, everyRow(problem.outFeatures), options)).quantized;
 }
 
-/** The grid that covers the weights, in float32 where its scales are beyond float16. */
-function coveringGrid(problem: LayerProblem, wanted: ScaleDtype): { covering: Scales; scaleDtype: ScaleDtype } {
+/** The grid that covers the weights, in float32 where its scales, or those of a given start, are beyond float16. */
+function coveringGrid(problem: LayerProblem, wanted: ScaleDtype, init?: Quantized): { covering: Scales; scaleDtype: ScaleDtype } {
   const covering = coveringScales(problem, wanted);
-  if (wanted === 'float32' || areFinite(covering)) return { covering, scaleDtype: wanted };
+  const fits = areFinite(covering) && (!init || areFinite(canonical(problem, init, wanted)));
+  if (wanted === 'float32' || fits) return { covering, scaleDtype: wanted };
   return { covering: coveringScales(problem, 'float32'), scaleDtype: 'float32' };
 }
 

@@ -29,9 +29,9 @@ export function reportLayer(
     const advice = 'groups whose codes are all equal keep the scale they had';
     warn('DECOUPLEQ_SINGULAR', `${path}: ${heldScales} scales are not determined by the codes; ${advice}`);
   }
-  const plainLoss = Math.min(nearestLoss ?? Infinity, gptqLoss ?? Infinity);
-  if (options.iterations > 1 && loss >= plainLoss && plainLoss > 0) {
-    const better = gptqLoss === plainLoss ? 'GPTQ' : 'rounding to nearest';
-    warn('DECOUPLEQ_NO_GAIN', `${path}: the alternation gained nothing over ${better}, loss ${plainLoss.toPrecision(3)}`);
+  // Rounding to nearest, then the better of it and GPTQ in each row, then the alternation.
+  const start = trace[1].loss;
+  if (options.iterations > 1 && loss >= start && start > 0) {
+    warn('DECOUPLEQ_NO_GAIN', `${path}: the alternation gained nothing over GPTQ and rounding to nearest, loss ${start.toPrecision(3)}`);
   }
 }

@@ -4,14 +4,15 @@ import { rowQuadraticForms } from '@lowbit/linalg';
 import { metricOf } from './metric.js';
 import type { LayerProblem, Quantized } from './problem.js';
 
-/** e_r = (ŵ_r − w_r)H(ŵ_r − w_r)ᵀ of every row, [out]. */
-export function rowErrors(problem: LayerProblem, { codes, scale, offset }: Quantized): Promise<Float64Array> {
+/** e_r = (ŵ_r − w_r)H(ŵ_r − w_r)ᵀ of every row, [out]; never below 0, where float32 sums of a nearly singular H may end. */
+export async function rowErrors(problem: LayerProblem, { codes, scale, offset }: Quantized): Promise<Float64Array> {
   const { backend, outFeatures, inFeatures, groupSize, weight } = problem;
   const groups = inFeatures / groupSize;
-  return rowQuadraticForms(backend, metricOf(problem).form, outFeatures, (first, count) => {
+  const errors = await rowQuadraticForms(backend, metricOf(problem).form, outFeatures, (first, count) => {
     const rows = panelRows(first, count);
     return sub(dequantize(rows(codes, inFeatures), rows(scale, groups), rows(offset, groups)), rows(weight, inFeatures));
   });
+  return errors.map((error) => Math.max(0, error));
 }
 
 /** w_r H w_rᵀ of every row, [out]: what errors are relative to. */

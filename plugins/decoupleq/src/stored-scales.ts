@@ -74,19 +74,24 @@ export function shrunkScales(problem: LayerProblem, base: Scales, shrink: Float3
 }
 
 /**
- * The same weights with positive scales, offsets rounded as they are stored: the codes of a group with a negative scale are mirrored, q →
- * 2^b − 1 − q. The codes of a symmetric grid have no mirror image and stay.
+ * A given start as it is stored, with positive scales: the codes of a group with a negative scale are mirrored, q → 2^b − 1 − q. The codes
+ * of a symmetric grid have no mirror image and stay.
  */
 export function canonical(problem: LayerProblem, { codes, scale, offset }: Quantized, dtype: ScaleDtype): Quantized {
-  if (problem.zero === 'symmetric') return { codes, scale, offset };
   const { bits, groupSize, zero } = problem;
   const maxCode = 2 ** bits - 1;
   const result = { codes: codes.slice(), scale: scale.slice(), offset: offset.slice() };
   scale.forEach((s, g) => {
-    if (!(s < 0)) return;
-    result.scale[g] = -s;
-    result.offset[g] =
-      zero === 'free' ? storedValue(offset[g] + s * maxCode, dtype) : boundOffset(-s, maxCode - zeroCode(problem, s, offset[g]));
+    const isMirrored = s < 0 && zero !== 'symmetric';
+    const stored = storedScale(isMirrored ? -s : s, dtype);
+    result.scale[g] = stored;
+    if (zero === 'free') {
+      result.offset[g] = storedValue(isMirrored ? offset[g] + s * maxCode : offset[g], dtype);
+    } else {
+      const code = zeroCode(problem, s, offset[g]);
+      result.offset[g] = boundOffset(stored, isMirrored ? maxCode - code : code);
+    }
+    if (!isMirrored) return;
     for (let i = g * groupSize; i < (g + 1) * groupSize; i++) result.codes[i] = maxCode - codes[i];
   });
   return result;

@@ -11,6 +11,7 @@ import {
   readNumber,
   roundToFloat16,
   type StoreEntry,
+  slice,
   square,
   sub,
   type Tensor,
@@ -249,6 +250,77 @@ describe('refineBlock', () => {
       expect(is).toBeCloseTo(expected, 5);
       expect(offsets[i][1]).toBeCloseTo(step(offsets[i][0] + 2 * was, dOffset[i]) - 2 * expected, 5);
     }
+  });
+});
+
+describe('preset paper', () => {
+  it('is the published training: Adam with β 0.9 and 0.99, ε 2e-5, L2 decay, a constant rate, one window after the other', async () => {
+    const [rate, decay] = [1e-3, 0.05];
+    const setting = await blockSetting(backend, { scaleDtype: 'float32' });
+    const targets = ['mlp.down_proj'];
+    const optionsFor: Recorded['context']['optionsFor'] = (name) =>
+      targets.includes(name) ? blockContext(setting, { preset: 'paper' }).context.options : undefined;
+    const recorded = blockContext(
+      setting,
+      { preset: 'paper', blockEpochs: 2, blockLearningRate: rate, blockWeightDecay: decay },
+      { optionsFor },
+    );
+    const block = await refineBlock(setting.quantized, recorded.context);
+
+    const down = setting.quantized.linears['mlp.down_proj'] as QuantizedLinear;
+    const scale = [...(await readFloats(down.weight.scale))];
+    const zero = [...(await readFloats(down.weight.offset as Tensor))].map((o, i) => o + 2 * scale[i]);
+    const norms = Object.values(setting.quantized.norms).map(({ weight }) => weight as Tensor);
+    const values = [scale, zero, ...(await Promise.all(norms.map(async (t) => [...(await readFloats(t))])))];
+    const moments = values.map((list) => list.map(() => ({ m: 0, v: 0 })));
+    let step = 0;
+    for (let epoch = 0; epoch < 2; epoch++) {
+      for (let window = 0; window < 8; window++) {
+        step++;
+        const leaf = (list: readonly number[], like: Tensor): Tensor => tensor(Float32Array.from(list), like.shape);
+        const now = [
+          leaf(values[0], down.weight.scale),
+          leaf(values[1], down.weight.scale),
+          ...norms.map((t, i) => leaf(values[i + 2], t)),
+        ];
+        const offset = leaf(
+          values[1].map((z, i) => z - 2 * values[0][i]),
+          down.weight.scale,
+        );
+        const parts = new Map<Tensor, Tensor>([
+          [down.weight.scale, now[0]],
+          [down.weight.offset as Tensor, offset],
+          ...norms.map((t, i): [Tensor, Tensor] => [t, now[i + 2]]),
+        ]);
+        const moved = setting.quantized.map((t) => parts.get(t) ?? t);
+        const one = (t: Tensor): Tensor => slice(t, 0, window % 2, (window % 2) + 1);
+        const at = Math.floor(window / 2);
+        const loss = mean(square(sub(moved.forward(one(setting.inputs[at])), one(setting.targets[at]))));
+        const wanted = grad(loss, [now[0], offset, ...now.slice(2)]);
+        const [ds, dz, ...rest] = await Promise.all(wanted.map(async (g) => [...(await reference.float64(g))]));
+        const gradients = [ds.map((g, i) => g - 2 * dz[i]), dz, ...rest];
+        for (const [p, list] of values.entries()) {
+          for (const [i, value] of list.entries()) {
+            const g = gradients[p][i] + decay * value;
+            const state = moments[p][i];
+            state.m = 0.9 * state.m + 0.1 * g;
+            state.v = 0.99 * state.v + 0.01 * g * g;
+            list[i] -= (rate * (state.m / (1 - 0.9 ** step))) / (Math.sqrt(state.v / (1 - 0.99 ** step)) + 2e-5);
+          }
+        }
+      }
+    }
+    const after = block.linears['mlp.down_proj'] as QuantizedLinear;
+    const near = async (t: Tensor, expected: readonly number[]): Promise<void> => {
+      for (const [i, x] of (await readFloats(t)).entries()) expect(Math.abs(x - expected[i])).toBeLessThan(0.02 * rate);
+    };
+    await near(after.weight.scale, values[0]);
+    await near(
+      after.weight.offset as Tensor,
+      values[1].map((z, i) => z - 2 * values[0][i]),
+    );
+    for (const [i, { weight }] of Object.values(block.norms).entries()) await near(weight as Tensor, values[i + 2]);
+    expect(recorded.logs[0]).toMatchObject({ epoch: 2, blockHeldOutBefore: null });
   });
 });
 

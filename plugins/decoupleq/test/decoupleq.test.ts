@@ -1,10 +1,11 @@
 // decoupleQ as a method: the contract, what is stored, what is logged, and what is said when something is off.
 import { DenseLinear, type Linear, readFloats, roundToFloat16, type Tensor, tensor } from '@lowbit/core';
 import { quantize } from '@lowbit/pipeline';
-import { linearKinds, type QuantizedLinear } from '@lowbit/quant';
+import { gptqFactor, linearKinds, type QuantizedLinear } from '@lowbit/quant';
 import { describeMethod } from '@lowbit/testkit';
 import { describe, expect, it } from 'vitest';
-import decoupleq from '../src/index.js';
+import decoupleq, { decoupleqOptions } from '../src/index.js';
+import { reportLayer } from '../src/report.js';
 import { sharedHessian } from '../src/shared-hessian.js';
 import { rowError } from './oracle.js';
 import { backend, hessianOf, layerOf } from './problems.js';
@@ -150,7 +151,9 @@ describe('decoupleq', () => {
     // The covering grid 0, 1, 2, 3 is the least-squares fit already: the residuals are orthogonal to 1 and to the codes.
     const fitted = new Float32Array(OUT * IN).map((_, i) => [0.05, 0.9, 2.05, 3][i % 4]);
     const result = await quantizeOne(fitted, tensor(identity, [IN, IN]), { scaleDtype: 'float16', iterations: 2, groupSize: 4 });
-    expect(result.warnings).toEqual([expect.stringMatching(/^DECOUPLEQ_NO_GAIN: .*gained nothing over GPTQ, loss 0\.001/)]);
+    expect(result.warnings).toEqual([
+      expect.stringMatching(/^DECOUPLEQ_NO_GAIN: .*gained nothing over GPTQ and rounding to nearest, loss 0\.001/),
+    ]);
   });
 
   it('refuses weights and activations that are no numbers, with the layer in the message', async () => {
@@ -166,6 +169,62 @@ describe('decoupleq', () => {
     expect(() => method.check?.({ path, kind: 'dense', inFeatures: IN, outFeatures: OUT }, options)).toThrow(
       /^GROUP_SIZE: model\.layers\.0\.mlp\.up_proj/,
     );
+  });
+
+  it('has the published Llama command as a preset; what is written counts more', () => {
+    expect(decoupleqOptions.parse({ preset: 'paper' })).toEqual({
+      bits: 2,
+      groupSize: -1,
+      zero: 'free',
+      scaleDtype: 'float32',
+      actOrder: true,
+      dampening: 0.01,
+      factorDampening: 0.01,
+      iterations: 4,
+      search: 'full',
+      codeStep: 'gptq',
+      relaxationSteps: 100,
+      relaxationRate: 0.02,
+      innerSteps: 50,
+      descentSweeps: 0,
+      ridge: 1e-6,
+      blockEpochs: 4,
+      blockLearningRate: 1e-5,
+      blockWeightDecay: 1e-6,
+      blockSchedule: 'constant',
+      blockLoss: 'absolute',
+      blockBatch: 1,
+      blockHoldOut: 0,
+      trainNorms: true,
+      trainBiases: false,
+    });
+    expect(decoupleqOptions.parse({ preset: 'paper', groupSize: 64, search: undefined })).toMatchObject({ groupSize: 64, search: 'full' });
+  });
+
+  it('dampens the metric once, and the factor as often as it is told to', async () => {
+    const gram = gramOf(10);
+    const request = { backend, gram, dampening: 0.01, actOrder: true, path };
+    const once = await sharedHessian({ ...request, factorDampening: 0 });
+    const twice = await sharedHessian({ ...request, factorDampening: 0.01 });
+    expect(twice.hessian).toEqual(once.hessian);
+    expect(twice.factor.upper).toEqual((await gptqFactor(backend, once.hessian, IN, { dampening: 0.01, actOrder: true })).upper);
+    expect(twice.factor.upper).not.toEqual(once.factor.upper);
+  });
+
+  it('says that nothing was gained where each row kept the better of GPTQ and rounding to nearest', () => {
+    const warnings: string[] = [];
+    const context = {
+      options: decoupleqOptions.parse({}),
+      path,
+      rows: 1000,
+      log: () => {},
+      warn: (code: string) => warnings.push(code),
+    } as unknown as Parameters<typeof reportLayer>[0];
+    const problem = { inFeatures: IN, factor: { dampening: 0 } } as unknown as Parameters<typeof reportLayer>[1];
+    const steps = [0.2, 0.1, 0.1, 0.1].map((loss, i) => ({ step: ['rtn', 'gptq', 'codes-0', 'scales-0'][i], loss, accepted: 0 }));
+    const result = { loss: 0.1, nearestLoss: 0.2, gptqLoss: 0.15, trace: steps, scaleDtype: 'float16', heldScales: 0 };
+    reportLayer(context, problem, result as unknown as Parameters<typeof reportLayer>[2], 0);
+    expect(warnings).toEqual(['DECOUPLEQ_NO_GAIN']);
   });
 
   it('dampens and factors a Gram matrix once for all layers that read the same inputs', async () => {

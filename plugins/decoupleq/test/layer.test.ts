@@ -1,5 +1,5 @@
 // The alternation on one layer: the published one in float64, and what must hold whatever the data.
-import { createRng } from '@lowbit/core';
+import { createRng, roundToFloat16 } from '@lowbit/core';
 import { gptqCodes, roundToGrid } from '@lowbit/quant';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
@@ -146,6 +146,30 @@ describe('decouple', () => {
       quantized.offset.forEach((z, g) => {
         expect(z).toBeCloseTo(scales.offset[g], 5);
       });
+    }
+  });
+
+  it('stores a given start as it will be kept: rounded, or in float32 where float16 does not hold it', async () => {
+    for (const zero of ['free', 'integer', 'symmetric'] as const) {
+      const problem = await layerOf({ rows: 3, inputs: 8, groupSize: 4, seed: 18, zero });
+      const exact = coveringScales(problem, 'float32');
+      const init = { ...exact, codes: roundToGrid(problem.weight, { ...problem, ...exact }) };
+      const half = await decouple(problem, { ...published, scaleDtype: 'float16', init, iterations: 1 });
+      expect(half.scaleDtype).toBe('float16');
+      expect(half.quantized.codes).toEqual(init.codes);
+      expect(half.quantized.scale).toEqual(init.scale.map(roundToFloat16));
+      if (zero === 'free') expect(half.quantized.offset).toEqual(init.offset.map(roundToFloat16));
+      measured(problem, half).forEach((error, r) => {
+        expect(half.errors[r] / error).toBeCloseTo(1, 4);
+      });
+      const large = await decouple(problem, {
+        ...published,
+        scaleDtype: 'float16',
+        init: { ...init, scale: init.scale.map((s) => s * 1e6) },
+        iterations: 1,
+      });
+      expect(large.scaleDtype).toBe('float32');
+      expect(Number.isFinite(large.loss)).toBe(true);
     }
   });
 

@@ -1,9 +1,15 @@
 // Weights, scales and Hessians at the edge of what numbers hold: the result is finite and no worse than before.
-import { describe, expect, it } from 'vitest';
+import { createOnnxBackend } from '@lowbit/backend-onnxruntime';
+import { createRng, matmul, tensor } from '@lowbit/core';
+import { afterAll, describe, expect, it } from 'vitest';
 import { codeStepOf } from '../src/code-steps/select.js';
 import { type DecoupleResult, decouple } from '../src/layer.js';
-import { values } from './oracle.js';
-import { hessianOf, layerOf, published, rowsOf } from './problems.js';
+import { sharedHessian } from '../src/shared-hessian.js';
+import { rowError, values } from './oracle.js';
+import { hessianOf, hessianRows, layerOf, published, rowsOf, weightRows } from './problems.js';
+
+const onnx = await createOnnxBackend({ threads: 1, spin: false });
+afterAll(() => onnx.dispose());
 
 describe('numerics', () => {
   const all = codeStepOf({ codeStep: 'pgd+gptq', relaxationSteps: 3, relaxationRate: 0.02, innerSteps: 0, descentSweeps: 1 });
@@ -48,6 +54,49 @@ describe('numerics', () => {
     const result = await decouple(problem, published);
     expect(isFiniteResult(result)).toBe(true);
     expect(result.loss).toBeLessThan(result.nearestLoss ?? 0);
+  });
+
+  it('one calibration row and next to no dampening: float32 sums of a singular Hessian never make the loss rise', async () => {
+    const x = createRng(47).normal(64);
+    const rankOne = Float32Array.from({ length: 64 * 64 }, (_, i) => x[Math.floor(i / 64)] * x[i % 64]);
+    const gram = tensor(rankOne, [64, 64]);
+    const shared = await sharedHessian({ backend: onnx, gram, dampening: 1e-9, factorDampening: 0, actOrder: true, path: 'one row' });
+    for (const zero of ['free', 'integer', 'symmetric'] as const) {
+      const base = await layerOf({ rows: 24, inputs: 64, groupSize: 64, seed: 47, zero });
+      const result = await decouple(
+        { ...base, ...shared, backend: onnx },
+        { ...published, codeStep: all, scaleDtype: 'float16', ridge: 1e-6 },
+      );
+      expect(isFiniteResult(result)).toBe(true);
+      expect(result.errors.every((error) => error >= 0)).toBe(true);
+      result.trace.forEach(({ loss }, i) => {
+        if (i > 0) expect(loss).toBeLessThanOrEqual(result.trace[i - 1].loss);
+      });
+    }
+  });
+
+  it('in float32, where eigenvalues of the Hessian are a million apart: no row rises, and errors are what they claim', async () => {
+    const [rows, inputs, samples] = [24, 128, 512];
+    const rng = createRng(48);
+    const [own, common] = [rng.at('own').normal(samples * inputs), rng.at('common').normal(samples)];
+    const x = own.map((value, i) => (value + 30 * common[Math.floor(i / inputs)]) * (i % inputs === 17 ? 30 : 1));
+    const h = tensor(x, [samples, inputs]);
+    const [gram] = await onnx.evaluate([matmul(h, h, { transposeA: true })]);
+    const shared = await sharedHessian({ backend: onnx, gram, dampening: 0.01, factorDampening: 0, actOrder: true, path: 'outlier' });
+    for (const zero of ['free', 'integer'] as const) {
+      const base = await layerOf({ rows, inputs, groupSize: 32, seed: 48, zero });
+      const problem = { ...base, ...shared, backend: onnx };
+      let before: number[] | undefined;
+      for (const iterations of [1, 2, 3, 5]) {
+        const { quantized, errors } = await decouple(problem, { ...published, iterations, search: 'coarse-to-fine', ridge: 1e-6 });
+        const after = rowsOf(problem, quantized).map((row, r) => rowError(hessianRows(problem), weightRows(problem)[r], values(row)));
+        after.forEach((error, r) => {
+          expect(Math.abs(errors[r] / error - 1)).toBeLessThan(2e-3);
+          if (before) expect(error).toBeLessThanOrEqual(before[r] * (1 + 2e-5));
+        });
+        before = after;
+      }
+    }
   });
 
   it('keeps float32 where the layer is beyond float16, and says so', async () => {
