@@ -38,9 +38,14 @@ describe('pivotTable', () => {
     );
   });
 
+  it('shows no deviation of equal numbers', () => {
+    const rows = [0, 1, 2].map((seed) => ({ x: 'a', y: 0.06406, seed }));
+    expect(pivotTable(rows, { rows: ['x'], values: ['y'] }).text).toContain('| 0.06406 ± 0 |');
+  });
+
   it('shows the sample mean and deviation of any numbers', () => {
     fc.assert(
-      fc.property(fc.array(fc.double({ min: 0.1, max: 100, noNaN: true }), { minLength: 2, maxLength: 6 }), (values) => {
+      fc.property(fc.uniqueArray(fc.double({ min: 0.1, max: 100, noNaN: true }), { minLength: 2, maxLength: 6 }), (values) => {
         const [, , line] = pivotTable(
           values.map((y) => ({ x: 'a', y })),
           { rows: ['x'], values: ['y'] },

@@ -51,7 +51,9 @@ function formatCell(numbers: readonly number[], most: number): string {
   const count = numbers.length < most ? ` (${numbers.length})` : '';
   const mean = numbers.reduce((sum, value) => sum + value, 0) / numbers.length;
   if (numbers.length === 1) return `${formatNumber(mean)}${count}`;
-  const variance = numbers.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (numbers.length - 1);
+  // Equal numbers may miss their own mean by a rounding error.
+  const isOne = numbers.every((value) => value === numbers[0]);
+  const variance = isOne ? 0 : numbers.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (numbers.length - 1);
   return `${formatNumber(mean)} ± ${Number(Math.sqrt(variance).toPrecision(2))}${count}`;
 }
 
