@@ -44,7 +44,7 @@ export interface GradientOptions {
 }
 
 /** One parameter's part in an update, after what all optimizers do. */
-export interface PreparedParameter {
+interface PreparedParameter {
   readonly name: string;
   /** The parameter, shrunk by decoupled weight decay. */
   readonly decayed: Tensor;

@@ -8,7 +8,7 @@ export const granularities = [
   { groupSize: 32, groups: 'groups of 32' },
 ] as const;
 
-export type Granularity = (typeof granularities)[number];
+type Granularity = (typeof granularities)[number];
 
 /** Codes of one weight: bits, and what shares a scale. */
 export interface Format {
