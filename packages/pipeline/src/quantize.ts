@@ -2,8 +2,10 @@
 import {
   type Backend,
   createRng,
+  DenseLinear,
   type LinearKinds,
   LowbitError,
+  type MethodDefinition,
   type Model,
   type Recipe,
   type RunEvent,
@@ -105,7 +107,7 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeResult
 /** What goes from step to step. */
 interface RunState {
   readonly model: Model;
-  /** The model with the transforms that it went through and nothing else; undefined once a quantized model has been transformed. */
+  /** The model with the transforms that it went through, and training before anything was quantized, and nothing else; undefined once a quantized model has been transformed. */
   readonly dense: Model | undefined;
 }
 
@@ -126,9 +128,19 @@ async function runStep(run: Run, { index, step }: PlannedStep, { model: given, d
   if (method.quantizeLinear || method.refineBlock || hasExpressions(model)) model = await quantizeBlocks(run, planned, model, reshaped);
   if (method.finetune) model = await finetune(run, planned, model, reference);
   run.emit({ type: 'step-done', step: index, method: method.name, milliseconds: performance.now() - started });
-  // After a transform alone, the blocks that the walk has evaluated are the dense ones.
-  const isDense = reshaped !== undefined && method.transform && !(method.quantizeLinear || method.refineBlock || method.finetune);
-  return { model, dense: isDense ? model : reshaped };
+  return { model, dense: staysDense(method, reshaped, dense === given, model) ? model : reshaped };
+}
+
+/** Whether nothing is quantized in `model` either: then later steps are compared with it, its transforms evaluated and its training kept. */
+function staysDense(method: MethodDefinition, reshaped: Model | undefined, wasDense: boolean, model: Model): boolean {
+  if (reshaped === undefined || method.quantizeLinear || method.refineBlock) return false;
+  if (!method.finetune) return method.transform !== undefined;
+  return (
+    wasDense &&
+    model.blocks.every((block) =>
+      Object.values(block.linears).every((linear) => (linear.quantizable?.linear ?? linear) instanceof DenseLinear),
+    )
+  );
 }
 
 /** Blocks of the result may stay expressions: the walk over the blocks evaluates each when its turn comes. */

@@ -1,6 +1,6 @@
 // What a method learns of the full-precision weight behind a quantized one.
 import { createReferenceBackend } from '@lowbit/backend-reference';
-import { DenseLinear, defineMethod, gram, type RunEvent, read } from '@lowbit/core';
+import { DenseLinear, defineMethod, gram, mul, type RunEvent, read } from '@lowbit/core';
 import { createToyModel, createToyTokens } from '@lowbit/testkit';
 import { expect, it } from 'vitest';
 import { z } from 'zod';
@@ -54,6 +54,29 @@ it('stands in the basis of the transforms before it, and the error is measured a
   expect(await logitDifference(backend, model, restored, await calibration.at(0))).toBeLessThan(1e-4);
   expect(errors[2]).toHaveLength(14);
   expect(errors[2].every((error) => error === 0)).toBe(true);
+});
+
+/** Trains a model in its way: every weight grows a little. */
+const grow = defineMethod({
+  name: 'test-grow',
+  version: 1,
+  options: z.strictObject({}),
+  finetune: (model) => Promise.resolve(model.map((tensor) => (tensor.dtype === 'float32' ? mul(tensor, 1.01) : tensor))),
+});
+
+it('is the trained weight where training came before anything was quantized, and a transform may follow', async () => {
+  const model = createToyModel({ seed: 4, outliers: 2 });
+  const { model: grown } = await quantize({ model, backend, recipe: [grow()], calibration });
+  const { model: restored } = await quantize({ model, backend, recipe: [grow(), rotate(), nearest({ bits: 3 }), restore()], calibration });
+  expect(await logitDifference(backend, grown, restored, await calibration.at(0))).toBeLessThan(1e-4);
+});
+
+it('stays the full-precision weight where training came after quantizing', async () => {
+  const model = createToyModel({ seed: 4 });
+  const { model: restored } = await quantize({ model, backend, recipe: [nearest({ bits: 3 }), grow(), restore()], calibration });
+  const [weight] = Object.values(restored.blocks[0].linears);
+  const [dense] = Object.values(model.blocks[0].linears);
+  expect(await read(weight.effectiveWeight())).toEqual(await read(dense.effectiveWeight()));
 });
 
 it('is lost when a model is transformed after it was quantized', async () => {

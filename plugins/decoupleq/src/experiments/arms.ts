@@ -8,8 +8,6 @@ export const granularities = [
   { groupSize: 32, groups: 'groups of 32' },
 ] as const;
 
-type Granularity = (typeof granularities)[number];
-
 /** Codes of one weight: bits, and what shares a scale. */
 export interface Format {
   readonly bits: number;
