@@ -3,6 +3,7 @@ import type { Step } from '@lowbit/core';
 import { LowbitError } from '@lowbit/core';
 import { decoupleq } from '@lowbit/decoupleq';
 import { gptq } from '@lowbit/gptq';
+import { lrec } from '@lowbit/int2-lrec';
 import { rtn } from '@lowbit/rtn';
 import type { NamedRecipe } from './recipe.js';
 import type { BenchOptions } from './run.js';
@@ -21,6 +22,11 @@ function baseline(method: keyof typeof methods, bits: number): NamedRecipe {
 /** Layer by layer alone: training the blocks as well takes several times as long. */
 function alternation(bits: number): NamedRecipe {
   return { name: `decoupleq-${bits}`, recipe: [decoupleq({ bits, groupSize: 32, blockEpochs: 0 })] };
+}
+
+/** GPTQ with adapters of 5 % of the checkpoint. */
+function correction(bits: number): NamedRecipe {
+  return { name: `gptq-${bits}+lrec`, recipe: [gptq({ bits, groupSize: 32 }), lrec()] };
 }
 
 const widths = [8, 4, 3, 2];
@@ -45,10 +51,10 @@ const presets = {
     calibration: { windows: 64 },
     heldOut: { windows: 40 },
   },
-  /** The same on the embedded model, calibrated and judged on speeches, with decoupleQ where it matters. */
+  /** The same on the embedded model, calibrated and judged on speeches, with decoupleQ and LREC where they matter. */
   tiny: {
     models: ['tiny'],
-    recipes: [...baselines, alternation(3), alternation(2)],
+    recipes: [...baselines, alternation(3), alternation(2), correction(2)],
     evaluators: ['text'],
     seeds: [0],
     calibration: { windows: 64 },
