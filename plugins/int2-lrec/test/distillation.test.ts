@@ -6,7 +6,7 @@ import type { LowRankLinear } from '@lowbit/quant';
 import { createToyModel, createToyTokens } from '@lowbit/testkit';
 import { modelGradients, modelLoss, type NamedTensors, withParameters } from '@lowbit/train';
 import { describe, expect, it } from 'vitest';
-import { attachAdapters } from '../src/lrec/adapters.js';
+import { attachAdapters } from '../src/adapters/attach.js';
 import {
   type Distillation,
   judgedDivergence,
@@ -29,7 +29,7 @@ const { model: quantized } = await quantize({
   calibration: createToyTokens(),
 });
 const options = lrecOptions.parse({ rank: 3 });
-const { model: student, parameters: start } = attachAdapters(quantized, options, () => options, createRng(1));
+const { model: student, parameters: start } = attachAdapters(quantized, () => options, createRng(1));
 const rng = createRng(2);
 /** Adapters that correct something. */
 const parameters: NamedTensors = new Map(

@@ -7,8 +7,8 @@ import { LowRankLinear, linearKinds } from '@lowbit/quant';
 import { createToyModel, createToyTokens, describeMethod } from '@lowbit/testkit';
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
+import { checkpointBits } from '../src/adapters/checkpoint-bits.js';
 import { type LrecInput, lrec } from '../src/index.js';
-import { checkpointBits } from '../src/lrec/checkpoint-bits.js';
 import { planRounds } from '../src/lrec/windows.js';
 import { rounding } from './rounding.js';
 
@@ -157,7 +157,7 @@ describe('lrec', () => {
       const oneMore = (16 * 2 * (32 + 48)) / checkpointBits(quantized);
       expect(share).toBeGreaterThan(overhead - oneMore);
     }
-    await expect(run([base, lrec({ ...quick, rank: undefined, overhead: 1e-5 })])).rejects.toMatchObject({ code: 'LREC_OVERHEAD' });
+    await expect(run([base, lrec({ ...quick, rank: undefined, overhead: 1e-5 })])).rejects.toMatchObject({ code: 'ADAPTER_OVERHEAD' });
   });
 
   it('keeps to overrides: ranks, scaling, storage, and what is not targeted', async () => {
@@ -181,7 +181,7 @@ describe('lrec', () => {
         path.endsWith('k_proj') ? 'float32' : 'float16',
       ]);
     }
-    await expect(run([base, lrec({ ...quick, rank: 25 })])).rejects.toMatchObject({ code: 'LREC_RANK' });
+    await expect(run([base, lrec({ ...quick, rank: 25 })])).rejects.toMatchObject({ code: 'ADAPTER_RANK' });
   });
 
   it('trains on adapters that are there', async () => {

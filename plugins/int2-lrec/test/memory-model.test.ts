@@ -4,6 +4,7 @@ import { quantize } from '@lowbit/pipeline';
 import { createToyModel, createToyTokens } from '@lowbit/testkit';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { checkpointBits } from '../src/adapters/checkpoint-bits.js';
 import {
   activationBytes,
   adapterParameters,
@@ -18,7 +19,6 @@ import {
   quantizedBytes,
   trainingMemory,
 } from '../src/index.js';
-import { checkpointBits } from '../src/lrec/checkpoint-bits.js';
 import { rounding } from './rounding.js';
 
 const GB = 1e9;

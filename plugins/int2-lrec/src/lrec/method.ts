@@ -1,7 +1,9 @@
 // LREC as a method: adapters on the quantized model, trained until it answers as the dense one does.
-import { defineMethod, type FinetuneContext, type LinearShape, LowbitError, type Model, materialize, type Rng } from '@lowbit/core';
+import { defineMethod, type FinetuneContext, type Model, materialize, type Rng } from '@lowbit/core';
 import { adam, cosineRate, type Indexed, type LearningRate, type TrainResult, train, withParameters } from '@lowbit/train';
-import { attachAdapters, storedFactors } from './adapters.js';
+import { attachAdapters } from '../adapters/attach.js';
+import { checkRank } from '../adapters/ranks.js';
+import { storedFactors } from '../adapters/stored-factors.js';
 import { type Distillation, judgedDivergence, lossWeights, trainedLoss } from './distillation.js';
 import { type LrecOptions, lrecOptions } from './options.js';
 import { cachedTeacher, liveTeacher, type Teacher } from './teacher.js';
@@ -12,7 +14,7 @@ const JUDGED = 256;
 
 /**
  * LREC (arXiv 2306.08162): low-rank adapters on any quantized model, trained to minimise the KL divergence to the dense model and a
- * share of the next token's cross-entropy. Codes and scales stay. Adapters that a Linear has already are trained on.
+ * share of the next token's cross-entropy. Codes and scales stay. Adapters that a Linear has already are trained on; with `stack` they stay too.
  */
 export const lrec = defineMethod({
   name: 'lrec',
@@ -23,15 +25,10 @@ export const lrec = defineMethod({
   finetune: correct,
 });
 
-function checkRank({ path, inFeatures, outFeatures }: LinearShape, { rank = 0 }: LrecOptions): void {
-  const most = Math.min(inFeatures, outFeatures);
-  if (rank > most) throw new LowbitError('LREC_RANK', `${path}: rank ${rank} is more than the ${most} that the layer can have; lower rank`);
-}
-
 async function correct(given: Model, context: FinetuneContext<LrecOptions>): Promise<Model> {
   const { backend, options, rng } = context;
   const windows = await readWindows(context.calibration);
-  const adapters = attachAdapters(given, options, context.optionsFor, rng.at('adapters'));
+  const adapters = attachAdapters(given, context.optionsFor, rng.at('adapters'));
   const student = await materialize(adapters.model);
   const { batches, judged, heldOut, all } = batchesFor(windows, options, rng);
   const distillation: Distillation = {

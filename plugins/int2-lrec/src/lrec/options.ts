@@ -28,6 +28,7 @@ interface Defaults {
 /** Parsed. Of `rank` and `overhead` the first one that is there counts, and `legacyWeights` before `lambdaCe`. */
 export interface LrecOptions extends Defaults {
   readonly adapterDtype: ScaleDtype;
+  readonly stack: boolean;
   readonly teacher: 'live' | 'cache';
   readonly topK: number;
   readonly maxTokens?: number | undefined;
@@ -132,6 +133,10 @@ const written = z.strictObject({
     .enum(['float16', 'float32'])
     .default('float16')
     .describe('How adapters are stored; what is judged and kept is rounded to it'),
+  stack: z
+    .boolean()
+    .default(false)
+    .describe('A new adapter on top of one that a Linear has already, which stays as it is; else that one is trained on'),
   dropout: z
     .number()
     .min(0)
@@ -192,7 +197,7 @@ export const lrecOptions = written
     const isWeighted = set.lambdaCe !== undefined || set.legacyWeights !== undefined;
     return {
       ...defaults,
-      ...(withoutUndefined(set) as Pick<LrecOptions, 'adapterDtype' | 'teacher' | 'topK'>),
+      ...(withoutUndefined(set) as Pick<LrecOptions, 'adapterDtype' | 'stack' | 'teacher' | 'topK'>),
       rank: isSized ? set.rank : rank,
       overhead: isSized ? set.overhead : overhead,
       legacyWeights: isWeighted ? set.legacyWeights : legacyWeights,

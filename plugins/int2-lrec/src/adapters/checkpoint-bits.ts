@@ -12,11 +12,17 @@ export function checkpointBits({ embedding, blocks, norm, head }: Model): number
   const linears = blocks.flatMap((block) => Object.values(block.linears));
   const norms = [...blocks.flatMap((block) => Object.values(block.norms)), norm];
   const elements = total(norms.map(normSize)) + total([...linears, head].map((linear) => biasSize(linear.state()))) + embedding.weight.size;
-  return elements * elementBits + total(linears.map(bitsWithoutAdapter)) + (isTied ? 0 : bitsWithoutAdapter(head));
+  return elements * elementBits + total(linears.map(bitsWithoutAdapters)) + (isTied ? 0 : bitsWithoutAdapters(head));
 }
 
-function bitsWithoutAdapter(linear: Linear): number {
-  return linear instanceof LowRankLinear ? bitsWithoutAdapter(linear.base) : linear.storageBits;
+function bitsWithoutAdapters(linear: Linear): number {
+  return linear.storageBits - adapterBits(linear);
+}
+
+/** Bits of all adapters of a Linear, those on adapters and behind wrappers too. */
+function adapterBits(linear: Linear): number {
+  if (linear instanceof LowRankLinear) return linear.storageBits - linear.base.storageBits + adapterBits(linear.base);
+  return linear.quantizable ? adapterBits(linear.quantizable.linear) : 0;
 }
 
 function normSize({ weight, bias }: Norm): number {
