@@ -50,6 +50,14 @@ export interface LinearContext<Options> extends MethodContext<Options> {
    * @throws REFERENCE_LOST when a step has transformed the model after one had quantized it.
    */
   reference(): Promise<Linear>;
+  /**
+   * The whole model as it is when the walk over its Linears begins, after the step's own `transform`: for what depends on the shapes and
+   * the storage of all Linears together, a budget for example. Its weights may lie in files or be expressions; Linears before this one
+   * have become others since.
+   */
+  readonly model: Model;
+  /** Options that hold for a Linear by path, overrides applied; undefined when the step does not target it. */
+  optionsFor(path: string): Options | undefined;
 }
 
 /** One block, after its Linears have been quantized. */

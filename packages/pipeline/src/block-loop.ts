@@ -133,7 +133,15 @@ class BlockWalk {
     if (!this.#isTargeted(original)) return original;
     const { method } = this.#planned.step;
     const dense = this.#dense === this.#model ? original : this.#dense?.blocks[index];
-    const work = { run: this.#run, planned: this.#planned, inputs, dense, statistics: this.#statistics, progress: this.#progress };
+    const work = {
+      run: this.#run,
+      planned: this.#planned,
+      model: this.#model,
+      inputs,
+      dense,
+      statistics: this.#statistics,
+      progress: this.#progress,
+    };
     const quantized = method.quantizeLinear ? await quantizeLinears(work, original) : original;
     return method.refineBlock ? this.#refine(index, quantized, inputs, targets) : quantized;
   }

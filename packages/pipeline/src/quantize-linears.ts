@@ -5,6 +5,7 @@ import {
   type Linear,
   type LinearGroup,
   LowbitError,
+  type Model,
   type QuantizablePart,
   type Statistic,
   type Tensor,
@@ -21,6 +22,8 @@ import type { WalkProgress } from './walk-progress.js';
 export interface BlockWork {
   readonly run: Run;
   readonly planned: PlannedStep;
+  /** The whole model as the walk was given it. */
+  readonly model: Model;
   /** Inputs of the block in the stream that is propagated; empty when the step reads no activations. */
   readonly inputs: readonly Tensor[];
   /** The block in full precision, in the same basis; undefined when a quantized model was transformed. */
@@ -68,7 +71,7 @@ export function groupStatistics(byPath: BlockWork['statistics'], block: Block, g
 }
 
 async function quantizeOne(work: BlockWork, block: Block, name: string, rows: number, restricted: Restrictions): Promise<Linear> {
-  const { run, planned, statistics, progress } = work;
+  const { run, planned, model, statistics, progress } = work;
   const { method } = planned.step;
   const path = `${block.path}.${name}`;
   const whole = block.linears[name];
@@ -81,11 +84,8 @@ async function quantizeOne(work: BlockWork, block: Block, name: string, rows: nu
   for (const [key, statistic] of wanted) stats[key] = await restricted(statistic, part, whole.inFeatures);
   const started = performance.now();
   const shared = await methodContext(run, planned, 'quantize', path, planned.options.get(path), progress.within(path, 1));
-  const made = await inStage(
-    planned,
-    path,
-    async () => method.quantizeLinear?.(original, { ...shared, path, stats, rows, reference }) ?? original,
-  );
+  const context = { ...shared, path, stats, rows, reference, model, optionsFor: (other: string) => planned.options.get(other) };
+  const made = await inStage(planned, path, async () => method.quantizeLinear?.(original, context) ?? original);
   const quantized = await evaluateTree(run.backend, made);
   const milliseconds = performance.now() - started;
   if (quantized.inFeatures !== original.inFeatures || quantized.outFeatures !== original.outFeatures) {

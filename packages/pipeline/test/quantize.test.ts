@@ -64,6 +64,8 @@ function roundedBy(linear: Linear, context: MethodContext<{ bits: number }> & { 
     stats: {},
     rows: 0,
     reference: () => Promise.resolve(linear),
+    model,
+    optionsFor: () => undefined,
   });
 }
 
