@@ -1,0 +1,9 @@
+// What `lowbit reproduce int2-lrec/<name>` runs.
+import type { Experiment } from '@lowbit/core';
+import { initializers } from './initializers.js';
+import { losses } from './losses.js';
+import { ranks } from './ranks.js';
+import { table } from './table.js';
+import { tableMemory } from './table-memory.js';
+
+export const experiments: readonly Experiment[] = [table, initializers, ranks, losses, tableMemory];
