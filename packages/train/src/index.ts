@@ -14,6 +14,7 @@ export {
 } from './model-gradients.js';
 export type { GradientOptions, NamedTensors, Optimizer, OptimizerState, OptimizerUpdate } from './optimizer.js';
 export { type SgdOptions, sgd } from './sgd.js';
+export { splitWindows, type WindowSplit } from './split-windows.js';
 export { type StepRequest, type StepResult, trainStep } from './step.js';
 export { type EpochReport, type TrainOptions, type TrainResult, train, type Validation } from './train.js';
 export { withParameters } from './with-parameters.js';

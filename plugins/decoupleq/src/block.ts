@@ -7,6 +7,7 @@ import {
   type Indexed,
   meanLoss,
   type NamedTensors,
+  splitWindows,
   type TrainOptions,
   type TrainResult,
   train,
@@ -15,7 +16,7 @@ import {
 import type { DecoupleqOptions } from './options.js';
 import { type RateOutcome, restoreRates, saveRates } from './saved-rates.js';
 import { affineLayerOf, biasOf, normTensors, scalesOf, type Trainable, type TrainableTensors, trainableOf } from './trainable.js';
-import { gatherWindows, splitWindows, windowBatches, windowCount } from './windows.js';
+import { gatherWindows, windowBatches, windowCount } from './windows.js';
 
 /** What a block is trained on: inputs from the quantized prefix, and what the dense block makes of them, [windows, tokens, width]. */
 interface Windows {

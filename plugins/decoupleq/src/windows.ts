@@ -1,20 +1,6 @@
-// Calibration batches as single windows: some are held out, the others come back in batches of another size.
-import { arrayTypes, type Batches, type Rng, read, type Tensor, tensor } from '@lowbit/core';
+// Calibration batches as single windows, which come back in batches of another size.
+import { arrayTypes, type Batches, read, type Tensor, tensor } from '@lowbit/core';
 import type { Indexed } from '@lowbit/train';
-
-/** Which windows are trained on and which are judged on, in order. */
-export interface WindowSplit {
-  readonly trained: readonly number[];
-  readonly heldOut: readonly number[];
-}
-
-/** Holds out a share of `count` windows, at least one where the share is not 0 and one remains to train on. */
-export function splitWindows(count: number, share: number, rng: Rng): WindowSplit {
-  const held = share === 0 || count < 2 ? 0 : Math.min(count - 1, Math.max(1, Math.round(share * count)));
-  const heldOut = new Set(rng.permutation(count).subarray(0, held));
-  const all = Array.from({ length: count }, (_, i) => i);
-  return { trained: all.filter((i) => !heldOut.has(i)), heldOut: all.filter((i) => heldOut.has(i)) };
-}
 
 /** Windows that `batches` hold together; all batches have equal shapes. */
 export async function windowCount(batches: Batches): Promise<number> {

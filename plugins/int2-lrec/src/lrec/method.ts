@@ -1,13 +1,13 @@
 // LREC as a method: adapters on the quantized model, trained until it answers as the dense one does.
 import { defineMethod, type FinetuneContext, type Model, materialize, type Rng } from '@lowbit/core';
-import { adam, cosineRate, type Indexed, type LearningRate, type TrainResult, train, withParameters } from '@lowbit/train';
+import { adam, cosineRate, type Indexed, type LearningRate, splitWindows, type TrainResult, train, withParameters } from '@lowbit/train';
 import { attachAdapters } from '../adapters/attach.js';
 import { checkRank } from '../adapters/ranks.js';
 import { storedFactors } from '../adapters/stored-factors.js';
 import { type Distillation, judgedDivergence, lossWeights, trainedLoss } from './distillation.js';
 import { type LrecOptions, lrecOptions } from './options.js';
 import { cachedTeacher, liveTeacher, type Teacher } from './teacher.js';
-import { planRounds, readWindows, splitWindows, type WindowBatch, type Windows, windowBatches } from './windows.js';
+import { planRounds, readWindows, type WindowBatch, type Windows, windowBatches } from './windows.js';
 
 /** Windows that a round is judged on at most, as in the reference code. */
 const JUDGED = 256;

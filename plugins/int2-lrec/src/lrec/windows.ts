@@ -1,5 +1,5 @@
-// Token windows for training: some are held out, the others come in batches of one shape.
-import { LowbitError, type Rng, read, type Tensor, type TokenBatches, tensor } from '@lowbit/core';
+// Token windows for training, in batches of one shape.
+import { LowbitError, read, type Tensor, type TokenBatches, tensor } from '@lowbit/core';
 import type { Indexed } from '@lowbit/train';
 
 /** Windows in memory. */
@@ -37,20 +37,6 @@ export async function readWindows(batches: TokenBatches): Promise<Windows> {
     filled += part.length;
   }
   return { tokens, count: tokens.length / length, length };
-}
-
-/** Which windows are trained on and which are judged on, by index. */
-export interface WindowSplit {
-  readonly trained: readonly number[];
-  readonly heldOut: readonly number[];
-}
-
-/** Holds out a share of `count` windows, drawn; at least one where the share is not 0 and one remains to train on. */
-export function splitWindows(count: number, share: number, rng: Rng): WindowSplit {
-  const held = share === 0 || count < 2 ? 0 : Math.min(count - 1, Math.max(1, Math.round(share * count)));
-  const heldOut = new Set(rng.permutation(count).subarray(0, held));
-  const all = Array.from({ length: count }, (_, i) => i);
-  return { trained: all.filter((i) => !heldOut.has(i)), heldOut: all.filter((i) => heldOut.has(i)) };
 }
 
 /** Some windows, `size` at a time. The last batch is filled up with windows of weight 0. */
