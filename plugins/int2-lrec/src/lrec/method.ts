@@ -1,10 +1,11 @@
 // LREC as a method: adapters on the quantized model, trained until it answers as the dense one does.
-import { defineMethod, type FinetuneContext, type Model, materialize, type Rng } from '@lowbit/core';
+import { defineMethod, type FinetuneContext, type Model, type Rng } from '@lowbit/core';
 import { adam, cosineRate, type Indexed, type LearningRate, splitWindows, type TrainResult, train, withParameters } from '@lowbit/train';
 import { attachAdapters } from '../adapters/attach.js';
 import { checkRank } from '../adapters/ranks.js';
 import { storedFactors } from '../adapters/stored-factors.js';
 import { type Distillation, judgedDivergence, lossWeights, trainedLoss } from './distillation.js';
+import { materializeBoth } from './in-memory.js';
 import { type LrecOptions, lrecOptions } from './options.js';
 import { cachedTeacher, liveTeacher, type Teacher } from './teacher.js';
 import { planRounds, readWindows, type WindowBatch, type Windows, windowBatches } from './windows.js';
@@ -29,12 +30,12 @@ async function correct(given: Model, context: FinetuneContext<LrecOptions>): Pro
   const { backend, options, rng } = context;
   const windows = await readWindows(context.calibration);
   const adapters = attachAdapters(given, context.optionsFor, rng.at('adapters'));
-  const student = await materialize(adapters.model);
   const { batches, judged, heldOut, all } = batchesFor(windows, options, rng);
+  const { student, teacher } = await studentAndTeacher(adapters.model, context, all);
   const distillation: Distillation = {
     backend,
     student,
-    teacher: await teacherFor(context, all),
+    teacher,
     weights: lossWeights(options, windows.length),
     dropout: (path) => context.optionsFor(path)?.dropout ?? 0,
     rng: rng.at('dropout'),
@@ -115,8 +116,15 @@ function batchesFor(windows: Windows, { holdOut, batchWindows, shuffle }: LrecOp
   };
 }
 
-function teacherFor({ backend, reference, options }: FinetuneContext<LrecOptions>, all: Indexed<WindowBatch>): Promise<Teacher> {
-  return options.teacher === 'live' ? liveTeacher(backend, reference) : cachedTeacher(backend, reference, all, options.topK);
+/** The dense model's weights stay in memory with a live teacher alone; a cache is made here and they are free again. */
+async function studentAndTeacher(
+  corrected: Model,
+  { backend, reference, options }: FinetuneContext<LrecOptions>,
+  all: Indexed<WindowBatch>,
+): Promise<{ readonly student: Model; readonly teacher: Teacher }> {
+  const { student, dense } = await materializeBoth(corrected, reference);
+  const teacher = options.teacher === 'live' ? liveTeacher(backend, dense) : cachedTeacher(backend, dense, all, options.topK);
+  return { student, teacher: await teacher };
 }
 
 function learningRate({ learningRate: peak, schedule, warmup }: LrecOptions, steps: number): LearningRate {
