@@ -32,7 +32,7 @@ export function closedFormStep(form: (typeof closedForms)[number], overhead = OV
  * Four passes over the text, 130 thousand tokens: minutes on a CPU. So few tokens make more of many small steps, at a higher rate than
  * the default, which is for millions of them.
  */
-const training = { epochs: 4, batchWindows: 2, learningRate: 1e-2 } as const satisfies LrecInput;
+const training = { epochs: 4, batchWindows: 2, learningRate: 5e-3 } as const satisfies LrecInput;
 
 export function lrecStep(changes: LrecInput = {}): StepReference {
   return { method: 'lrec', options: { overhead: OVERHEAD, ...training, ...changes } };
