@@ -42,7 +42,7 @@ export interface DescribeMethodOptions<Options> {
   readonly override?: Partial<Options>;
   /** Restorers of the Linears that the method makes. */
   readonly kinds?: LinearKinds;
-  /** Steps that must have run before, for methods that work on quantized models. */
+  /** Steps that come before it in the recipe, for methods that work on quantized models. */
   readonly prepare?: Recipe;
   /** Default: two blocks, with outlier channels and biases. */
   readonly model?: Model;
@@ -61,23 +61,26 @@ export function describeMethod<Schema extends Method['definition']['options']>(
 
   describe(`method ${definition.name}`, () => {
     let backend: Backend;
+    let given: Model;
+    /** The model as the method is given it. */
     let before: Model;
     let complete: Model;
     /** The last Linear of each block: a part of the model, by exact path. */
     let targets: string[];
     beforeAll(async () => {
       backend = await createBackend();
-      const given = settings.model ?? createToyModel({ seed: 7, biases: true, outliers: 2 });
-      before = prepare.length > 0 ? (await quantize({ model: given, backend, recipe: prepare, calibration, seed: 1 })).model : given;
+      given = settings.model ?? createToyModel({ seed: 7, biases: true, outliers: 2 });
+      before = prepare.length > 0 ? (await apply(prepare)).model : given;
       targets = before.blocks.map((block) => `${block.path}.${block.groups.at(-1)?.linears.at(-1)}`);
       complete = await run(step());
     });
     afterAll(() => backend.dispose());
 
-    const run = async (recipe: Step): Promise<Model> =>
-      (await quantize({ model: before, backend, recipe: [recipe], calibration, seed: 1 })).model;
+    const apply = (recipe: Recipe, more: Partial<Parameters<QuantizeFunction>[0]> = {}): ReturnType<QuantizeFunction> =>
+      quantize({ model: given, backend, recipe, calibration, seed: 1, ...more });
+    const run = async (last: Step): Promise<Model> => (await apply([...prepare, last])).model;
     const outcome = (onEvent: (event: RunEvent) => void, signal: AbortSignal): Promise<unknown> =>
-      quantize({ model: before, backend, recipe: [step()], calibration, seed: 1, onEvent, signal }).then(
+      apply([...prepare, step()], { onEvent, signal }).then(
         () => 'ran to its end',
         (error: unknown) => error,
       );
@@ -117,9 +120,9 @@ export function describeMethod<Schema extends Method['definition']['options']>(
     });
 
     it('leaves the given model as it was', async () => {
-      const was = await fingerprint(before);
+      const was = await fingerprint(given);
       await run(step());
-      expect(await fingerprint(before)).toBe(was);
+      expect(await fingerprint(given)).toBe(was);
     });
 
     it('gives a model with finite outputs', async () => {
@@ -162,10 +165,10 @@ export function describeMethod<Schema extends Method['definition']['options']>(
 
     it('stops when the signal is aborted, before and on the way', async () => {
       expect(await outcome(() => {}, AbortSignal.abort())).toMatchObject({ code: 'ABORTED' });
-      for (const type of ['step-start', ...(definition.quantizeLinear ? ['linear-done'] : [])]) {
+      for (const type of ['step-start', ...(definition.quantizeLinear ? ['linear-done' as const] : [])] as const) {
         const controller = new AbortController();
         const onEvent = (event: RunEvent): void => {
-          if (event.type === type) controller.abort();
+          if (event.type === type && event.step === prepare.length) controller.abort();
         };
         expect(await outcome(onEvent, controller.signal), `aborted at the first ${type}`).toMatchObject({ code: 'ABORTED' });
       }

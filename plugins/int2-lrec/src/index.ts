@@ -1,5 +1,11 @@
 // @lowbit/int2-lrec: low-rank error correction of quantized models, trained towards the dense model.
 
+export { lowRankCorrection } from './correction/method.js';
+export {
+  correctionOptions as lowRankCorrectionOptions,
+  type LowRankCorrectionInput,
+  type LowRankCorrectionOptions,
+} from './correction/options.js';
 export { lrec } from './lrec/method.js';
 export { type LrecInput, type LrecOptions, lrecOptions } from './lrec/options.js';
 export {

@@ -71,6 +71,12 @@ export async function timesRoot(
   return result;
 }
 
+/** ‖E S‖_F for an error [out, in]. @throws SHAPE_ROOT when the root is of another number of inputs. */
+export async function rootNorm(backend: Backend, error: Float32Array, shape: readonly [number, number], root: InputRoot): Promise<number> {
+  const weighted = await timesRoot(backend, error, shape, root);
+  return Math.sqrt(weighted.reduce((total, value) => total + value * value, 0));
+}
+
 function checkStatistic(where: string, values: Float32Array): void {
   const bad = values.findIndex((value) => !(value >= 0 && value < Infinity));
   if (bad >= 0) {
