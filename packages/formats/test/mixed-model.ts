@@ -11,6 +11,7 @@ import {
   read,
   restoreLinear,
   roundToFloat16,
+  type Tensor,
   tensor,
   tensorsOf,
 } from '@lowbit/core';
@@ -67,6 +68,7 @@ export function mixed(): Model {
         .normal(shape[0] * shape[1]),
       shape,
     );
+  const halved = (t: Tensor) => tensor((t.source as { data: Float32Array }).data.map(roundToFloat16), t.shape);
   return (
     model
       .withBlock(
@@ -85,6 +87,18 @@ export function mixed(): Model {
               }),
               { bits: 8, clipRatio: 0.9 },
             ),
+            // An adapter on an adapter, as one that was trained for a task on one that corrects an error.
+            'mlp.down_proj': new LowRankLinear({
+              base: new LowRankLinear({
+                base: quantized(linear('mlp.down_proj'), 2, 'integer', true),
+                down: halved(factor('lower down', [4, 48])),
+                up: halved(factor('lower up', [32, 4])),
+                factorDtype: 'float16',
+              }),
+              down: factor('upper down', [2, 48]),
+              up: factor('upper up', [32, 2]),
+              scaling: 4,
+            }),
             'mlp.up_proj': new ActivationQuantizedLinear(linear('mlp.up_proj'), { bits: 4 }),
           },
         }),

@@ -23,6 +23,7 @@ describe('a quantized checkpoint', () => {
     const checkpoint = await openCheckpoint(at('out'));
     expect([...checkpoint.linears.keys()]).toEqual([
       'lm_head',
+      'model.layers.0.mlp.down_proj',
       'model.layers.0.mlp.up_proj',
       'model.layers.0.self_attn.k_proj',
       'model.layers.0.self_attn.o_proj',
@@ -47,7 +48,10 @@ describe('a quantized checkpoint', () => {
     expect(entries.get('model.layers.0.self_attn.v_proj.scale')?.dtype).toBe('F32');
     expect(entries.get('model.layers.0.self_attn.q_proj.bias')?.dtype).toBe('BF16');
     expect(entries.get('model.layers.0.mlp.up_proj.base.weight')?.dtype).toBe('BF16');
-    expect(entries.get('model.layers.0.mlp.down_proj.weight')?.dtype).toBe('BF16');
+    expect(entries.get('model.layers.1.mlp.down_proj.weight')?.dtype).toBe('BF16');
+    expect(entries.get('model.layers.0.mlp.down_proj.down')).toEqual({ shape: [2, 48], dtype: 'F32' });
+    expect(entries.get('model.layers.0.mlp.down_proj.base.down')).toEqual({ shape: [4, 48], dtype: 'F16' });
+    expect(entries.get('model.layers.0.mlp.down_proj.base.base.codes')).toEqual({ shape: [(32 * 48 * 2) / 8], dtype: 'U8' });
     expect(entries.get('model.layers.1.mlp.gate_proj.weight')?.dtype).toBe('F32'); // bitsPerElement 32
   });
 
