@@ -6,7 +6,7 @@ import { didYouMean } from '@lowbit/bench';
 import { type Experiment, LowbitError, type MethodDefinition, type Step } from '@lowbit/core';
 import { decoupleq, experiments as decoupleqExperiments, decoupleqSft } from '@lowbit/decoupleq';
 import { gptq } from '@lowbit/gptq';
-import { lrec } from '@lowbit/int2-lrec';
+import { experiments as int2LrecExperiments, lowRankCorrection, lrec } from '@lowbit/int2-lrec';
 import { rtn } from '@lowbit/rtn';
 
 /** A method as the command line sees it: options of any kind in, a step out. */
@@ -32,7 +32,11 @@ export const builtInPlugins: readonly Plugin[] = [
     methods: [decoupleq as unknown as AnyMethod, decoupleqSft as unknown as AnyMethod],
     experiments: decoupleqExperiments,
   },
-  { name: 'int2-lrec', methods: [lrec as unknown as AnyMethod], experiments: [] },
+  {
+    name: 'int2-lrec',
+    methods: [lrec as unknown as AnyMethod, lowRankCorrection as unknown as AnyMethod],
+    experiments: int2LrecExperiments,
+  },
 ];
 
 /** Their methods. */

@@ -6,6 +6,7 @@ export {
   type LowRankCorrectionInput,
   type LowRankCorrectionOptions,
 } from './correction/options.js';
+export { experiments } from './experiments/index.js';
 export { lrec } from './lrec/method.js';
 export { type LrecInput, type LrecOptions, lrecOptions } from './lrec/options.js';
 export {
