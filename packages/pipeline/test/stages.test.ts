@@ -10,6 +10,7 @@ import {
   klDivergence,
   type Model,
   mean,
+  mul,
   type RunEvent,
   read,
   readNumber,
@@ -246,5 +247,25 @@ describe('training stages', () => {
     expect(warnings).toMatchObject([{ code: 'FINETUNE_DIVERGED', step: 1, message: expect.stringMatching(/from .* to .* nats/) }]);
     expect(made.blocks[0].linears['mlp.up_proj'].kind).toBe('test-affine');
     expect(made.blocks[0].linears['mlp.down_proj'].kind).toBe('test-adapted');
+  });
+
+  it('a rise that is rounding is not warned of', async () => {
+    const scaled = defineMethod({
+      name: 'test-scaled',
+      version: 1,
+      options: z.strictObject({ factor: z.number() }),
+      finetune: async (model, { options }) =>
+        model.with({ head: model.head.withWeight(mul(model.head.effectiveWeight(), options.factor)) }),
+    });
+    const model = createToyModel({ seed: 4 });
+    const rises: number[] = [];
+    const onEvent = (event: RunEvent): void => {
+      if (event.type === 'log') rises.push((event.record['divergenceAfter'] as number) - (event.record['divergenceBefore'] as number));
+    };
+    for (const factor of [1 + 1e-5, 1 - 1e-5]) {
+      const { warnings } = await quantize({ model, backend: reference, recipe: [nearest(), scaled({ factor })], calibration, onEvent });
+      expect(warnings).toEqual([]);
+    }
+    expect(Math.max(...rises)).toBeGreaterThan(0);
   });
 });
