@@ -11,6 +11,7 @@ import {
   div,
   exp,
   grad,
+  klDivergence,
   less,
   logSoftmax,
   matmul,
@@ -175,5 +176,15 @@ describe('grad', () => {
     const logits = leaf(5, 4, 7);
     const [g] = await interpret(grad(mean(crossEntropy(logits, tensor(Int32Array.of(0, 6, 3, 3)))), [logits])[0]);
     for (let row = 0; row < 4; row++) expect(g.subarray(row * 7, row * 7 + 7).reduce((a, b) => a + b, 0)).toBeCloseTo(0, 12);
+  });
+
+  it('of a divergence is what its logarithms give, for both distributions', async () => {
+    const [p, q] = [leaf(8, 4, 7), leaf(9, 4, 7)];
+    const rows = leaf(10, 4);
+    const byDefinition = sum(mul(exp(logSoftmax(p)), sub(logSoftmax(p), logSoftmax(q))), [-1]);
+    const results = (divergence: Tensor): Tensor[] => [divergence, ...grad(sum(mul(divergence, rows)), [p, q])];
+    const [found, expected] = [await interpret(...results(klDivergence(p, q))), await interpret(...results(byDefinition))];
+    for (const [i, values] of found.entries()) for (const [j, value] of values.entries()) expect(value).toBeCloseTo(expected[i][j], 12);
+    expect(() => klDivergence(p, leaf(9, 4, 6))).toThrow(expect.objectContaining({ code: 'SHAPE_LOGITS' }));
   });
 });

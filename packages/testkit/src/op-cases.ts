@@ -215,7 +215,12 @@ function otherCases(rng: Rng): OpCase[] {
       inputs: [normal('ce', [2, 3, 5])],
       build: (x) => crossEntropy(x, int32([0, 4, 2, 1, 1, 3], [2, 3])),
     },
-    { name: 'klDivergence', covers: ['logSoftmax'], inputs: [normal('kp', [3, 5]), normal('kq', [3, 5])], build: klDivergence },
+    {
+      name: 'klDivergence',
+      covers: ['klDivergence', 'logSoftmax'],
+      inputs: [normal('kp', [3, 5]), normal('kq', [3, 5])],
+      build: klDivergence,
+    },
     {
       name: 'dequantize',
       covers: ['dequantize'],

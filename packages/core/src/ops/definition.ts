@@ -84,6 +84,7 @@ export type CompositeName =
   | 'silu'
   | 'gelu'
   | 'crossEntropy'
+  | 'klDivergence'
   | 'dequantize'
   | 'quantizedMatmul'
   | 'hadamard';
