@@ -30,3 +30,4 @@ export {
   type TrainingMemory,
   trainingMemory,
 } from './memory-model.js';
+export { type MergeAdaptersInput, type MergeAdaptersOptions, mergeAdapters, mergeOptions as mergeAdaptersOptions } from './merge/method.js';

@@ -49,7 +49,7 @@ export async function correctFrozen(layer: CorrectedLayer, root: InputRoot): Pro
 }
 
 /** A correction together with new codes. */
-export interface RoundedCorrection extends FoundCorrection {
+interface RoundedCorrection extends FoundCorrection {
   readonly quantized: AffineWeight;
 }
 

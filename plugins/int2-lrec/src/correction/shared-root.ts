@@ -3,7 +3,7 @@ import type { Backend, Tensor } from '@lowbit/core';
 import { type ClosedFormName, closedForms, type InputRoot } from '@lowbit/quant';
 
 /** What a root depends on. */
-export interface RootRequest {
+interface RootRequest {
   readonly backend: Backend;
   readonly form: ClosedFormName;
   /** Leaves by name, as the form's `statistics` names them. */
