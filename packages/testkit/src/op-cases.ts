@@ -20,6 +20,8 @@ import {
   mean,
   mul,
   type OpName,
+  packedMatmul,
+  packedRowBytes,
   pad,
   quantizedMatmul,
   type Rng,
@@ -36,6 +38,7 @@ import {
   takeAlongLast,
   tensor,
   transpose,
+  unpackPlanes,
 } from '@lowbit/core';
 import { drawsOf, int32, type OpCase, unaryCase } from './op-case.js';
 import { elementwiseCases } from './op-cases-elementwise.js';
@@ -50,6 +53,8 @@ function otherCases(rng: Rng): OpCase[] {
   const { normal, spread } = drawsOf(rng);
   const unary = (name: OpName, build: (x: Tensor) => Tensor, input = normal(name, [3, 4])): OpCase => unaryCase(name, build, input);
   const codes = tensor(Uint8Array.from(rng.at('codes').integers(4 * 12, 4)), [4, 12]);
+  const bytes = (name: string, shape: readonly [number, number]): Tensor =>
+    tensor(Uint8Array.from(rng.at(name).integers(shape[0] * shape[1], 256)), shape);
   const angles = rng.at('angles').normal(5 * 3);
   const cosTable = tensor(angles.map(Math.cos), [5, 3]);
   const sinTable = tensor(angles.map(Math.sin), [5, 3]);
@@ -232,6 +237,21 @@ function otherCases(rng: Rng): OpCase[] {
       covers: ['quantizedMatmul'],
       inputs: [normal('qx', [2, 3, 12]), normal('qs', [4, 3]), normal('qo', [4, 3])],
       build: (x, scale, offset) => quantizedMatmul(x, codes, scale, offset, { bits: 2 }),
+    },
+    // 13 codes fill no row of bytes whole; what pads them is arbitrary.
+    ...[1, 2, 3, 4, 5, 6, 7, 8].map(
+      (bits): OpCase => ({
+        name: `unpackPlanes of ${bits} bits`,
+        covers: ['unpackPlanes'],
+        inputs: [],
+        build: () => unpackPlanes(bytes(`planes${bits}`, [3, packedRowBytes({ bits, inFeatures: 13 })]), { bits, inFeatures: 13 }),
+      }),
+    ),
+    {
+      name: 'packedMatmul',
+      covers: ['packedMatmul'],
+      inputs: [normal('px', [2, 3, 12]), normal('ps', [4, 3]), normal('po', [4, 3])],
+      build: (x, scale, offset) => packedMatmul(x, bytes('packed', [4, 5]), scale, offset, { bits: 3 }),
     },
     { name: 'hadamard of a power of two', covers: ['hadamard'], inputs: [normal('h8', [3, 8])], build: (x) => hadamard(x) },
     { name: 'hadamard with a factor', covers: ['hadamard'], inputs: [normal('h16', [2, 16])], build: (x) => hadamard(x, factor) },

@@ -87,6 +87,8 @@ export type CompositeName =
   | 'klDivergence'
   | 'dequantize'
   | 'quantizedMatmul'
+  | 'unpackPlanes'
+  | 'packedMatmul'
   | 'hadamard';
 
 export type OpName = PrimitiveName | CompositeName;

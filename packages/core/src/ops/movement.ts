@@ -62,7 +62,9 @@ export function takeAlongLast(x: Tensor, indices: Tensor): Tensor {
 
 /** int32 leaf 0 … count−1. */
 export function range(count: number): Tensor {
-  return tensor(Int32Array.from({ length: count }, (_, i) => i));
+  const values = new Int32Array(count);
+  for (let i = 0; i < count; i++) values[i] = i;
+  return tensor(values);
 }
 
 function requireIndices(op: string, indices: Tensor): void {

@@ -6,6 +6,7 @@ import { lossOps } from './loss.js';
 import { matmulOps } from './matmul.js';
 import { movementOps } from './movement.js';
 import { normalizationOps } from './normalization.js';
+import { packedOps } from './packed.js';
 import { quantizedOps } from './quantized.js';
 import { reductionOps } from './reduce.js';
 
@@ -25,6 +26,7 @@ export const composites: Readonly<Record<CompositeName, CompositeDefinition>> = 
   ...attentionOps,
   ...lossOps,
   ...quantizedOps,
+  ...packedOps,
 };
 
 export const ops: Readonly<Record<OpName, PrimitiveDefinition | CompositeDefinition>> = { ...primitives, ...composites };
