@@ -26,6 +26,8 @@ export {
   scaleDtypeOption,
   symmetricOption,
 } from './options.js';
+export { PackedLinear } from './packed-linear.js';
+export { packRows, unpackRows } from './packed-rows.js';
 export { packCodes, packedLength, unpackCodes } from './packing.js';
 export { quantizeWeight } from './quantize-weight.js';
 export { QuantizedLinear } from './quantized-linear.js';
