@@ -1,12 +1,13 @@
 // What the experiments are made of: the protocol, and the steps that they compare.
 import type { ExperimentArm, ExperimentRow, StepReference } from '@lowbit/core';
+import type { CorrectionForm } from '../correction/options.js';
 import type { LrecInput } from '../lrec/options.js';
 
 /** Text and seeds of every experiment on models. */
 export const protocol = { models: ['tiny', 'stories15M'], seeds: [0, 1, 2], calibrationWindows: 128, heldOutWindows: 40 } as const;
 
 /** Adapters in percent of the checkpoint: what everything is compared at. */
-export const OVERHEAD = 0.05;
+const OVERHEAD = 0.05;
 
 /** Divides the widths of both models. */
 const groupSize = 32;
@@ -21,10 +22,8 @@ export function gptqStep(bits: number): StepReference {
   return { method: 'gptq', options: { bits, groupSize, clip: 'minmax', actOrder: true } };
 }
 
-/** Adapters in closed form, as `low-rank-correction` names them. */
-export const closedForms = ['svd', 'l2qer', 'qera-approx', 'qera-exact', 'eora', 'loftq', 'pissa'] as const;
-
-export function closedFormStep(form: (typeof closedForms)[number], overhead = OVERHEAD): StepReference {
+/** Adapters in closed form. */
+export function closedFormStep(form: CorrectionForm, overhead = OVERHEAD): StepReference {
   return { method: 'low-rank-correction', options: { form, overhead } };
 }
 
@@ -32,7 +31,7 @@ export function closedFormStep(form: (typeof closedForms)[number], overhead = OV
  * Four passes over the text, 130 thousand tokens: minutes on a CPU. So few tokens make more of many small steps, at a higher rate than
  * the default, which is for millions of them.
  */
-const training = { epochs: 4, batchWindows: 2, learningRate: 5e-3 } as const satisfies LrecInput;
+const training = { epochs: 4, batchWindows: 2, learningRate: 2e-3 } as const satisfies LrecInput;
 
 export function lrecStep(changes: LrecInput = {}): StepReference {
   return { method: 'lrec', options: { overhead: OVERHEAD, ...training, ...changes } };

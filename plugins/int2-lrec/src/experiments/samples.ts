@@ -10,7 +10,7 @@ export interface Sample {
 }
 
 /** Undefined where no row has the setting. What is not a number becomes NaN, with which nothing holds. */
-export function sampleOf(rows: readonly ExperimentRow[], setting: ExperimentRow, field: string): Sample | undefined {
+function sampleOf(rows: readonly ExperimentRow[], setting: ExperimentRow, field: string): Sample | undefined {
   const own = rows.filter((row) => Object.entries(setting).every(([name, value]) => row[name] === value));
   if (own.length === 0) return undefined;
   const bySeed = new Map(own.map((row) => [row['seed'], numberOf(row[field])]));
