@@ -121,7 +121,8 @@ interface PositionWeights {
   readonly next: Int32Array;
 }
 
-async function positionWeights({ tokens, weights }: WindowBatch): Promise<PositionWeights> {
+/** Weights of the positions of a batch, and the next token of each. */
+export async function positionWeights({ tokens, weights }: WindowBatch): Promise<PositionWeights> {
   const length = tokens.shape[1];
   const ids = (await read(tokens)) as Int32Array;
   const windowOf = (position: number): number => Math.floor(position / length);

@@ -1,17 +1,16 @@
 // LREC as a method: adapters on the quantized model, trained until it answers as the dense one does.
-import { defineMethod, type FinetuneContext, type Model, type Rng } from '@lowbit/core';
-import { adam, cosineRate, type Indexed, type LearningRate, splitWindows, type TrainResult, train, withParameters } from '@lowbit/train';
+import { defineMethod, type FinetuneContext, type Model } from '@lowbit/core';
+import { adam, type Indexed, type TrainResult, train, withParameters } from '@lowbit/train';
 import { attachAdapters } from '../adapters/attach.js';
 import { checkRank } from '../adapters/ranks.js';
 import { storedFactors } from '../adapters/stored-factors.js';
 import { type Distillation, judgedDivergence, lossWeights, trainedLoss } from './distillation.js';
 import { materializeBoth } from './in-memory.js';
+import { learningRateOf } from './learning-rate.js';
 import { type LrecOptions, lrecOptions } from './options.js';
+import { Stopwatch } from './stopwatch.js';
 import { cachedTeacher, liveTeacher, type Teacher } from './teacher.js';
-import { planRounds, readWindows, type WindowBatch, type Windows, windowBatches } from './windows.js';
-
-/** Windows that a round is judged on at most, as in the reference code. */
-const JUDGED = 256;
+import { planRounds, readWindows, trainingBatches, type WindowBatch } from './windows.js';
 
 /**
  * LREC (arXiv 2306.08162): low-rank adapters on any quantized model, trained to minimise the KL divergence to the dense model and a
@@ -30,7 +29,7 @@ async function correct(given: Model, context: FinetuneContext<LrecOptions>): Pro
   const { backend, options, rng } = context;
   const windows = await readWindows(context.calibration);
   const adapters = attachAdapters(given, context.optionsFor, rng.at('adapters'));
-  const { batches, judged, heldOut, all } = batchesFor(windows, options, rng);
+  const { batches, judged, heldOut, all } = trainingBatches(windows, options, rng);
   const { student, teacher } = await studentAndTeacher(adapters.model, context, all);
   const distillation: Distillation = {
     backend,
@@ -58,7 +57,7 @@ async function correct(given: Model, context: FinetuneContext<LrecOptions>): Pro
     epochs: rounds,
     stepsPerEpoch: stepsPerRound,
     shuffle: options.shuffle ? rng.at('shuffle') : undefined,
-    learningRate: learningRate(options, rounds * stepsPerRound),
+    learningRate: learningRateOf(options, rounds * stepsPerRound),
     validation: {
       batches: judged,
       lossOf: { value: (factors, batch) => clock.leaveOut(() => judge.value(factors, batch)) },
@@ -93,29 +92,6 @@ async function correct(given: Model, context: FinetuneContext<LrecOptions>): Pro
   return withParameters(student, result.parameters);
 }
 
-interface Batches {
-  /** Trained on. */
-  readonly batches: Indexed<WindowBatch> & { readonly size: number };
-  /** Judged on: held-out windows, or trained ones where none are held out. */
-  readonly judged: Indexed<WindowBatch>;
-  readonly heldOut: number;
-  readonly all: Indexed<WindowBatch>;
-}
-
-/** All batches have one shape. */
-function batchesFor(windows: Windows, { holdOut, batchWindows, shuffle }: LrecOptions, rng: Rng): Batches {
-  const { trained, heldOut } = splitWindows(windows.count, holdOut, rng.at('held-out'));
-  const size = Math.min(batchWindows, trained.length);
-  const order = shuffle ? Array.from(rng.at('windows').permutation(trained.length), (i) => trained[i]) : trained;
-  const judged = (heldOut.length > 0 ? heldOut : trained).slice(0, JUDGED);
-  return {
-    batches: { ...windowBatches(windows, order, size), size },
-    judged: windowBatches(windows, judged, size),
-    heldOut: heldOut.length,
-    all: windowBatches(windows, [...order, ...heldOut], size),
-  };
-}
-
 /** The dense model's weights stay in memory with a live teacher alone; a cache is made here and they are free again. */
 async function studentAndTeacher(
   corrected: Model,
@@ -125,11 +101,6 @@ async function studentAndTeacher(
   const { student, dense } = await materializeBoth(corrected, reference);
   const teacher = options.teacher === 'live' ? liveTeacher(backend, dense) : cachedTeacher(backend, dense, all, options.topK);
   return { student, teacher: await teacher };
-}
-
-function learningRate({ learningRate: peak, schedule, warmup }: LrecOptions, steps: number): LearningRate {
-  const warmupSteps = Math.round(warmup * steps);
-  return cosineRate({ peak, warmupSteps, ...(schedule === 'constant' && { decaySteps: 0 }) });
 }
 
 function warnAbout({ diverged, epoch, losses, validation }: TrainResult, { options, warn }: FinetuneContext<LrecOptions>): void {
@@ -146,24 +117,5 @@ function warnAbout({ diverged, epoch, losses, validation }: TrainResult, { optio
     warn('LREC_WORSE', `training raised the KL divergence to the dense model ${figures}; set keepBest, or lower learningRate`);
   } else if (epoch === 0 && options.keepBest && !diverged) {
     warn('LREC_NO_GAIN', 'no round came closer to the dense model than the start, which is kept; lower learningRate or give more text');
-  }
-}
-
-/** Measures time but for what is left out. */
-class Stopwatch {
-  readonly #started = performance.now();
-  #leftOut = 0;
-
-  async leaveOut<T>(work: () => Promise<T>): Promise<T> {
-    const started = performance.now();
-    try {
-      return await work();
-    } finally {
-      this.#leftOut += performance.now() - started;
-    }
-  }
-
-  seconds(): number {
-    return (performance.now() - this.#started - this.#leftOut) / 1000;
   }
 }

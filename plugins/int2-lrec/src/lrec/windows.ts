@@ -1,6 +1,6 @@
 // Token windows for training, in batches of one shape.
-import { LowbitError, read, type Tensor, type TokenBatches, tensor } from '@lowbit/core';
-import type { Indexed } from '@lowbit/train';
+import { LowbitError, type Rng, read, type Tensor, type TokenBatches, tensor } from '@lowbit/core';
+import { type Indexed, splitWindows } from '@lowbit/train';
 
 /** Windows in memory. */
 export interface Windows {
@@ -26,7 +26,7 @@ export async function readWindows(batches: TokenBatches): Promise<Windows> {
   for (let i = 0; i < Math.max(1, batches.length); i++) {
     const batch = await batches.at(i);
     const tokens = await read(batch);
-    if (!(tokens instanceof Int32Array)) throw new LowbitError('DTYPE', `lrec: token windows must be int32, got ${batch.dtype}`);
+    if (!(tokens instanceof Int32Array)) throw new LowbitError('DTYPE', `token windows must be int32, got ${batch.dtype}`);
     parts.push(tokens);
     length = batch.shape[1];
   }
@@ -54,6 +54,37 @@ export function windowBatches({ tokens, length }: Windows, indices: readonly num
       const weights = Array.from({ length: size }, (_, row) => (row < own.length ? count / indices.length : 0));
       return { tokens: tensor(rows, [size, length]), weights };
     },
+  };
+}
+
+export interface TrainingBatches {
+  /** Trained on. */
+  readonly batches: Indexed<WindowBatch> & { readonly size: number };
+  /** Judged on: held-out windows, or trained ones where none are held out. */
+  readonly judged: Indexed<WindowBatch>;
+  /** How many windows are held out. */
+  readonly heldOut: number;
+  readonly all: Indexed<WindowBatch>;
+}
+
+/** Windows that a round is judged on at most, as in the reference code. */
+const JUDGED = 256;
+
+/** The windows of a training. All batches have one shape. */
+export function trainingBatches(
+  windows: Windows,
+  { holdOut, batchWindows, shuffle }: { readonly holdOut: number; readonly batchWindows: number; readonly shuffle: boolean },
+  rng: Rng,
+): TrainingBatches {
+  const { trained, heldOut } = splitWindows(windows.count, holdOut, rng.at('held-out'));
+  const size = Math.min(batchWindows, trained.length);
+  const order = shuffle ? Array.from(rng.at('windows').permutation(trained.length), (i) => trained[i]) : trained;
+  const judged = (heldOut.length > 0 ? heldOut : trained).slice(0, JUDGED);
+  return {
+    batches: { ...windowBatches(windows, order, size), size },
+    judged: windowBatches(windows, judged, size),
+    heldOut: heldOut.length,
+    all: windowBatches(windows, [...order, ...heldOut], size),
   };
 }
 
