@@ -122,12 +122,20 @@ describe('initializers', () => {
     'qera-exact': 0.231,
     eora: 0.231,
   };
-  const rows = Object.entries(errors).flatMap(([correction, error]) => seeded({ bits: 2, correction }, { 'layer-error': error }));
+  const rowsOf = (codes: string) =>
+    Object.entries(errors).flatMap(([correction, error]) => seeded({ bits: 2, codes, correction }, { 'layer-error': error }));
+  const [nearest, feedback] = [rowsOf('RTN'), rowsOf('GPTQ')];
+  const with2 = (rows: readonly ExperimentRow[], correction: string, error: number | null) =>
+    changed(rows, { correction, seed: 2 }, { 'layer-error': error });
 
-  it('A3 holds for the chain', () => {
-    const [verdict] = check('initializers', 'A3', rows);
-    expect(verdict).toMatchObject({ subject: 'tiny, 2 bits', holds: true });
-    expect(verdict.evidence).toContain('l2qer over qera-approx 1');
+  it('A3 holds for the chain, each on its codes', () => {
+    const [verdict, ...others] = check('initializers', 'A3', [...nearest, ...feedback]);
+    expect(verdict).toMatchObject({ subject: 'tiny, 2 bits, RTN codes', holds: true });
+    expect(verdict.evidence).toContain('l2qer 0.249 (0.247, 0.249, 0.251)');
+    expect(others).toEqual([]);
+    expect(check('initializers', 'A3-gptq', [...nearest, ...feedback])).toMatchObject([
+      { subject: 'tiny, 2 bits, GPTQ codes', holds: true },
+    ]);
   });
 
   it.each([
@@ -138,21 +146,29 @@ describe('initializers', () => {
     ['l2qer', 0.275],
     ['none', null],
   ])('A3 fails where %s has %d with one seed', (correction, error) => {
-    expect(holds(check('initializers', 'A3', changed(rows, { correction, seed: 2 }, { 'layer-error': error })))).toEqual([false]);
+    expect(holds(check('initializers', 'A3', with2(nearest, correction, error)))).toEqual([false]);
+  });
+
+  it('A3-gptq leaves open where svd is between the best and none', () => {
+    expect(holds(check('initializers', 'A3-gptq', with2(feedback, 'svd', 0.24)))).toEqual([true]);
+    expect(holds(check('initializers', 'A3', with2(nearest, 'svd', 0.24)))).toEqual([false]);
+  });
+
+  it.each([
+    ['svd', 0.22],
+    ['svd', 0.39],
+    ['qera-exact', 0.26],
+    ['qera-approx', 0.39],
+    ['l2qer', 0.275],
+    ['none', null],
+  ])('A3-gptq fails where %s has %d with one seed', (correction, error) => {
+    expect(holds(check('initializers', 'A3-gptq', with2(feedback, correction, error)))).toEqual([false]);
   });
 
   it('eora must be qera-exact', () => {
-    expect(holds(check('initializers', 'A3-eora', rows))).toEqual([true]);
-    expect(holds(check('initializers', 'A3-eora', changed(rows, { correction: 'eora', seed: 0 }, { 'layer-error': 0.235 })))).toEqual([
-      false,
-    ]);
-    expect(
-      check(
-        'initializers',
-        'A3-eora',
-        rows.filter(({ correction }) => correction !== 'eora'),
-      ),
-    ).toEqual([]);
+    expect(holds(check('initializers', 'A3-eora', feedback))).toEqual([true]);
+    expect(holds(check('initializers', 'A3-eora', with2(feedback, 'eora', 0.239)))).toEqual([false]);
+    expect(check('initializers', 'A3-eora', nearest)).toEqual([]);
   });
 });
 

@@ -107,17 +107,24 @@ describe('arms', () => {
 
   it('of ranks and closed forms have the overhead that they are named after', () => {
     expect(stepsOf('ranks', 'LREC, 8')).toMatchObject([{ method: 'gptq' }, { method: 'lrec', options: { overhead: 0.08 } }]);
+    // Half the overhead: 1/√2 of the rank's root, so √2 of the rate.
+    const rate = (percent: number) => Number(stepsOf('ranks', `LREC, ${percent}`)[1].options?.['learningRate']);
+    expect(rate(2) / rate(4)).toBeCloseTo(Math.SQRT2, 12);
     expect(stepsOf('ranks', 'qera-exact, 1')[1]).toEqual({
       method: 'low-rank-correction',
       options: { form: 'qera-exact', overhead: 0.01 },
     });
-    expect(stepsOf('initializers', '3, loftq')[1].options).toEqual({ form: 'loftq', overhead: 0.05 });
+    expect(stepsOf('initializers', '3, RTN, loftq')[1].options).toEqual({ form: 'loftq', overhead: 0.05 });
   });
 
   it('train at 2 bits alone among the initializers, from zero and from a closed form', () => {
     const trained = byName('initializers').arms.filter(({ recipe }) => recipe.at(-1)?.method === 'lrec');
-    expect(trained.map(({ name }) => name)).toEqual(['2, rilq', '2, LREC from zero', '2, LREC from qera-exact']);
-    expect(stepsOf('initializers', '2, LREC from qera-exact').map(({ method }) => method)).toEqual(['gptq', 'low-rank-correction', 'lrec']);
+    expect(trained.map(({ name }) => name)).toEqual(['2, GPTQ, rilq', '2, GPTQ, LREC from zero', '2, GPTQ, LREC from qera-exact']);
+    expect(stepsOf('initializers', '2, GPTQ, LREC from qera-exact').map(({ method }) => method)).toEqual([
+      'gptq',
+      'low-rank-correction',
+      'lrec',
+    ]);
   });
 
   it('of losses differ in the objective alone', () => {

@@ -28,13 +28,16 @@ export function closedFormStep(form: CorrectionForm, overhead = OVERHEAD): StepR
 }
 
 /**
- * Four passes over the text, 130 thousand tokens: minutes on a CPU. So few tokens make more of many small steps, at a higher rate than
+ * Four passes over the text, 130 thousand tokens: minutes on a CPU. So few tokens make most of many small steps at a higher rate than
  * the default, which is for millions of them.
  */
-const training = { epochs: 4, batchWindows: 2, learningRate: 2e-3 } as const satisfies LrecInput;
+const training = { epochs: 4, batchWindows: 2, learningRate: 3e-3 } as const satisfies LrecInput;
 
 export function lrecStep(changes: LrecInput = {}): StepReference {
-  return { method: 'lrec', options: { overhead: OVERHEAD, ...training, ...changes } };
+  const { overhead = OVERHEAD } = changes;
+  // A step of Adam moves each factor by the rate, and so their product by the rate times the root of the rank.
+  const learningRate = training.learningRate * Math.sqrt(OVERHEAD / overhead);
+  return { method: 'lrec', options: { ...training, overhead, learningRate, ...changes } };
 }
 
 /** An arm named after what is varied. */

@@ -46,7 +46,7 @@ export const ranks: RecipeExperiment = {
   name: 'ranks',
   title: 'Size of the adapters against KL, at 2 bits',
   description:
-    'Adapters of 1, 2, 4 and 8 % of the checkpoint on GPTQ codes in groups of 32: trained with LREC for the same number of tokens, and the best closed form without training. Overhead is matched in percent and not in rank, because the same rank ' +
+    'Adapters of 1, 2, 4 and 8 % of the checkpoint on GPTQ codes in groups of 32: trained with LREC for the same number of tokens (at rates that fall with the root of the size), and the best closed form without training. Overhead is matched in percent and not in rank, because the same rank ' +
     'costs a narrow model far more than a wide one. RILQ reports that rank hardly matters at 2 bits once adapters are trained towards the model as a whole; look whether the curve is flat here.',
   source: 'arXiv 2306.08162 (adapters of rank 32); the sweep of ranks is that of RILQ, arXiv 2412.01129',
   ...protocol,
