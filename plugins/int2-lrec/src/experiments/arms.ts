@@ -31,7 +31,7 @@ export function closedFormStep(form: CorrectionForm, overhead = OVERHEAD): StepR
  * Four passes over the text, 130 thousand tokens: minutes on a CPU. So few tokens make most of many small steps at a higher rate than
  * the default, which is for millions of them.
  */
-const training = { epochs: 4, batchWindows: 2, learningRate: 3e-3 } as const satisfies LrecInput;
+const training = { epochs: 4, batchWindows: 2, learningRate: 2e-3 } as const satisfies LrecInput;
 
 export function lrecStep(changes: LrecInput = {}): StepReference {
   const { overhead = OVERHEAD } = changes;
