@@ -40,7 +40,7 @@ export async function timed<T>(work: () => Promise<T>): Promise<[number, T]> {
 export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   const middle = sorted.length / 2;
-  return (sorted[Math.floor(middle)] + sorted[Math.ceil(middle) - 1 + (sorted.length % 2)]) / 2;
+  return (sorted[Math.floor(middle)] + sorted[Math.ceil(middle) - 1]) / 2;
 }
 
 /** Does some work and times raw products before and after it: their median in milliseconds. */

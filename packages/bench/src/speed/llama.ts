@@ -1,0 +1,63 @@
+// A Llama of random weights and any size, for benchmarks: how long a step takes does not depend on what the model says.
+import { createRng, DenseLinear, Embedding, Model, Norm, type Tensor, tensor } from '@lowbit/core';
+import { LlamaBlock, type LlamaBlockSettings, PositionTables } from '@lowbit/models';
+
+export interface LlamaShape {
+  readonly width: number;
+  readonly inner: number;
+  readonly blocks: number;
+  readonly heads: number;
+  readonly vocabulary: number;
+  /** Tokens of a window. */
+  readonly context: number;
+}
+
+const rng = createRng(0);
+
+function normal(name: string, shape: readonly number[], deviation: number): Tensor {
+  const draws = rng.at(name).normal(shape.reduce((product, n) => product * n, 1));
+  for (let i = 0; i < draws.length; i++) draws[i] *= deviation;
+  return tensor(draws, shape);
+}
+
+/** Embedding and head share a weight. */
+export function syntheticLlama({ width, inner, blocks, heads, vocabulary, context }: LlamaShape): Model {
+  const headDim = width / heads;
+  const geometry = { headCount: heads, keyValueHeadCount: heads, headDim };
+  const settings: LlamaBlockSettings = {
+    ...geometry,
+    positions: new PositionTables({ headDim, theta: 10000, scaling: { type: 'default' } }),
+  };
+  const norm = (): Norm => new Norm('rms', width, 1e-5, tensor(new Float32Array(width).fill(1)));
+  const block = (index: number): LlamaBlock => {
+    const path = `model.layers.${index}`;
+    const linear = (name: string, outFeatures: number, inFeatures: number): [string, DenseLinear] => [
+      name,
+      new DenseLinear(normal(`${path}.${name}`, [outFeatures, inFeatures], inFeatures ** -0.5)),
+    ];
+    const linears = Object.fromEntries([
+      ...['q', 'k', 'v', 'o'].map((name) => linear(`self_attn.${name}_proj`, width, width)),
+      linear('mlp.gate_proj', inner, width),
+      linear('mlp.up_proj', inner, width),
+      linear('mlp.down_proj', width, inner),
+    ]);
+    return new LlamaBlock(settings, { path, linears, norms: { input_layernorm: norm(), post_attention_layernorm: norm() } });
+  };
+  const embedding = new Embedding(normal('embedding', [vocabulary, width], 0.05));
+  return new Model({
+    config: {
+      architecture: 'llama',
+      vocabularySize: vocabulary,
+      hiddenSize: width,
+      blockCount: blocks,
+      ...geometry,
+      contextLength: context,
+      tiedEmbeddings: true,
+      source: {},
+    },
+    embedding,
+    blocks: Array.from({ length: blocks }, (_, index) => block(index)),
+    norm: norm(),
+    head: new DenseLinear(embedding.weight),
+  });
+}
