@@ -6,6 +6,8 @@ export {
   type LowRankCorrectionInput,
   type LowRankCorrectionOptions,
 } from './correction/options.js';
+export { emef } from './emef/method.js';
+export { type EmefInput, type EmefOptions, emefOptions } from './emef/options.js';
 export { experiments } from './experiments/index.js';
 export { lrec } from './lrec/method.js';
 export { type LrecInput, type LrecOptions, lrecOptions } from './lrec/options.js';
