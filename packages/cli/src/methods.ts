@@ -6,7 +6,7 @@ import { didYouMean } from '@lowbit/bench';
 import { type Experiment, LowbitError, type MethodDefinition, type Step } from '@lowbit/core';
 import { decoupleq, experiments as decoupleqExperiments, decoupleqSft } from '@lowbit/decoupleq';
 import { gptq } from '@lowbit/gptq';
-import { experiments as int2LrecExperiments, lowRankCorrection, lrec } from '@lowbit/int2-lrec';
+import { emef, experiments as int2LrecExperiments, lowRankCorrection, lrec, mergeAdapters } from '@lowbit/int2-lrec';
 import { rtn } from '@lowbit/rtn';
 
 /** A method as the command line sees it: options of any kind in, a step out. */
@@ -34,7 +34,7 @@ export const builtInPlugins: readonly Plugin[] = [
   },
   {
     name: 'int2-lrec',
-    methods: [lrec as unknown as AnyMethod, lowRankCorrection as unknown as AnyMethod],
+    methods: [lrec, lowRankCorrection, emef, mergeAdapters] as unknown as readonly AnyMethod[],
     experiments: int2LrecExperiments,
   },
 ];

@@ -316,7 +316,7 @@ describe('methods and help', () => {
     const finetunes = all
       .map((line) => JSON.parse(line) as { method: string; stages: string[] })
       .filter(({ stages }) => stages.includes('finetune'));
-    expect(finetunes.map(({ method }) => method)).toEqual(['decoupleq-sft', 'lrec']);
+    expect(finetunes.map(({ method }) => method)).toEqual(['decoupleq-sft', 'lrec', 'emef', 'merge-adapters']);
   });
 
   it('describes options whose defaults depend on one another', async () => {
