@@ -18,7 +18,7 @@ import { type LlamaShape, syntheticLlama } from './llama.js';
 import { reportBench } from './report.js';
 
 const WINDOW = 256;
-const WINDOWS = 8;
+const WINDOWS = 2;
 /** Steps that are timed, after one that compiles. */
 const STEPS = 4;
 

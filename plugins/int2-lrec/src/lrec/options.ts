@@ -46,7 +46,7 @@ const recommended: Defaults = {
   weightDecay: 0,
   decay: 'decoupled',
   epochs: 4,
-  batchWindows: 8,
+  batchWindows: 2,
   shuffle: true,
   holdOut: 0.05,
   keepBest: true,
@@ -84,6 +84,7 @@ const presets: Readonly<Record<'default' | 'paper' | 'rilq', Defaults>> = {
     schedule: 'constant',
     warmup: 0,
     clipNorm: 0,
+    batchWindows: 8,
     holdOut: 0.2,
   },
 };
@@ -163,7 +164,7 @@ const written = z.strictObject({
     .describe("Where it acts: on the adapters (AdamW, 'decoupled') or in the gradient (decoupled, paper: l2)"),
   epochs: z.int().min(1).optional().describe('Passes over the windows (4, paper: 10)'),
   maxTokens: z.int().min(1).optional().describe('Tokens to train on at most, repeated ones counted'),
-  batchWindows: z.int().min(1).optional().describe('Windows in a step (8, paper: 7)'),
+  batchWindows: z.int().min(1).optional().describe('Windows in a step (2, paper: 7, rilq: 8)'),
   shuffle: z.boolean().optional().describe('Another order of the steps in every pass (true, paper: false)'),
   holdOut: z
     .number()
