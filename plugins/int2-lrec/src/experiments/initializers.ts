@@ -124,8 +124,8 @@ export const initializers: RecipeExperiment = {
   table: { rows: ['model', 'bits', 'codes', 'correction'], values: [ERROR, 'kl', 'loss-gap', 'bitsPerWeight'] },
   figure: panels(
     means('x', 'point', {
-      x: { field: 'kl', title: 'KL to the dense model, nats per token', scale: logarithmic },
-      y: { field: 'correction', type: 'nominal', title: null, sort: corrections },
+      x: { field: 'kl', title: 'KL, nats per token', scale: logarithmic },
+      y: { field: 'correction', type: 'nominal', title: null, sort: corrections, axis: { labelLimit: 260 } },
       color: { field: 'codes', title: 'codes' },
     }),
     { row: { field: 'bits', header: { labelExpr: "datum.value + ' bits'" } }, independent: ['x'], height: 200 },

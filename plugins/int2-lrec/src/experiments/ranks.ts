@@ -63,7 +63,7 @@ export const ranks: RecipeExperiment = {
         scale: { ...logarithmic, base: 2 },
         axis: { values: percents },
       },
-      y: { field: 'kl', title: 'KL to the dense model, nats per token', scale: logarithmic },
+      y: { field: 'kl', title: 'KL, nats per token', scale: logarithmic },
       color: { field: 'correction', title: 'correction' },
     }),
     { independent: ['y'] },

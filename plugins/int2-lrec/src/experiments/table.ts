@@ -24,7 +24,7 @@ export const table: RecipeExperiment = {
   figure: panels(
     means('y', 'line', {
       x: { field: 'bits', type: 'ordinal', title: 'bits per code', axis: { labelAngle: 0 } },
-      y: { field: 'kl', title: 'KL to the dense model, nats per token', scale: logarithmic },
+      y: { field: 'kl', title: 'KL, nats per token', scale: logarithmic },
       color: { field: 'method', title: 'method', sort: Object.values(methods), scale: { range: ['#8c8c8c', '#4c78a8', '#d62728'] } },
     }),
     { independent: ['y'] },
