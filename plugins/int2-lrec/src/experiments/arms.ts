@@ -31,12 +31,15 @@ export function closedFormStep(form: CorrectionForm, overhead = OVERHEAD): StepR
  * Four passes over the text, 130 thousand tokens: minutes on a CPU. So few tokens make most of many small steps at a higher rate than
  * the default, which is for millions of them.
  */
-const training = { epochs: 4, batchWindows: 2, learningRate: 2e-3 } as const satisfies LrecInput;
+const training = { epochs: 4, batchWindows: 2 } as const satisfies LrecInput;
+
+/** For codes of 2 bits. */
+export const RATE = 2e-3;
 
 export function lrecStep(changes: LrecInput = {}): StepReference {
   const { overhead = OVERHEAD } = changes;
   // A step of Adam moves each factor by the rate, and so their product by the rate times the root of the rank.
-  const learningRate = training.learningRate * Math.sqrt(OVERHEAD / overhead);
+  const learningRate = RATE * Math.sqrt(OVERHEAD / overhead);
   return { method: 'lrec', options: { ...training, overhead, learningRate, ...changes } };
 }
 
