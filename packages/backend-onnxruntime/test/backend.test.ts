@@ -37,6 +37,17 @@ describe('options', () => {
     await expect(createOnnxBackend({ programs: 0 })).rejects.toThrow(/BACKEND_PROGRAMS/);
   });
 
+  it('computes the same whether programs keep their memory or not', async () => {
+    const x = tensor(createRng(4).normal(48 * 48), [48, 48]);
+    const results: Tensor[] = [];
+    for (const keepMemory of [true, false]) {
+      const backend = await createOnnxBackend({ threads: 1, keepMemory });
+      results.push(...(await backend.evaluate(grad(mean(square(matmul(exp(x), x))), [x]))));
+      await backend.dispose();
+    }
+    expect(await read(results[1])).toEqual(await read(results[0]));
+  });
+
   it('says what a provider needs when its device is missing', async () => {
     const missing = process.platform === 'darwin' ? 'dml' : 'coreml';
     await expect(createOnnxBackend({ provider: missing })).rejects.toThrow(/BACKEND_UNAVAILABLE: .*only/);

@@ -33,3 +33,4 @@ export {
   trainingMemory,
 } from './memory-model.js';
 export { type MergeAdaptersInput, type MergeAdaptersOptions, mergeAdapters, mergeOptions as mergeAdaptersOptions } from './merge/method.js';
+export { type HeldCodes, type RunMemory, runMemory, type TrainingRun } from './run-memory.js';

@@ -131,16 +131,27 @@ export interface TrainingBatch {
   readonly activationBytes?: number;
 }
 
-/**
- * Bytes of activations where blocks are computed again for the backward pass: the input of every block, all values of one block with its
- * attention scores and probabilities, and logits with their float32 copy and gradient.
- */
-export function activationBytes(shape: ModelShape, { windows, tokens, activationBytes: bytes = 2 }: TrainingBatch): number {
-  const { blockCount, hiddenSize, innerSize, headCount, vocabularySize } = shape;
+/** Bytes of the inputs of all blocks. */
+export function blockInputBytes({ blockCount, hiddenSize }: ModelShape, batch: TrainingBatch): number {
+  const { windows, tokens, activationBytes: bytes = 2 } = batch;
+  return bytes * blockCount * windows * tokens * hiddenSize;
+}
+
+/** Bytes of all values of one block in its backward pass, with attention scores and probabilities. */
+export function liveBlockBytes({ hiddenSize, innerSize, headCount }: ModelShape, batch: TrainingBatch): number {
+  const { windows, tokens, activationBytes: bytes = 2 } = batch;
   const positions = windows * tokens;
-  const inputs = bytes * blockCount * positions * hiddenSize;
-  const block = bytes * positions * (10 * hiddenSize + 4 * innerSize) + 2 * bytes * headCount * positions * tokens;
-  return inputs + block + positions * vocabularySize * (bytes + 4 + 4);
+  return bytes * positions * (10 * hiddenSize + 4 * innerSize) + 2 * bytes * headCount * positions * tokens;
+}
+
+/**
+ * Bytes of activations where blocks are computed again for the backward pass: the input of every block, all values of one block, and logits
+ * with their float32 copy and gradient.
+ */
+export function activationBytes(shape: ModelShape, batch: TrainingBatch): number {
+  const { windows, tokens, activationBytes: bytes = 2 } = batch;
+  const logits = windows * tokens * shape.vocabularySize * (bytes + 4 + 4);
+  return blockInputBytes(shape, batch) + liveBlockBytes(shape, batch) + logits;
 }
 
 export interface TrainingMemory {

@@ -1,5 +1,5 @@
 // A Llama of random weights and any size, for benchmarks: how long a step takes does not depend on what the model says.
-import { createRng, DenseLinear, Embedding, Model, Norm, type Tensor, tensor } from '@lowbit/core';
+import { createRng, DenseLinear, Embedding, type Linear, Model, Norm, type Tensor, tensor } from '@lowbit/core';
 import { LlamaBlock, type LlamaBlockSettings, PositionTables } from '@lowbit/models';
 
 export interface LlamaShape {
@@ -20,8 +20,13 @@ function normal(name: string, shape: readonly number[], deviation: number): Tens
   return tensor(draws, shape);
 }
 
+/** Makes a block's Linear from its path and the shape of its weight. */
+export type MakeLinear = (path: string, outFeatures: number, inFeatures: number) => Linear;
+
+const drawn: MakeLinear = (path, outFeatures, inFeatures) => new DenseLinear(normal(path, [outFeatures, inFeatures], inFeatures ** -0.5));
+
 /** Embedding and head share a weight. */
-export function syntheticLlama({ width, inner, blocks, heads, vocabulary, context }: LlamaShape): Model {
+export function syntheticLlama({ width, inner, blocks, heads, vocabulary, context }: LlamaShape, makeLinear = drawn): Model {
   const headDim = width / heads;
   const geometry = { headCount: heads, keyValueHeadCount: heads, headDim };
   const settings: LlamaBlockSettings = {
@@ -31,9 +36,9 @@ export function syntheticLlama({ width, inner, blocks, heads, vocabulary, contex
   const norm = (): Norm => new Norm('rms', width, 1e-5, tensor(new Float32Array(width).fill(1)));
   const block = (index: number): LlamaBlock => {
     const path = `model.layers.${index}`;
-    const linear = (name: string, outFeatures: number, inFeatures: number): [string, DenseLinear] => [
+    const linear = (name: string, outFeatures: number, inFeatures: number): [string, Linear] => [
       name,
-      new DenseLinear(normal(`${path}.${name}`, [outFeatures, inFeatures], inFeatures ** -0.5)),
+      makeLinear(`${path}.${name}`, outFeatures, inFeatures),
     ];
     const linears = Object.fromEntries([
       ...['q', 'k', 'v', 'o'].map((name) => linear(`self_attn.${name}_proj`, width, width)),

@@ -70,6 +70,11 @@ export function packedMatmul(x: Tensor, packed: Tensor, scale: Tensor, offset: T
 const TILE_WEIGHTS = 2 ** 21;
 const TILE_ROWS = 128;
 
+/** Rows of a packed weight that `packedMatmul` dequantizes at a time, for estimates of memory. */
+export function packedTileRows(inFeatures: number): number {
+  return TILE_ROWS * Math.max(1, Math.floor(TILE_WEIGHTS / inFeatures / TILE_ROWS));
+}
+
 /** Rows start … end − 1 of a weight. */
 interface Tile {
   readonly start: number;
@@ -80,7 +85,7 @@ interface Tile {
 
 function tilesOf([packed, scale, offset]: readonly Tensor[], layout: PlaneLayout): Tile[] {
   const out = packed.shape[0];
-  const rows = TILE_ROWS * Math.max(1, Math.floor(TILE_WEIGHTS / layout.inFeatures / TILE_ROWS));
+  const rows = packedTileRows(layout.inFeatures);
   return Array.from({ length: Math.ceil(out / rows) }, (_, i) => {
     const [start, end] = [i * rows, Math.min((i + 1) * rows, out)];
     const part = (t: Tensor): Tensor => slice(t, 0, start, end);
