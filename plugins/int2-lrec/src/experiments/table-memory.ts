@@ -157,7 +157,7 @@ export const tableMemory: ComputedExperiment = {
     },
   },
   claims: [
-    published('A6', `Fine-tuning on INT4 codes takes ${PUBLISHED.memory} times less memory than on float32 weights`, PUBLISHED.memory),
+    published('memory', `Fine-tuning on INT4 codes takes ${PUBLISHED.memory} times less memory than on float32 weights`, PUBLISHED.memory),
     published('size', `INT2 with adapters of rank 32 is ${PUBLISHED.overhead} times the size of INT2 alone`, PUBLISHED.overhead),
     exact,
   ],
