@@ -35,7 +35,7 @@ const presets: Readonly<Record<'default' | 'paper', Defaults>> = {
     rank: 8,
     alpha: 16,
     dropout: 0,
-    learningRate: 1e-3,
+    learningRate: 3e-4,
     schedule: 'cosine',
     warmup: 0.03,
     clipNorm: 1,
@@ -96,7 +96,7 @@ const written = z.strictObject({
     .lt(1)
     .optional()
     .describe('Share of the inputs that an adapter does not see in a training step (0, paper: 0.05)'),
-  learningRate: z.number().gt(0).optional().describe('Peak learning rate of AdamW (1e-3, paper: 3e-4)'),
+  learningRate: z.number().gt(0).optional().describe('Peak learning rate of AdamW (3e-4)'),
   schedule: z
     .enum(['constant', 'cosine', 'linear'])
     .optional()
