@@ -2,6 +2,7 @@
 import { type Linear, type LinearShape, LowbitError, type Model } from '@lowbit/core';
 import type { ScaleDtype } from '@lowbit/quant';
 import { checkpointBits } from './checkpoint-bits.js';
+import { innerLinear } from './wrapped.js';
 
 /** How a Linear's rank is chosen. */
 export interface RankOptions {
@@ -49,7 +50,8 @@ export function adapterRanks(model: Model, optionsFor: (path: string, linear: Li
     Object.entries(block.linears).flatMap(([name, linear]): Adapted[] => {
       const path = `${block.path}.${name}`;
       const options = optionsFor(path, linear);
-      return options ? [{ path, name, inFeatures: linear.inFeatures, outFeatures: linear.outFeatures, options }] : [];
+      const { inFeatures, outFeatures } = innerLinear(linear);
+      return options ? [{ path, name, inFeatures, outFeatures, options }] : [];
     }),
   );
   const ranks = new Map(adapted.map(({ path, options }) => [path, options.rank ?? 0]));

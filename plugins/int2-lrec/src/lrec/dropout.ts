@@ -13,6 +13,7 @@ import {
   tensor,
 } from '@lowbit/core';
 import { LowRankLinear } from '@lowbit/quant';
+import { innerLinear, withInner } from '../adapters/wrapped.js';
 
 /**
  * The model with its adapters behind fresh dropout masks, for inputs of [batch, tokens] and one step: y = base(x) + γ · B A (m ⊙ x)/(1 − p).
@@ -23,8 +24,9 @@ export function withDropout(model: Model, [batch, tokens]: readonly number[], sh
   let masked = model;
   for (const [index, { path, linears }] of model.blocks.entries()) {
     const changed: Record<string, Linear> = {};
-    for (const [name, adapted] of Object.entries(linears)) {
+    for (const [name, whole] of Object.entries(linears)) {
       const share = shareOf(`${path}.${name}`);
+      const adapted = innerLinear(whole);
       if (share === 0 || !(adapted instanceof LowRankLinear)) continue;
       const shape = [batch, tokens, adapted.inFeatures];
       const draws = rng.at(path, name).uniform(batch * tokens * adapted.inFeatures);
@@ -32,7 +34,7 @@ export function withDropout(model: Model, [batch, tokens]: readonly number[], sh
         Uint8Array.from(draws, (draw) => (draw < share ? 0 : 1)),
         shape,
       );
-      changed[name] = new MaskedAdapter(adapted, mask, share);
+      changed[name] = withInner(whole, new MaskedAdapter(adapted, mask, share));
     }
     masked = masked.withBlock(index, masked.blocks[index].with({ linears: changed }));
   }
