@@ -1,6 +1,7 @@
 // bench:emef: peak memory of fine-tuning adapters on packed INT2 codes, against the same on float32 weights and against calculation. Each is
 // a process of its own. Both run the method `emef` on the same weights, which trains on layers that are not quantized as they are, with
-// blocks that are computed again for the backward pass; so their losses must agree. Weights come as from a file, one layer at a time.
+// blocks that are computed again for the backward pass; so their losses must agree. Weights come as from a file, one layer at a time, and
+// programs give their working memory back.
 import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { createOnnxBackend } from '@lowbit/backend-onnxruntime';
