@@ -150,6 +150,14 @@ describe('merge-adapters', () => {
     const { divergenceBefore, divergenceAfter } = records[1] as { divergenceBefore: number; divergenceAfter: number };
     expect(divergenceAfter).toBeGreaterThan(divergenceBefore);
   });
+
+  it('speaks of a divergence in the record only where there is data to measure it on', async () => {
+    const recipe = [base, adapters, mergeAdapters({ requantize: true })];
+    const message = async (more: object): Promise<string> =>
+      (await quantize({ model: dense, backend, recipe, ...more })).warnings.find(({ code }) => code === 'MERGE_REQUANTIZED')!.message;
+    expect(await message({ calibration })).toContain('the record has the divergence');
+    expect(await message({})).not.toContain('record');
+  });
 });
 
 describe('mergeLinear', () => {

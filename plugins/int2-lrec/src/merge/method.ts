@@ -81,11 +81,13 @@ interface Report {
   readonly requantized: Loss | undefined;
 }
 
-function warnAbout({ warn }: FinetuneContext<MergeAdaptersOptions>, { merged, kept, requantized }: Report): void {
+function warnAbout({ warn, calibration }: FinetuneContext<MergeAdaptersOptions>, { merged, kept, requantized }: Report): void {
   if (requantized) {
     const { adapterShare, roundingError } = requantized;
     const figures = `by ${percent(roundingError)}, where the adapters had changed them by ${percent(adapterShare)}`;
-    warn('MERGE_REQUANTIZED', `rounding changed the merged weights ${figures}; the record has the divergence before and after`);
+    // The runner measures it where there is data.
+    const more = calibration.length > 0 ? 'the record has the divergence before and after' : 'calibration data would show the divergence';
+    warn('MERGE_REQUANTIZED', `rounding changed the merged weights ${figures}; ${more}`);
   }
   if (kept.length > 0) {
     const why = 'its adapter reads the input before it is quantized';
