@@ -1,15 +1,26 @@
 // LREC as a method: the contract, the start, what it keeps, what it costs, and what it says.
 import { createOnnxBackend } from '@lowbit/backend-onnxruntime';
 import { createReferenceBackend } from '@lowbit/backend-reference';
-import { type Linear, type Model, memoryStore, type Recipe, type RunEvent, readFloats, roundToFloat16 } from '@lowbit/core';
+import {
+  batchesOf,
+  type Linear,
+  type Model,
+  memoryStore,
+  type Recipe,
+  type RunEvent,
+  readFloats,
+  roundToFloat16,
+  type TokenBatches,
+  tensor,
+} from '@lowbit/core';
 import { quantize } from '@lowbit/pipeline';
 import { LowRankLinear, linearKinds } from '@lowbit/quant';
 import { createToyModel, createToyTokens, describeMethod } from '@lowbit/testkit';
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 import { checkpointBits } from '../src/adapters/checkpoint-bits.js';
-import { type LrecInput, lrec } from '../src/index.js';
-import { planRounds } from '../src/lrec/windows.js';
+import { type LrecInput, lowRankCorrection, lrec } from '../src/index.js';
+import { planRounds, readWindows } from '../src/lrec/windows.js';
 import { rounding } from './rounding.js';
 
 const backend = await createOnnxBackend({ threads: 1, spin: false });
@@ -78,6 +89,19 @@ async function logitsOf(model: Model): Promise<number[]> {
 
 const { model: quantized } = await run([base]);
 
+describe('readWindows', () => {
+  const batches = (...lengths: number[]): TokenBatches => {
+    const made = lengths.map((length) => tensor(new Int32Array(2 * length).fill(length), [2, length]));
+    return { ...batchesOf(made), hash: '', description: 'made' };
+  };
+
+  it('reads windows of one length, and refuses others', async () => {
+    expect(await readWindows(batches(4, 4))).toEqual({ tokens: new Int32Array(16).fill(4), count: 4, length: 4 });
+    const message = expect.stringMatching(/batch 1 has windows of 6 tokens.*4.*one length/);
+    await expect(readWindows(batches(4, 6))).rejects.toMatchObject({ code: 'CALIBRATION_WINDOWS', message });
+  });
+});
+
 describe('lrec', () => {
   it('begins as the quantized model, bit for bit', async () => {
     const { model, log } = await run([base, lrec({ ...quick, learningRate: 1e-30, keepBest: false })]);
@@ -125,9 +149,10 @@ describe('lrec', () => {
   it('never ends above its start where it keeps the best, and says so where it does not', async () => {
     const wild: LrecInput = { ...quick, epochs: 3, learningRate: 3, schedule: 'constant', clipNorm: 0, holdOut: 0 };
     const kept = await run([base, lrec(wild)]);
-    expect(kept.log).toMatchObject({ keptRound: 0, klAfter: kept.log['klBefore'] });
+    expect(kept.log).toMatchObject({ keptRound: 0, klAfter: kept.log['klBefore'], adapterBits: 0, overhead: 0, ranks: [] });
     expect(kept.warnings).toEqual(['LREC_NO_GAIN']);
     expect(await logitsOf(kept.model)).toEqual(await logitsOf(quantized));
+    for (const [path, linear] of linearsOf(kept.model)) expect(linear.kind, path).toBe('affine');
     const last = await run([base, lrec({ ...wild, keepBest: false })]);
     expect(last.log['klAfter']).toBeGreaterThan(last.log['klBefore'] as number);
     expect(last.warnings).toEqual(['LREC_WORSE', 'FINETUNE_DIVERGED']);
@@ -146,7 +171,7 @@ describe('lrec', () => {
   it('spends the asked share of the checkpoint, to within one rank of one name', async () => {
     for (const overhead of [0.05, 0.11, 0.3]) {
       const { rank: _, ...rest } = quick;
-      const { model, log } = await run([base, lrec({ ...rest, overhead, maxTokens: 1 })]);
+      const { model, log } = await run([base, lrec({ ...rest, overhead, maxTokens: 1, keepBest: false })]);
       const added = linearsOf(model).reduce(
         (bits, [, linear]) => bits + linear.storageBits - ((linear as Partial<LowRankLinear>).base ?? linear).storageBits,
         0,
@@ -165,6 +190,7 @@ describe('lrec', () => {
       ...quick,
       alpha: 8,
       maxTokens: 1,
+      keepBest: false,
       targets: ['**', '!**.o_proj'],
       overrides: { '**.down_proj': { rank: 5 }, '**.k_proj': { adapterDtype: 'float32' } },
     });
@@ -196,6 +222,58 @@ describe('lrec', () => {
     for (const [, linear] of linearsOf(model)) expect(linear).toMatchObject({ rank: 3, scaling: 2, base: { kind: 'affine' } });
     const kl = second.rounds.at(-1)?.['kl'] as number;
     expect(kl).toBeLessThan(first.log['klAfter'] as number);
+  });
+
+  it('keeps adapters that were there where training gains nothing, and leaves out new ones', async () => {
+    const wild: LrecInput = { ...quick, learningRate: 3, schedule: 'constant', clipNorm: 0, holdOut: 0 };
+    const correction = lowRankCorrection({ form: 'svd', rank: 3, targets: ['**.down_proj'] });
+    const before = await run([base, correction]);
+    const { model, log } = await run([base, correction, lrec({ ...wild, rank: undefined, overhead: 0.1 })]);
+    expect(log).toMatchObject({ keptRound: 0, adapterBits: 2 * 16 * 3 * (32 + 48), ranks: [3] });
+    expect(linearsOf(model).map(([, { kind }]) => kind)).toEqual(linearsOf(before.model).map(([, { kind }]) => kind));
+    expect(await logitsOf(model)).toEqual(await logitsOf(before.model));
+  });
+
+  it('corrects what is quantized, and refuses a step that targets nothing such', async () => {
+    const part = rounding({ bits: 2, groupSize: 16, targets: ['**.mlp.*'] });
+    const { model, log } = await run([part, lrec({ ...quick, holdOut: 0 })]);
+    for (const [path, linear] of linearsOf(model)) expect(linear.kind, path).toBe(path.includes('.mlp.') ? 'low-rank' : 'dense');
+    expect(log['klAfter']).toBeLessThan(log['klBefore'] as number);
+    for (const recipe of [[lrec(quick)], [part, lrec({ ...quick, targets: ['**.self_attn.*'] })]])
+      await expect(run(recipe)).rejects.toMatchObject({ code: 'LINEAR_NOT_QUANTIZED' });
+  });
+
+  it('says once that rank and alpha do not hold for adapters that are there, where they are written and differ', async () => {
+    const start = [base, lowRankCorrection({ form: 'svd', rank: 3, alpha: 6 })];
+    const written: [LrecInput, boolean][] = [
+      [{ rank: 3, alpha: 6 }, false],
+      [{ rank: undefined }, false],
+      [{ rank: 2 }, true],
+      [{ rank: undefined, alpha: 3 }, true],
+      [{ rank: 1000 }, true],
+      [{ rank: 2, stack: true }, false],
+    ];
+    for (const [options, isWarned] of written) {
+      const { warnings } = await run([...start, lrec({ ...quick, maxTokens: 1, ...options })]);
+      expect(
+        warnings.filter((code) => code === 'LREC_ADAPTER_KEPT'),
+        JSON.stringify(options),
+      ).toHaveLength(isWarned ? 1 : 0);
+    }
+    await expect(run([...start, lrec({ ...quick, rank: 1000, stack: true })])).rejects.toMatchObject({ code: 'ADAPTER_RANK' });
+  });
+
+  it('takes what an override writes, an overhead before the rank of the step too', () => {
+    const overrides = { '**.k_proj': { overhead: 0.2 }, '**.v_proj': { rank: 5 }, '**.q_proj': { alpha: 2 } };
+    for (const { overrides: parsed } of [lrec({ rank: 4, overrides }), lowRankCorrection({ rank: 4, overrides })]) {
+      expect(parsed.map(({ options: { rank } }) => rank)).toEqual([undefined, 5, 4]);
+      expect(parsed[0].options.overhead).toBe(0.2);
+    }
+    expect(() => lrec({ overrides: { '**': 3 as unknown as object } })).toThrow(/overrides '\*\*' must be an object/);
+  });
+
+  it('takes one step for fewer tokens than that', async () => {
+    expect((await run([base, lrec({ ...quick, maxTokens: 1 })])).log).toMatchObject({ steps: 1, tokens: 20 });
   });
 
   it('goes on after an interruption, to the same bits', async () => {

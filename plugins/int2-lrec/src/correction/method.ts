@@ -1,6 +1,7 @@
 // The closed-form corrections as a step of a recipe: an adapter for every quantized Linear, without training.
 import { defineMethod, type Linear, type LinearContext, type LinearShape, LowbitError, readFloats, tensor } from '@lowbit/core';
 import { closedForms, LowRankLinear, QuantizedLinear } from '@lowbit/quant';
+import { sizedByOverrides } from '../adapters/overrides.js';
 import { adapterRanks, checkRank } from '../adapters/ranks.js';
 import { type CorrectedLayer, correctFrozen, correctRounding, type FoundCorrection } from './correct.js';
 import { type CorrectionForm, correctionOptions, type LowRankCorrectionOptions, roundsAgain } from './options.js';
@@ -10,19 +11,21 @@ import { sharedRoot } from './shared-root.js';
  * A low-rank correction of the error that quantizing has left, in closed form: after any quantizer, and before `lrec` as its start.
  * Codes stay, but for LoftQ and PiSSA, which own the rounding. An adapter that a Linear has already stays below the new one.
  */
-export const lowRankCorrection = defineMethod({
-  name: 'low-rank-correction',
-  version: 1,
-  description: 'Low-rank correction of a quantized model in closed form (LQER, QERA, EoRA, LoftQ, PiSSA)',
-  options: correctionOptions,
-  makes: 'low-rank',
-  statistics: ({ form }: LowRankCorrectionOptions) => (roundsAgain(form) ? {} : closedForms[form].statistics),
-  check(linear, options) {
-    checkRank(linear, options);
-    checkKind(linear, options);
-  },
-  quantizeLinear: correct,
-});
+export const lowRankCorrection = sizedByOverrides(
+  defineMethod({
+    name: 'low-rank-correction',
+    version: 1,
+    description: 'Low-rank correction of a quantized model in closed form (LQER, QERA, EoRA, LoftQ, PiSSA)',
+    options: correctionOptions,
+    makes: 'low-rank',
+    statistics: ({ form }: LowRankCorrectionOptions) => (roundsAgain(form) ? {} : closedForms[form].statistics),
+    check(linear, options) {
+      checkRank(linear, options);
+      checkKind(linear, options);
+    },
+    quantizeLinear: correct,
+  }),
+);
 
 function checkKind({ path, kind }: LinearShape, { form }: LowRankCorrectionOptions): void {
   if (kind === 'dense') {

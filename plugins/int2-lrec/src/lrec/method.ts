@@ -1,9 +1,10 @@
 // LREC as a method: adapters on the quantized model, trained until it answers as the dense one does.
 import { defineMethod, type FinetuneContext, type Model } from '@lowbit/core';
 import { adam, type Indexed, type TrainResult, train, withParameters } from '@lowbit/train';
-import { attachAdapters } from '../adapters/attach.js';
+import { sizedByOverrides } from '../adapters/overrides.js';
 import { checkRank } from '../adapters/ranks.js';
 import { storedFactors } from '../adapters/stored-factors.js';
+import { adaptersOn, oldAdapters } from './adapters.js';
 import { type Distillation, judgedDivergence, lossWeights, trainedLoss } from './distillation.js';
 import { materializeBoth } from './in-memory.js';
 import { learningRateOf } from './learning-rate.js';
@@ -15,20 +16,26 @@ import { planRounds, readWindows, trainingBatches, type WindowBatch } from './wi
 /**
  * LREC (arXiv 2306.08162): low-rank adapters on any quantized model, trained to minimise the KL divergence to the dense model and a
  * share of the next token's cross-entropy. Codes and scales stay. Adapters that a Linear has already are trained on; with `stack` they stay too.
+ * Dense Linears among the targeted ones get none.
  */
-export const lrec = defineMethod({
-  name: 'lrec',
-  version: 1,
-  description: 'Low-rank adapters trained until the quantized model answers as the dense one',
-  options: lrecOptions,
-  check: checkRank,
-  finetune: correct,
-});
+export const lrec = sizedByOverrides(
+  defineMethod({
+    name: 'lrec',
+    version: 1,
+    description: 'Low-rank adapters trained until the quantized model answers as the dense one',
+    options: lrecOptions,
+    check(linear, options) {
+      // An adapter that is trained on keeps its rank.
+      if (options.stack || linear.kind !== 'low-rank') checkRank(linear, options);
+    },
+    finetune: correct,
+  }),
+);
 
 async function correct(given: Model, context: FinetuneContext<LrecOptions>): Promise<Model> {
   const { backend, options, rng } = context;
   const windows = await readWindows(context.calibration);
-  const adapters = attachAdapters(given, context.optionsFor, rng.at('adapters'));
+  const adapters = adaptersOn(given, context);
   const { batches, judged, heldOut, all } = trainingBatches(windows, options, rng);
   const { student, teacher } = await studentAndTeacher(adapters.model, context, all);
   const distillation: Distillation = {
@@ -75,6 +82,7 @@ async function correct(given: Model, context: FinetuneContext<LrecOptions>): Pro
   });
   const seconds = clock.seconds();
   warnAbout(result, context);
+  const kept = result.epoch === 0 ? oldAdapters(given, context) : adapters;
   context.log({
     windows: windows.count,
     heldOutWindows: heldOut,
@@ -85,11 +93,11 @@ async function correct(given: Model, context: FinetuneContext<LrecOptions>): Pro
     klBefore: result.validation?.before,
     klAfter: result.validation?.after,
     keptRound: result.epoch,
-    adapterBits: adapters.bits,
-    overhead: adapters.overhead,
-    ranks: [...new Set(adapters.ranks.values())].sort((a, b) => a - b),
+    adapterBits: kept.bits,
+    overhead: kept.overhead,
+    ranks: [...new Set(kept.ranks.values())].sort((a, b) => a - b),
   });
-  return withParameters(student, result.parameters);
+  return withParameters(kept === adapters ? student : kept.model, result.parameters);
 }
 
 /** The dense model's weights stay in memory with a live teacher alone; a cache is made here and they are free again. */
@@ -116,6 +124,9 @@ function warnAbout({ diverged, epoch, losses, validation }: TrainResult, { optio
     const figures = `from ${before.toPrecision(4)} to ${after.toPrecision(4)} nats a token`;
     warn('LREC_WORSE', `training raised the KL divergence to the dense model ${figures}; set keepBest, or lower learningRate`);
   } else if (epoch === 0 && options.keepBest && !diverged) {
-    warn('LREC_NO_GAIN', 'no round came closer to the dense model than the start, which is kept; lower learningRate or give more text');
+    warn(
+      'LREC_NO_GAIN',
+      'no round came closer to the dense model than the start, which is kept, without new adapters; lower learningRate or give more text',
+    );
   }
 }

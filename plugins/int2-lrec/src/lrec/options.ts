@@ -137,7 +137,9 @@ const written = z.strictObject({
   stack: z
     .boolean()
     .default(false)
-    .describe('A new adapter on top of one that a Linear has already, which stays as it is; else that one is trained on'),
+    .describe(
+      'A new adapter on top of one that a Linear has already, which stays as it is; else that one is trained on, with the rank and scaling that it has',
+    ),
   dropout: z
     .number()
     .min(0)
@@ -147,12 +149,16 @@ const written = z.strictObject({
   teacher: z
     .enum(['live', 'cache'])
     .default('live')
-    .describe("'live' runs the dense model beside the corrected one; 'cache' keeps its most probable tokens for every window, once ('kl')"),
+    .describe(
+      "'live' runs the dense model beside the corrected one; 'cache' keeps its most probable tokens for every window, once ('kl'), and the KL before and after is a lower bound then",
+    ),
   topK: z
     .int()
     .min(1)
     .default(64)
-    .describe("Most probable tokens that a cached position keeps; the others' probability is kept as one number"),
+    .describe(
+      "Most probable tokens that a cached position keeps; the others' probability is kept as one number, so that the KL that is trained on and reported is a lower bound",
+    ),
   learningRate: z.number().gt(0).optional().describe('Peak learning rate of Adam (1e-3, paper: 3e-5, rilq: 1e-4)'),
   schedule: z.enum(['constant', 'cosine']).optional().describe('Course of the learning rate (cosine, paper and rilq: constant)'),
   warmup: z.number().min(0).max(1).optional().describe('Share of the steps over which the learning rate rises (0.03, paper and rilq: 0)'),
@@ -163,7 +169,7 @@ const written = z.strictObject({
     .optional()
     .describe("Where it acts: on the adapters (AdamW, 'decoupled') or in the gradient (decoupled, paper: l2)"),
   epochs: z.int().min(1).optional().describe('Passes over the windows (4, paper: 10)'),
-  maxTokens: z.int().min(1).optional().describe('Tokens to train on at most, repeated ones counted'),
+  maxTokens: z.int().min(1).optional().describe('Tokens to train on at most, repeated ones counted, in whole steps; one step at least'),
   batchWindows: z.int().min(1).optional().describe('Windows in a step (2, paper: 7, rilq: 8)'),
   shuffle: z.boolean().optional().describe('Another order of the steps in every pass (true, paper: false)'),
   holdOut: z

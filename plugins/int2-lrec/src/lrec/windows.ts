@@ -18,7 +18,7 @@ export interface WindowBatch {
   readonly weights: readonly number[];
 }
 
-/** Reads all windows of a calibration. */
+/** Reads all windows of a calibration. @throws CALIBRATION_WINDOWS when they are not equally long; CALIBRATION_EMPTY. */
 export async function readWindows(batches: TokenBatches): Promise<Windows> {
   const parts: Int32Array[] = [];
   let length = 0;
@@ -27,8 +27,13 @@ export async function readWindows(batches: TokenBatches): Promise<Windows> {
     const batch = await batches.at(i);
     const tokens = await read(batch);
     if (!(tokens instanceof Int32Array)) throw new LowbitError('DTYPE', `token windows must be int32, got ${batch.dtype}`);
+    const [, own] = batch.shape;
+    if (i > 0 && own !== length) {
+      const windows = `batch ${i} has windows of ${own} tokens, those before it of ${length}`;
+      throw new LowbitError('CALIBRATION_WINDOWS', `${windows}; cut the text into windows of one length, or leave out shorter ones`);
+    }
     parts.push(tokens);
-    length = batch.shape[1];
+    length = own;
   }
   const tokens = new Int32Array(parts.reduce((total, part) => total + part.length, 0));
   let filled = 0;
