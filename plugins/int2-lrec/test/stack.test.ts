@@ -116,6 +116,14 @@ describe('lrec with stack', () => {
     }
   });
 
+  it('leaves out new adapters that have gained nothing, and keeps those beneath them', async () => {
+    const wild: LrecInput = { ...quick, epochs: 1, learningRate: 3, schedule: 'constant', clipNorm: 0 };
+    const { model, log } = await run([...start, lrec({ ...wild, rank: 3 })]);
+    expect(log).toMatchObject({ keptRound: 0, adapterBits: 0, ranks: [] });
+    expect(linearsOf(model).every(([, linear]) => linear instanceof LowRankLinear && linear.base.kind === 'affine')).toBe(true);
+    expect(await logitsOf(model)).toEqual(await logitsOf(corrected));
+  });
+
   it('is off by default', async () => {
     const { stack: _, ...rest } = quick;
     const { model } = await run([...start, lrec({ ...rest, epochs: 1 })]);

@@ -97,7 +97,9 @@ async function correct(given: Model, context: FinetuneContext<LrecOptions>): Pro
     overhead: kept.overhead,
     ranks: [...new Set(kept.ranks.values())].sort((a, b) => a - b),
   });
-  return withParameters(kept === adapters ? student : kept.model, result.parameters);
+  if (kept === adapters) return withParameters(student, result.parameters);
+  // A new adapter's factors are called as those of the one beneath it will be without it.
+  return withParameters(kept.model, new Map([...result.parameters].filter(([name]) => kept.parameters.has(name))));
 }
 
 /** The dense model's weights stay in memory with a live teacher alone; a cache is made here and they are free again. */
