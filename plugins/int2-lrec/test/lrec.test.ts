@@ -19,7 +19,7 @@ import { createToyModel, createToyTokens, describeMethod } from '@lowbit/testkit
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 import { checkpointBits } from '../src/adapters/checkpoint-bits.js';
-import { type LrecInput, lowRankCorrection, lrec } from '../src/index.js';
+import { emef, type LrecInput, lowRankCorrection, lrec } from '../src/index.js';
 import { planRounds, readWindows } from '../src/lrec/windows.js';
 import { rounding } from './rounding.js';
 
@@ -265,7 +265,11 @@ describe('lrec', () => {
 
   it('takes what an override writes, an overhead before the rank of the step too', () => {
     const overrides = { '**.k_proj': { overhead: 0.2 }, '**.v_proj': { rank: 5 }, '**.q_proj': { alpha: 2 } };
-    for (const { overrides: parsed } of [lrec({ rank: 4, overrides }), lowRankCorrection({ rank: 4, overrides })]) {
+    for (const { overrides: parsed } of [
+      lrec({ rank: 4, overrides }),
+      lowRankCorrection({ rank: 4, overrides }),
+      emef({ rank: 4, overrides }),
+    ]) {
       expect(parsed.map(({ options: { rank } }) => rank)).toEqual([undefined, 5, 4]);
       expect(parsed[0].options.overhead).toBe(0.2);
     }

@@ -2,6 +2,7 @@
 import { defineMethod, type FinetuneContext, type Model } from '@lowbit/core';
 import { adam, type TrainResult, train, withParameters } from '@lowbit/train';
 import { attachAdapters } from '../adapters/attach.js';
+import { sizedByOverrides } from '../adapters/overrides.js';
 import { checkRank } from '../adapters/ranks.js';
 import { storedFactors } from '../adapters/stored-factors.js';
 import { learningRateOf } from '../lrec/learning-rate.js';
@@ -16,15 +17,19 @@ import { skippingZeros } from './skip-step.js';
  * EMEF (arXiv 2306.08162): LoRA fine-tuning of a quantized model on the calibration's text. In memory are packed codes, scales and adapters;
  * weights are dequantized some rows at a time, in the forward and again in the backward pass. Layers that are not quantized are trained on
  * as they are.
+ *
+ * A run without a store keeps the codes of the steps before in memory too, a byte each; with one they are read from it, block by block.
  */
-export const emef = defineMethod({
-  name: 'emef',
-  version: 1,
-  description: 'LoRA fine-tuning on packed codes, in the memory of the codes',
-  options: emefOptions,
-  check: checkRank,
-  finetune: tune,
-});
+export const emef = sizedByOverrides(
+  defineMethod({
+    name: 'emef',
+    version: 1,
+    description: 'LoRA fine-tuning on packed codes, in the memory of the codes',
+    options: emefOptions,
+    check: checkRank,
+    finetune: tune,
+  }),
+);
 
 async function tune(given: Model, context: FinetuneContext<EmefOptions>): Promise<Model> {
   const { backend, options, rng } = context;
