@@ -18,16 +18,45 @@ export interface LinearGroup {
   readonly writesResidual: boolean;
 }
 
-/** Output of a block together with what each group of its Linears read, all on one graph. */
+/** Which Linears of a block carry values through attention, and how their features divide into heads: what rotates heads reads it. */
+export interface AttentionLayout {
+  /** Names within the block; they write [..., heads · headDim], head by head. */
+  readonly query: string;
+  readonly key: string;
+  readonly value: string;
+  /** Reads the heads' outputs, [..., headCount · headDim]. */
+  readonly output: string;
+  readonly headCount: number;
+  /** Consecutive query heads share one key-value head. */
+  readonly keyValueHeadCount: number;
+  readonly headDim: number;
+}
+
+/**
+ * Keys and values rounded to a symmetric grid of each token and head, as a cache of few bits holds them (QuaRot, arXiv 2404.00456, §4).
+ * Scales are found at run time.
+ */
+export interface KeyValueQuantization {
+  /** 2 to 16. */
+  readonly bits: number;
+  /** Share of the largest magnitude that the range covers; what lies beyond is clipped. */
+  readonly clipRatio: number;
+  /** Round keys, after rotary embedding, in a Hadamard basis of each head. */
+  readonly rotateKeys: boolean;
+}
+
+/** Output of a block together with what its norms and each group of its Linears read, all on one graph. */
 export interface BlockTrace {
   readonly output: Tensor;
   /** Input of each group by group name, [..., inFeatures]. */
   readonly inputs: Readonly<Record<string, Tensor>>;
+  /** The residual stream as each norm reads it, by name of the norm, [batch, tokens, width]. */
+  readonly normInputs: Readonly<Record<string, Tensor>>;
 }
 
 /** Keys and values of the positions decoded so far, in buffers of a fixed capacity. */
 export interface AttentionCache {
-  /** [batch, keyValueHeads, capacity, headDim], after rotary embedding. */
+  /** [batch, keyValueHeads, capacity, headDim], after rotary embedding, and rounded where the block rounds them. */
   readonly keys: Tensor;
   readonly values: Tensor;
 }
@@ -44,6 +73,8 @@ export interface DecodeResult {
 export interface BlockParts {
   readonly linears?: Readonly<Record<string, Linear>>;
   readonly norms?: Readonly<Record<string, Norm>>;
+  /** Given as undefined: keys and values are no longer rounded. Left out: as before. */
+  readonly keyValues?: KeyValueQuantization | undefined;
 }
 
 /** An immutable transformer block. */
@@ -54,15 +85,18 @@ export interface Block {
   readonly norms: Readonly<Record<string, Norm>>;
   /** In the order of computation. */
   readonly groups: readonly LinearGroup[];
+  readonly attention: AttentionLayout;
+  /** How keys and values are rounded; undefined where they are not. */
+  readonly keyValues: KeyValueQuantization | undefined;
   /** [batch, tokens, width] → the same shape; causal, positions from 0. */
   forward(x: Tensor): Tensor;
-  /** `forward`, and the input of every group. */
+  /** `forward`, and the input of every group and norm. */
   trace(x: Tensor): BlockTrace;
   /** `forward`, and the keys and values of every position: how generation takes in a prompt. */
   prefill(x: Tensor): DecodeResult;
   /** One new position [batch, 1, width]; `position` is an int32 scalar leaf: how many positions the cache holds. */
   decode(x: Tensor, cache: AttentionCache, position: Tensor): DecodeResult;
-  /** The block with some Linears or norms replaced, by name. @throws BLOCK_PART for an unknown name. */
+  /** The block with some parts replaced, Linears and norms by name. @throws BLOCK_PART for an unknown name or a rounding it cannot compute. */
   with(parts: BlockParts): Block;
   /** The block with every tensor replaced by `map(tensor, name)`. */
   map(map: TensorMap): Block;

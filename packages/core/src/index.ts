@@ -1,7 +1,16 @@
 // @lowbit/core: tensors, operators, gradients, and the contracts that models, methods and backends meet in.
 export type { Backend, BackendStatistics, EvaluateOptions } from './backend.js';
 export { type Batches, batchesOf, type TokenBatches } from './batches.js';
-export type { AttentionCache, Block, BlockParts, BlockTrace, DecodeResult, LinearGroup } from './block.js';
+export type {
+  AttentionCache,
+  AttentionLayout,
+  Block,
+  BlockParts,
+  BlockTrace,
+  DecodeResult,
+  KeyValueQuantization,
+  LinearGroup,
+} from './block.js';
 export { arrayTypes, bytesPerElement, type DType, dtypeOf, type TypedArray } from './dtype.js';
 export { LowbitError, throwIfAborted } from './errors.js';
 export type { EvaluationContext, Evaluator, Score } from './evaluator.js';
@@ -44,6 +53,7 @@ export {
   type LinearRestorer,
   type LinearState,
   type QuantizablePart,
+  quantizablePart,
   requireDense,
   restoreDense,
   restoreLinear,

@@ -24,7 +24,12 @@ export interface LinearState {
 /** The part of a wrapping Linear that a weight quantizer works on. */
 export interface QuantizablePart {
   readonly linear: Linear;
-  /** Which of the wrapper's inputs the part reads: [start, end). The others stay in full precision (QUAD's outlier columns). */
+  /**
+   * What the wrapper makes of its input before the part reads features of it: [..., inFeatures] → [..., any] (an online rotation, as
+   * QuaRot's, arXiv 2404.00456). Rounding activations is left out. Absent: the input as it is.
+   */
+  readonly reads?: ((x: Tensor) => Tensor) | undefined;
+  /** Which features the part reads: [start, end). The others stay in full precision (QUAD's outlier columns). */
   readonly start: number;
   readonly end: number;
   /** The wrapper around another part. */
@@ -59,6 +64,11 @@ export interface Linear {
   /** The same layer with every tensor replaced by `map(tensor, name)`. */
   map(map: TensorMap): Linear;
   state(): LinearState;
+}
+
+/** What a weight quantizer works on in this Linear: the part that its wrappers name, or all of it. */
+export function quantizablePart(linear: Linear): QuantizablePart {
+  return linear.quantizable ?? { linear, start: 0, end: linear.inFeatures, replace: (replacement) => replacement };
 }
 
 /** Rebuilds a Linear from its state; one per kind. `restore` rebuilds wrapped parts. */

@@ -1,6 +1,7 @@
 // The block of the Llama family: RMSNorm, grouped-query attention with rotary positions, RMSNorm, gated MLP; pre-norm residuals.
 import {
   type AttentionCache,
+  type AttentionLayout,
   add,
   attention,
   type Block,
@@ -8,6 +9,7 @@ import {
   type BlockTrace,
   type DecodeResult,
   gather,
+  type KeyValueQuantization,
   type Linear,
   type LinearGroup,
   LowbitError,
@@ -20,6 +22,7 @@ import {
   type TensorMap,
   transpose,
 } from '@lowbit/core';
+import { parseKeyValues, quantizeKeyValues } from '@lowbit/quant';
 import { cachedAttention, type NewPosition } from './cached-attention.js';
 import type { PositionTables } from './position-tables.js';
 
@@ -61,6 +64,8 @@ export interface LlamaBlockParts {
   readonly path: string;
   readonly linears: Readonly<Record<string, Linear>>;
   readonly norms: Readonly<Record<string, Norm>>;
+  /** How keys and values are rounded. Default: not at all. */
+  readonly keyValues?: KeyValueQuantization | undefined;
 }
 
 /** Everything one pass over a block makes. */
@@ -77,12 +82,18 @@ export class LlamaBlock implements Block {
   readonly linears: Readonly<Record<string, Linear>>;
   readonly norms: Readonly<Record<string, Norm>>;
   readonly groups = llamaGroups;
+  readonly attention: AttentionLayout;
+  readonly keyValues: KeyValueQuantization | undefined;
   readonly #settings: LlamaBlockSettings;
 
-  constructor(settings: LlamaBlockSettings, { path, linears, norms }: LlamaBlockParts) {
+  /** @throws KEY_VALUES when keys and values cannot be rounded so. */
+  constructor(settings: LlamaBlockSettings, { path, linears, norms, keyValues }: LlamaBlockParts) {
+    const { headCount, keyValueHeadCount, headDim } = settings;
     this.path = path;
     this.linears = linears;
     this.norms = norms;
+    this.attention = { query: Q, key: K, value: V, output: O, headCount, keyValueHeadCount, headDim };
+    this.keyValues = keyValues && parseKeyValues(keyValues, path);
     this.#settings = settings;
   }
 
@@ -91,8 +102,8 @@ export class LlamaBlock implements Block {
   }
 
   trace(x: Tensor): BlockTrace {
-    const { output, inputs } = this.#causalPass(x);
-    return { output, inputs };
+    const { output, inputs, normInputs } = this.#causalPass(x);
+    return { output, inputs, normInputs };
   }
 
   prefill(x: Tensor): DecodeResult {
@@ -112,20 +123,23 @@ export class LlamaBlock implements Block {
     return { output, keys, values };
   }
 
-  with({ linears = {}, norms = {} }: BlockParts): LlamaBlock {
+  with(parts: BlockParts): LlamaBlock {
+    const { linears = {}, norms = {} } = parts;
     this.#checkNames('Linear', this.linears, linears);
     this.#checkNames('norm', this.norms, norms);
     return new LlamaBlock(this.#settings, {
       path: this.path,
       linears: { ...this.linears, ...linears },
       norms: { ...this.norms, ...norms },
+      keyValues: 'keyValues' in parts ? parts.keyValues : this.keyValues,
     });
   }
 
   map(map: TensorMap): LlamaBlock {
     const mapped = <T extends { map(map: TensorMap): T }>(parts: Readonly<Record<string, T>>): Record<string, T> =>
       Object.fromEntries(Object.entries(parts).map(([name, part]) => [name, part.map((t, tensorName) => map(t, `${name}.${tensorName}`))]));
-    return new LlamaBlock(this.#settings, { path: this.path, linears: mapped(this.linears), norms: mapped(this.norms) });
+    const { path, keyValues } = this;
+    return new LlamaBlock(this.#settings, { path, linears: mapped(this.linears), norms: mapped(this.norms), keyValues });
   }
 
   #causalPass(x: Tensor): Pass {
@@ -142,17 +156,21 @@ export class LlamaBlock implements Block {
 
   #pass(x: Tensor, { cos, sin }: Rotation, attend: (projected: NewPosition) => Tensor): Pass {
     const { headCount, keyValueHeadCount, headDim } = this.#settings;
-    const { linears, norms } = this;
+    const { linears, norms, keyValues } = this;
     const attentionInput = norms[ATTENTION_NORM].forward(x);
     const query = rope(splitHeads(linears[Q].forward(attentionInput), headCount, headDim), cos, sin);
-    const keys = rope(splitHeads(linears[K].forward(attentionInput), keyValueHeadCount, headDim), cos, sin);
-    const values = splitHeads(linears[V].forward(attentionInput), keyValueHeadCount, headDim);
+    const exact = {
+      keys: rope(splitHeads(linears[K].forward(attentionInput), keyValueHeadCount, headDim), cos, sin),
+      values: splitHeads(linears[V].forward(attentionInput), keyValueHeadCount, headDim),
+    };
+    const { keys, values } = keyValues ? quantizeKeyValues(exact, keyValues) : exact;
     const heads = mergeHeads(attend({ query, keys, values }));
     const attended = add(x, linears[O].forward(heads));
     const mlpInput = norms[MLP_NORM].forward(attended);
     const hidden = mul(silu(linears[GATE].forward(mlpInput)), linears[UP].forward(mlpInput));
     const output = add(attended, linears[DOWN].forward(hidden));
-    return { output, keys, values, inputs: { attention: attentionInput, 'attention-output': heads, mlp: mlpInput, 'mlp-output': hidden } };
+    const inputs = { attention: attentionInput, 'attention-output': heads, mlp: mlpInput, 'mlp-output': hidden };
+    return { output, keys, values, inputs, normInputs: { [ATTENTION_NORM]: x, [MLP_NORM]: attended } };
   }
 
   #checkNames(what: string, known: object, given: object): void {

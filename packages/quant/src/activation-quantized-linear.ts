@@ -1,5 +1,13 @@
 // A linear layer that reads its input through a per-token quantizer.
-import type { Linear, LinearRestorer, LinearState, QuantizablePart, Tensor, TensorMap } from '@lowbit/core';
+import {
+  type Linear,
+  type LinearRestorer,
+  type LinearState,
+  type QuantizablePart,
+  quantizablePart,
+  type Tensor,
+  type TensorMap,
+} from '@lowbit/core';
 import { z } from 'zod';
 import { type ActivationOptions, checkActivationOptions, quantizeActivations } from './activations.js';
 import { resolveGroupSize } from './groups.js';
@@ -36,7 +44,7 @@ export class ActivationQuantizedLinear implements Linear {
   }
 
   get quantizable(): QuantizablePart {
-    const inner = this.base.quantizable ?? { linear: this.base, start: 0, end: this.inFeatures, replace: (linear: Linear) => linear };
+    const inner = quantizablePart(this.base);
     return { ...inner, replace: (linear) => this.over(inner.replace(linear)) };
   }
 

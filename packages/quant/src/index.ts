@@ -16,6 +16,7 @@ export {
 } from './gptq.js';
 export { dequantizeCodes, fitGrid, type Grid, type GridOptions, nearestCode, roundToGrid, type ZeroKind } from './grid.js';
 export { checkGroups, type GroupedLayer, resolveGroupSize } from './groups.js';
+export { parseKeyValues, quantizeKeyValues } from './key-values.js';
 export { bitsPerWeight, linearKinds } from './linear-kinds.js';
 export { LowRankLinear, type LowRankParts } from './low-rank-linear.js';
 export {
@@ -32,3 +33,6 @@ export { packCodes, packedLength, unpackCodes } from './packing.js';
 export { quantizeWeight } from './quantize-weight.js';
 export { QuantizedLinear } from './quantized-linear.js';
 export { type RangeOptions, type ScaleDtype, symmetricZero } from './range.js';
+export { RotatedLinear, type RotatedParts } from './rotated-linear.js';
+export { type HadamardRotation, hadamardRotation, type MatrixRotation, type Rotation, rotateFeatures } from './rotation.js';
+export { SplitLinear, type SplitParts } from './split-linear.js';

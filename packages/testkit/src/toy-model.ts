@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import {
   type AttentionCache,
+  type AttentionLayout,
   add,
   attention,
   type Block,
@@ -92,9 +93,15 @@ class ToyBlock implements Block {
   readonly linears: Readonly<Record<string, Linear>>;
   readonly norms: Readonly<Record<string, Norm>>;
   readonly groups = groups;
+  readonly attention: AttentionLayout;
+  /** Keys and values are never rounded here. */
+  readonly keyValues = undefined;
   readonly #geometry: Geometry;
 
-  constructor(path: string, parts: Required<BlockParts>, geometry: Geometry) {
+  constructor(path: string, parts: Required<Pick<BlockParts, 'linears' | 'norms'>>, geometry: Geometry) {
+    const { headCount, keyValueHeadCount, headDim } = geometry;
+    const [query, key, value] = ['self_attn.q_proj', 'self_attn.k_proj', 'self_attn.v_proj'];
+    this.attention = { query, key, value, output: 'self_attn.o_proj', headCount, keyValueHeadCount, headDim };
     this.path = path;
     this.linears = parts.linears;
     this.norms = parts.norms;
@@ -134,6 +141,8 @@ class ToyBlock implements Block {
   with(parts: BlockParts): ToyBlock {
     requireKnown(this.path, parts.linears, this.linears);
     requireKnown(this.path, parts.norms, this.norms);
+    if (parts.keyValues)
+      throw new LowbitError('BLOCK_PART', `${this.path}: a toy block does not round keys and values; use a model of @lowbit/models`);
     const merged = { linears: { ...this.linears, ...parts.linears }, norms: { ...this.norms, ...parts.norms } };
     return new ToyBlock(this.path, merged, this.#geometry);
   }
@@ -177,6 +186,7 @@ class ToyBlock implements Block {
     return {
       output: add(attended, this.linears['mlp.down_proj'].forward(gated)),
       inputs: { attention: attentionInput, 'attention-output': headOutput, mlp: mlpInput, 'mlp-output': gated },
+      normInputs: { input_layernorm: x, post_attention_layernorm: attended },
     };
   }
 }
