@@ -264,7 +264,8 @@ describe('emef', () => {
       keepBest: true,
       stack: true,
     });
-    expect(emef({ overhead: 0.02 }).options).toMatchObject({ rank: undefined, overhead: 0.02 });
+    expect(emef({ overhead: 0.02 }).options).toMatchObject({ rank: undefined, overhead: 0.02, alpha: undefined });
+    expect(emef({ overhead: 0.02, alpha: 4 }).options).toMatchObject({ rank: undefined, overhead: 0.02, alpha: 4 });
     expect(emef().options).toMatchObject({ rank: 8, alpha: 16, dropout: 0, schedule: 'cosine', adapterDtype: 'float16' });
   });
 });

@@ -203,6 +203,22 @@ describe('losses', () => {
   });
 });
 
+describe('transfer', () => {
+  const rowsOf = (gaps: Readonly<Record<string, number>>): ExperimentRow[] =>
+    Object.entries(gaps).flatMap(([training, gap]) => seeded({ training }, { 'loss-gap': gap }));
+  const all = { none: 1, EMEF: 0.4, LREC: 0.5, 'LREC, then EMEF': 0.3 };
+
+  it('is a lower loss from the adapters of LREC, in every seed; it may be below that of the dense model', () => {
+    const [verdict] = check('transfer', 'transfer', rowsOf(all));
+    expect(verdict).toMatchObject({ subject: 'tiny, 2 bits, added loss', holds: true });
+    expect(verdict.evidence).toContain('none 1 (0.99, 1, 1.01); EMEF 0.4');
+    expect(holds(check('transfer', 'transfer', rowsOf({ EMEF: -0.1, 'LREC, then EMEF': -0.2 })))).toEqual([true]);
+    expect(holds(check('transfer', 'transfer', rowsOf({ ...all, EMEF: 0.3 })))).toEqual([false]);
+    const { EMEF: _, ...others } = all;
+    expect(check('transfer', 'transfer', rowsOf(others))).toEqual([]);
+  });
+});
+
 describe('table-memory', () => {
   const experiment = experiments.find(({ name }) => name === 'table-memory') as ComputedExperiment;
   const context = { backend: createReferenceBackend(), rng: createRng(5) };

@@ -2,6 +2,7 @@
 import type { ArmOutcome, Experiment, ExperimentRow, RecipeExperiment, StepReference } from '@lowbit/core';
 import { describe, expect, it } from 'vitest';
 import { correctionOptions } from '../src/correction/options.js';
+import { emefOptions } from '../src/emef/options.js';
 import { experiments } from '../src/experiments/index.js';
 import { lrecOptions } from '../src/lrec/options.js';
 
@@ -14,7 +15,7 @@ function byName(name: string): RecipeExperiment {
 const recipeExperiments = experiments.filter((one): one is RecipeExperiment => 'arms' in one);
 
 it('are those of the paper and its specification, each once', () => {
-  expect(experiments.map(({ name }) => name)).toEqual(['table', 'initializers', 'ranks', 'losses', 'table-memory']);
+  expect(experiments.map(({ name }) => name)).toEqual(['table', 'initializers', 'ranks', 'losses', 'transfer', 'table-memory']);
 });
 
 /** Every value of `field` in a specification. */
@@ -58,8 +59,8 @@ function rowOf({ arms, evaluators = ['text'] }: RecipeExperiment): ExperimentRow
 
 /** Tokens that a step may train on, of all windows of 256. */
 function trainedTokens({ method, options }: StepReference, windows: number): number {
-  if (method !== 'lrec') return 0;
-  const { epochs, maxTokens = Infinity } = lrecOptions.parse(options);
+  if (method !== 'lrec' && method !== 'emef') return 0;
+  const { epochs, maxTokens = Infinity } = (method === 'lrec' ? lrecOptions : emefOptions).parse(options);
   return Math.min(maxTokens, epochs * windows * 256);
 }
 
@@ -72,8 +73,9 @@ describe.each(recipeExperiments.map((one) => [one.name, one] as const))('%s', (_
 
   it("has options that its own methods accept, and names 'rtn' and 'gptq' beside them", () => {
     for (const { method, options } of experiment.arms.flatMap(({ recipe }) => recipe)) {
-      expect(['rtn', 'gptq', 'low-rank-correction', 'lrec']).toContain(method);
+      expect(['rtn', 'gptq', 'low-rank-correction', 'lrec', 'emef']).toContain(method);
       if (method === 'lrec') expect(() => lrecOptions.parse(options)).not.toThrow();
+      if (method === 'emef') expect(() => emefOptions.parse(options)).not.toThrow();
       if (method === 'low-rank-correction') expect(() => correctionOptions.parse(options)).not.toThrow();
     }
   });
@@ -125,6 +127,16 @@ describe('arms', () => {
       'low-rank-correction',
       'lrec',
     ]);
+  });
+
+  it('of transfer fine-tune the adapters that are there, and new ones of equal size and scaling', () => {
+    const [, zero, both, lrec, after] = byName('transfer').arms.map(({ recipe }) => recipe);
+    expect(after).toEqual([...lrec, zero[1]]);
+    const [tuned, longer] = [zero, both].map((steps) => emefOptions.parse(steps[1].options));
+    const corrected = lrecOptions.parse(lrec[1].options);
+    expect(tuned).toMatchObject({ stack: false, rank: undefined, alpha: undefined, overhead: corrected.overhead });
+    expect([corrected.rank, corrected.alpha]).toEqual([undefined, undefined]);
+    expect(longer).toEqual({ ...tuned, epochs: tuned.epochs + corrected.epochs });
   });
 
   it('of losses differ in the objective alone', () => {

@@ -77,7 +77,7 @@ const written = z.strictObject({
     .max(1)
     .optional()
     .describe('In place of rank, bits of the adapters as a share of the whole checkpoint before them; the ranks follow'),
-  alpha: z.number().gt(0).optional().describe('The adapter is scaled by alpha / rank (16)'),
+  alpha: z.number().gt(0).optional().describe('The adapter is scaled by alpha / rank (16; with overhead by 1, as the ranks may differ)'),
   start: z
     .enum(['uniform', 'normal'])
     .default('uniform')
@@ -134,14 +134,16 @@ export type EmefInput = z.input<typeof written>;
 
 /** Schema of the method's options: what is not written comes from the preset. */
 export const emefOptions = written.transform(({ preset, ...set }): EmefOptions => {
-  const { rank, ...defaults } = presets[preset];
+  const { rank, alpha, ...defaults } = presets[preset];
+  // An overhead takes the place of the preset's rank, and of the scaling that goes with it.
+  const isPublished = set.rank !== undefined || set.overhead === undefined;
   return {
     ...defaults,
     ...(Object.fromEntries(Object.entries(set).filter(([, value]) => value !== undefined)) as Pick<
       EmefOptions,
       'start' | 'stack' | 'adapterDtype'
     >),
-    // An overhead takes the place of the preset's rank.
-    rank: set.rank ?? (set.overhead === undefined ? rank : undefined),
+    rank: set.rank ?? (isPublished ? rank : undefined),
+    alpha: set.alpha ?? (isPublished ? alpha : undefined),
   };
 });

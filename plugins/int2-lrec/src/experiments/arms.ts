@@ -1,6 +1,7 @@
 // What the experiments are made of: the protocol, and the steps that they compare.
 import type { ExperimentArm, ExperimentRow, StepReference } from '@lowbit/core';
 import type { CorrectionForm } from '../correction/options.js';
+import type { EmefInput } from '../emef/options.js';
 import type { LrecInput } from '../lrec/options.js';
 
 /** Text and seeds of every experiment on models. */
@@ -41,6 +42,11 @@ export function lrecStep(changes: LrecInput = {}): StepReference {
   // A step of Adam moves each factor by the rate, and so their product by the rate times the root of the rank.
   const learningRate = RATE * Math.sqrt(OVERHEAD / overhead);
   return { method: 'lrec', options: { ...training, overhead, learningRate, ...changes } };
+}
+
+/** Fine-tuning of the adapters that are there, or of new ones of that overhead. */
+export function emefStep(changes: EmefInput = {}): StepReference {
+  return { method: 'emef', options: { overhead: OVERHEAD, stack: false, learningRate: RATE / 2, batchWindows: 2, ...changes } };
 }
 
 /** An arm named after what is varied. */

@@ -5,5 +5,6 @@ import { losses } from './losses.js';
 import { ranks } from './ranks.js';
 import { table } from './table.js';
 import { tableMemory } from './table-memory.js';
+import { transfer } from './transfer.js';
 
-export const experiments: readonly Experiment[] = [table, initializers, ranks, losses, tableMemory];
+export const experiments: readonly Experiment[] = [table, initializers, ranks, losses, transfer, tableMemory];
