@@ -1,7 +1,7 @@
 // Composites that ONNX Runtime has one kernel for. Everything else runs as its decomposition.
-import { bitPlanes, type CompositeName, type PlaneLayout, type Tensor } from '@lowbit/core';
+import { bitPlanes, type CompositeName, type IntegerMatmulBits, largestCodeProduct, type PlaneLayout, type Tensor } from '@lowbit/core';
 import { type Emitter, MICROSOFT } from './emit-primitives.js';
-import type { OnnxGraph } from './onnx-graph.js';
+import { castTarget, type OnnxGraph } from './onnx-graph.js';
 
 interface Fusion {
   /** Whether the kernel computes this node; the decomposition runs otherwise. */
@@ -32,7 +32,25 @@ export const fusions: Readonly<Partial<Record<CompositeName, Fusion>>> = {
     accepts: () => true,
     emit: ({ graph, names: [packed], attributes }) => emitUnpacked(graph, packed, attributes as unknown as PlaneLayout),
   },
+  integerMatmul: {
+    accepts: () => true,
+    emit: ({ graph, names: [x, weight], attributes }) => emitIntegerMatmul(graph, x, weight, attributes as unknown as IntegerMatmulBits),
+  },
 };
+
+/**
+ * weight · xᵀ, so that the unsigned codes come first: the engine's kernels multiply uint8 by int8 or uint8 (signed by anything else runs
+ * ten times slower), and the weight need not be transposed. Where the processor has no dot product of bytes, the kernel for uint8 by
+ * int8 adds pairs of products in 16 bits, which saturate; pairs that could are multiplied as uint8 by uint8, in 32 bits.
+ */
+function emitIntegerMatmul(graph: OnnxGraph, x: string, weight: string, bits: IntegerMatmulBits): string {
+  const transposed = (name: string): string => graph.node('Transpose', [name], { perm: { ints: [1, 0] } });
+  if (2 * largestCodeProduct(bits) < 2 ** 15) return transposed(graph.node('MatMulInteger', [weight, transposed(x)]));
+  // x + 128: the byte of x with its highest bit flipped.
+  const byte = (value: number): string => graph.initializer([value], [], 'uint8');
+  const raised = graph.node('BitwiseXor', [graph.node('Cast', [x], { to: castTarget('uint8') }), byte(128)]);
+  return transposed(graph.node('MatMulInteger', [weight, transposed(raised), byte(0), byte(128)]));
+}
 
 /** Shifts and masks of bytes, in place of the decomposition's float arithmetic. */
 function emitUnpacked(graph: OnnxGraph, packed: string, layout: PlaneLayout): string {

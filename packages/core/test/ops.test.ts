@@ -6,6 +6,7 @@ import {
   concat,
   gather,
   hadamard,
+  integerMatmul,
   less,
   linear,
   matmul,
@@ -18,6 +19,11 @@ import {
 } from '../src/index.js';
 
 const zeros = (...shape: number[]): Tensor => tensor(new Float32Array(shape.reduce((a, b) => a * b, 1)), shape);
+
+const codes = (inputs: number): [Tensor, Tensor] => [
+  tensor(new Int8Array(inputs), [1, inputs]),
+  tensor(new Uint8Array(inputs), [1, inputs]),
+];
 
 describe('operators refuse', () => {
   const cases: [what: string, code: string, build: () => Tensor][] = [
@@ -37,6 +43,10 @@ describe('operators refuse', () => {
       () => attention(zeros(1, 3, 2, 4), zeros(1, 2, 2, 4), zeros(1, 2, 2, 4)),
     ],
     ['a size without a Hadamard matrix', 'HADAMARD_SIZE', () => hadamard(zeros(6))],
+    ['integer products of floats', 'DTYPE', () => integerMatmul(zeros(1, 2), codes(2)[1], { inputBits: 8, weightBits: 8 })],
+    ['integer products of other widths', 'SHAPE_MATMUL', () => integerMatmul(codes(3)[0], codes(2)[1], { inputBits: 8, weightBits: 8 })],
+    ['codes wider than a byte', 'BITS_RANGE', () => integerMatmul(...codes(2), { inputBits: 9, weightBits: 8 })],
+    ['sums beyond int32', 'INTEGER_RANGE', () => integerMatmul(...codes(65_794), { inputBits: 8, weightBits: 8 })],
     ['sums of bytes, which would wrap', 'DTYPE', () => sum(tensor(Uint8Array.of(200, 100)))],
     ['sums of conditions', 'DTYPE', () => sum(less(zeros(2), 1))],
   ];

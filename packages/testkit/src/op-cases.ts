@@ -7,9 +7,11 @@ import {
   concat,
   crossEntropy,
   dequantize,
+  expand,
   gather,
   gelu,
   hadamard,
+  integerMatmul,
   klDivergence,
   layerNorm,
   linear,
@@ -253,6 +255,36 @@ function otherCases(rng: Rng): OpCase[] {
       inputs: [normal('px', [2, 3, 12]), normal('ps', [4, 3]), normal('po', [4, 3])],
       build: (x, scale, offset) => packedMatmul(x, bytes('packed', [4, 5]), scale, offset, { bits: 3 }),
     },
+    ...[
+      [4, 4],
+      [8, 4],
+      [7, 8],
+      [8, 8],
+    ].flatMap(([inputBits, weightBits]): OpCase[] => {
+      const name = `integerMatmul of ${inputBits} by ${weightBits} bits`;
+      const [lowest, highest] = [-(2 ** (inputBits - 1)), 2 ** weightBits - 1];
+      const drawn = rng.at(name, 'x').integers(3 * 21, -2 * lowest);
+      const x = tensor(
+        Int8Array.from(drawn, (code) => code + lowest),
+        [3, 21],
+      );
+      const weight = tensor(Uint8Array.from(rng.at(name, 'weight').integers(5 * 21, highest + 1)), [5, 21]);
+      // Sums of 1101 products of 8 by 8 bits are more than float32 holds, and these are odd.
+      const extremeX = tensor(
+        Int8Array.from({ length: 2 * 1101 }, (_, i) => lowest + (i < 1101 ? 0 : 1)),
+        [2, 1101],
+      );
+      const extremeWeight = tensor(new Uint8Array(1101).fill(highest), [1, 1101]);
+      const product = (a: Tensor, b: Tensor) => (): Tensor => integerMatmul(a, b, { inputBits, weightBits });
+      const decomposed = (): Tensor => expand(product(extremeX, extremeWeight)());
+      const common = { covers: ['integerMatmul'] as const, inputs: [] };
+      return [
+        { ...common, name, build: product(x, weight) },
+        { ...common, name: `${name}, no rows`, build: product(tensor(new Int8Array(0), [0, 21]), weight) },
+        { ...common, name: `${name}, extreme`, build: product(extremeX, extremeWeight) },
+        { ...common, name: `${name}, extreme and decomposed`, build: decomposed },
+      ];
+    }),
     { name: 'hadamard of a power of two', covers: ['hadamard'], inputs: [normal('h8', [3, 8])], build: (x) => hadamard(x) },
     { name: 'hadamard with a factor', covers: ['hadamard'], inputs: [normal('h16', [2, 16])], build: (x) => hadamard(x, factor) },
   ];

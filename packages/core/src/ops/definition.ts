@@ -89,6 +89,7 @@ export type CompositeName =
   | 'quantizedMatmul'
   | 'unpackPlanes'
   | 'packedMatmul'
+  | 'integerMatmul'
   | 'hadamard';
 
 export type OpName = PrimitiveName | CompositeName;

@@ -47,6 +47,7 @@ export {
   tanh,
   where,
 } from './elementwise.js';
+export { type IntegerMatmulBits, integerMatmul, largestCodeProduct } from './integer.js';
 export { crossEntropy, klDivergence } from './loss.js';
 export { linear, type MatmulOptions, matmul } from './matmul.js';
 export { broadcastTo, concat, gather, pad, range, reshape, scatterAdd, slice, takeAlongLast, transpose } from './movement.js';

@@ -2,6 +2,7 @@
 import { attentionOps, maskOps } from './attention.js';
 import type { CompositeDefinition, CompositeName, OpName, PrimitiveDefinition, PrimitiveName } from './definition.js';
 import { binaryOps, comparisonOps, selectionOps, unaryOps } from './elementwise.js';
+import { integerOps } from './integer.js';
 import { lossOps } from './loss.js';
 import { matmulOps } from './matmul.js';
 import { movementOps } from './movement.js';
@@ -27,6 +28,7 @@ export const composites: Readonly<Record<CompositeName, CompositeDefinition>> = 
   ...lossOps,
   ...quantizedOps,
   ...packedOps,
+  ...integerOps,
 };
 
 export const ops: Readonly<Record<OpName, PrimitiveDefinition | CompositeDefinition>> = { ...primitives, ...composites };
