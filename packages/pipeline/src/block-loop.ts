@@ -2,9 +2,10 @@
 import { type Block, type BlockContext, batchesOf, LowbitError, type Model, materialize, type Tensor, throwIfAborted } from '@lowbit/core';
 import { DenseStream, embed, forwardAll } from './activations.js';
 import type { PlannedStep } from './plan.js';
-import { type BlockWork, groupStatistics, quantizeLinears, statisticsByPath } from './quantize-linears.js';
+import { quantizeLinears, statisticsByPath } from './quantize-linears.js';
 import { evaluateTree, hasExpressions, resolveTree } from './resolve.js';
 import { entryKey, inStage, methodContext, type Run } from './run.js';
+import { foldsStatistics, type StatisticsByPath } from './statistics.js';
 import { decodeBlock, storeBlock } from './stored-block.js';
 import { WalkProgress } from './walk-progress.js';
 
@@ -42,7 +43,7 @@ class BlockWalk {
   readonly #planned: PlannedStep;
   readonly #model: Model;
   readonly #dense: Model | undefined;
-  readonly #statistics: BlockWork['statistics'];
+  readonly #statistics: StatisticsByPath;
   readonly #denseStream: DenseStream;
   /** Index of the last block whose method reads activations; −1 when none does. */
   readonly #lastReader: number;
@@ -109,7 +110,7 @@ class BlockWalk {
     const batches = this.#run.calibration.length;
     const isRefined = this.#isTargeted(block) && method.refineBlock !== undefined;
     const linears = Object.keys(block.linears).filter((name) => this.#planned.options.has(`${block.path}.${name}`)).length;
-    const folds = block.groups.filter((group) => groupStatistics(this.#statistics, block, group).size > 0).length;
+    const folds = block.groups.filter((group) => foldsStatistics(this.#statistics, block, group)).length;
     const targets = isRefined || (index < this.#lastReader && this.#run.propagate === 'dense') ? 1 : 0;
     const outputs = index < this.#lastReader && this.#run.propagate === 'quantized' ? 1 : 0;
     return (method.quantizeLinear ? linears : 0) + batches * (folds + targets + outputs + (isRefined ? 1 : 0));

@@ -1,5 +1,5 @@
 // What a recipe will do to a model, resolved and checked before any weight is read.
-import { type LinearShape, LowbitError, type Model, type Recipe, type Statistic, type Step } from '@lowbit/core';
+import { type LinearShape, LowbitError, type Model, quantizablePart, type Recipe, type Statistic, type Step } from '@lowbit/core';
 import { compileGlob } from './globs.js';
 
 /** A step with its globs resolved against a model. */
@@ -23,7 +23,7 @@ export function linearShapes(model: Model): LinearShape[] {
     }
     return names.map((name) => {
       const linear = block.linears[name];
-      const { kind, inFeatures, outFeatures } = linear.quantizable?.linear ?? linear;
+      const { kind, inFeatures, outFeatures } = quantizablePart(linear).linear;
       return { path: `${block.path}.${name}`, kind, inFeatures, outFeatures };
     });
   });

@@ -3,10 +3,9 @@ import {
   type Block,
   gram,
   type Linear,
-  type LinearGroup,
   LowbitError,
   type Model,
-  type QuantizablePart,
+  quantizablePart,
   type Statistic,
   type Tensor,
   throwIfAborted,
@@ -15,7 +14,7 @@ import { relativeOutputErrors } from './output-error.js';
 import { type PlannedStep, statisticsOf } from './plan.js';
 import { evaluateTree, resolveTree } from './resolve.js';
 import { inStage, methodContext, type Run } from './run.js';
-import { type FoldedStatistics, foldStatistics } from './statistics.js';
+import { foldStatistics, foldsStatistics, type GroupStatistics, type StatisticsByPath } from './statistics.js';
 import type { WalkProgress } from './walk-progress.js';
 
 /** A block that the step works on, with what its methods may read. */
@@ -29,7 +28,7 @@ export interface BlockWork {
   /** The block in full precision, in the same basis; undefined when a quantized model was transformed. */
   readonly dense: Block | undefined;
   /** What each targeted Linear folds, by path. */
-  readonly statistics: ReadonlyMap<string, Readonly<Record<string, Statistic>>>;
+  readonly statistics: StatisticsByPath;
   readonly progress: WalkProgress;
 }
 
@@ -52,39 +51,42 @@ export async function quantizeLinears(work: BlockWork, original: Block): Promise
   let block = original;
   for (const group of block.groups) {
     const names = group.linears.filter((name) => planned.options.has(`${block.path}.${name}`));
-    const wanted = groupStatistics(work.statistics, block, group);
     const onBatch = (): void => progress.advance(`${block.path} ${group.name}`);
-    const folded = wanted.size > 0 ? await foldStatistics(run, block, group, [...wanted], inputs, onBatch) : undefined;
-    const restricted = restrictions(run, group, folded);
+    const folded = foldsStatistics(work.statistics, block, group)
+      ? await foldStatistics(run, work.statistics, block, group, inputs, onBatch)
+      : undefined;
     for (const name of names) {
       throwIfAborted(run.signal);
-      block = block.with({ linears: { [name]: await quantizeOne(work, block, name, folded?.rows ?? 0, restricted) } });
+      block = block.with({ linears: { [name]: await quantizeOne(work, block, name, folded) } });
       progress.advance(`${block.path}.${name}`);
     }
   }
   return block;
 }
 
-/** Everything that the group's targeted Linears fold, each statistic once. */
-export function groupStatistics(byPath: BlockWork['statistics'], block: Block, group: LinearGroup): Set<Statistic> {
-  return new Set(group.linears.flatMap((name) => Object.values(byPath.get(`${block.path}.${name}`) ?? {})));
-}
-
-async function quantizeOne(work: BlockWork, block: Block, name: string, rows: number, restricted: Restrictions): Promise<Linear> {
+async function quantizeOne(work: BlockWork, block: Block, name: string, folded: GroupStatistics | undefined): Promise<Linear> {
   const { run, planned, model, statistics, progress } = work;
   const { method } = planned.step;
   const path = `${block.path}.${name}`;
   const whole = block.linears[name];
   // A wrapper names its inner layer and the inputs that one reads; methods see nothing of the wrapper.
-  const part = whole.quantizable ?? { linear: whole, start: 0, end: whole.inFeatures, replace: (linear: Linear) => linear };
+  const part = quantizablePart(whole);
   const original = part.linear;
   const reference = once(() => referenceLinear(work, block, name));
   const wanted = Object.entries(statistics.get(path) ?? {});
   const stats: Record<string, Tensor> = {};
-  for (const [key, statistic] of wanted) stats[key] = await restricted(statistic, part, whole.inFeatures);
+  if (folded) for (const [key, statistic] of wanted) stats[key] = await folded.of(name, statistic);
   const started = performance.now();
   const shared = await methodContext(run, planned, 'quantize', path, planned.options.get(path), progress.within(path, 1));
-  const context = { ...shared, path, stats, rows, reference, model, optionsFor: (other: string) => planned.options.get(other) };
+  const context = {
+    ...shared,
+    path,
+    stats,
+    rows: folded?.rows ?? 0,
+    reference,
+    model,
+    optionsFor: (other: string) => planned.options.get(other),
+  };
   const made = await inStage(planned, path, async () => method.quantizeLinear?.(original, context) ?? original);
   const quantized = await evaluateTree(run.backend, made);
   const milliseconds = performance.now() - started;
@@ -112,37 +114,12 @@ async function referenceLinear({ run, dense }: BlockWork, block: Block, name: st
     );
   }
   const whole = dense.linears[name];
-  return resolveTree(run.backend, whole.quantizable?.linear ?? whole);
+  return resolveTree(run.backend, quantizablePart(whole).linear);
 }
 
 function once<T>(make: () => Promise<T>): () => Promise<T> {
   let made: Promise<T> | undefined;
   return () => (made ??= make());
-}
-
-/** A group's statistic for the inputs that a Linear's part reads, one leaf for all that read the same: methods share work by it. */
-type Restrictions = (statistic: Statistic, part: QuantizablePart, inFeatures: number) => Promise<Tensor>;
-
-function restrictions(run: Run, group: LinearGroup, folded: FoldedStatistics | undefined): Restrictions {
-  const known = new Map<Statistic, Map<string, Tensor>>();
-  return async (statistic, { start, end }, inFeatures) => {
-    const whole = valueOf(folded, statistic, group);
-    if (start === 0 && end === inFeatures) return whole;
-    const ofStatistic = known.get(statistic) ?? new Map<string, Tensor>();
-    known.set(statistic, ofStatistic);
-    const key = `${start}:${end}`;
-    const found = ofStatistic.get(key);
-    if (found) return found;
-    const [made] = await run.backend.evaluate([statistic.restrict(whole, start, end)]);
-    ofStatistic.set(key, made);
-    return made;
-  };
-}
-
-function valueOf(folded: FoldedStatistics | undefined, statistic: Statistic, group: LinearGroup): Tensor {
-  const value = folded?.values.get(statistic);
-  if (!value) throw new LowbitError('INTERNAL', `statistic '${statistic.name}' of group '${group.name}' was not folded`);
-  return value;
 }
 
 /**

@@ -7,6 +7,7 @@ import {
   LowbitError,
   type MethodDefinition,
   type Model,
+  quantizablePart,
   type Recipe,
   type RunEvent,
   type Store,
@@ -137,9 +138,7 @@ function staysDense(method: MethodDefinition, reshaped: Model | undefined, wasDe
   if (!method.finetune) return method.transform !== undefined;
   return (
     wasDense &&
-    model.blocks.every((block) =>
-      Object.values(block.linears).every((linear) => (linear.quantizable?.linear ?? linear) instanceof DenseLinear),
-    )
+    model.blocks.every((block) => Object.values(block.linears).every((linear) => quantizablePart(linear).linear instanceof DenseLinear))
   );
 }
 

@@ -36,6 +36,7 @@ export async function computeRunKey({ model, backend, recipe, calibration, seed,
   for (const [index, step] of recipe.entries()) hash.update(canonical(step, `step ${index} (${step.method.name})`));
   for (const block of model.blocks) {
     for (const [name, linear] of Object.entries(block.linears)) hash.update(canonical(describeLinear(linear), `${block.path}.${name}`));
+    if (block.keyValues) hash.update(canonical({ keyValues: block.keyValues }, block.path));
   }
   for (const [name, t] of tensorsOf(model)) {
     throwIfAborted(signal);

@@ -1,11 +1,58 @@
-// Folds a group's statistics over the calibration batches.
-import { type Block, flattenRows, type LinearGroup, type Statistic, type Tensor } from '@lowbit/core';
+// Folds statistics of what a group's Linears read over the calibration batches.
+import {
+  type Block,
+  flattenRows,
+  type LinearGroup,
+  LowbitError,
+  type QuantizablePart,
+  quantizablePart,
+  type Statistic,
+  slice,
+  type Tensor,
+} from '@lowbit/core';
 import type { Run } from './run.js';
 
-export interface FoldedStatistics {
-  readonly values: ReadonlyMap<Statistic, Tensor>;
+/** What a method folds of each Linear's input, by path. */
+export type StatisticsByPath = ReadonlyMap<string, Readonly<Record<string, Statistic>>>;
+
+/** Folded statistics of a group. */
+export interface GroupStatistics {
   /** Rows (tokens) that were folded. */
   readonly rows: number;
+  /** The statistic of what the Linear's part reads: one leaf for all Linears that read the same, since methods share work by it. */
+  of(name: string, statistic: Statistic): Promise<Tensor>;
+}
+
+/** Something that is read, and the statistics that are wanted of it. */
+interface Reading {
+  readonly statistics: readonly Statistic[];
+  /** What becomes of the group's input; undefined for the input itself. */
+  readonly reads?: (x: Tensor) => Tensor;
+}
+
+/** Stands for the group's input among the readings, beside names of Linears. */
+const SHARED = '';
+
+/**
+ * What has to be folded: statistics of the group's input once for all Linears that read it as it is, and apart for each Linear
+ * whose wrapper makes something else of it. Empty when the group's Linears fold nothing.
+ */
+function readingsOf(byPath: StatisticsByPath, block: Block, group: LinearGroup): Map<string, Reading> {
+  const readings = new Map<string, Reading>();
+  for (const name of group.linears) {
+    const wanted = Object.values(byPath.get(`${block.path}.${name}`) ?? {});
+    if (wanted.length === 0) continue;
+    const { reads, start, end } = quantizablePart(block.linears[name]);
+    const reader = reads ? name : SHARED;
+    const statistics = [...new Set([...(readings.get(reader)?.statistics ?? []), ...wanted])];
+    readings.set(reader, reads ? { statistics, reads: (x) => slice(reads(x), -1, start, end) } : { statistics });
+  }
+  return readings;
+}
+
+/** Whether some Linear of the group folds anything. */
+export function foldsStatistics(byPath: StatisticsByPath, block: Block, group: LinearGroup): boolean {
+  return group.linears.some((name) => byPath.has(`${block.path}.${name}`));
 }
 
 /**
@@ -14,22 +61,58 @@ export interface FoldedStatistics {
  */
 export async function foldStatistics(
   run: Run,
+  byPath: StatisticsByPath,
   block: Block,
   group: LinearGroup,
-  statistics: readonly Statistic[],
   inputs: readonly Tensor[],
   onBatch: () => void,
-): Promise<FoldedStatistics> {
+): Promise<GroupStatistics> {
+  const parts = new Map(group.linears.map((name) => [name, quantizablePart(block.linears[name])]));
+  const readings = readingsOf(byPath, block, group);
+  const folds = [...readings].flatMap(([reader, { statistics }]) => statistics.map((statistic) => ({ reader, statistic })));
   let totals: readonly Tensor[] | undefined;
   let rows = 0;
-  for (const x of inputs) {
-    const read = flattenRows(block.trace(x).inputs[group.name]);
+  for (const x of folds.length > 0 ? inputs : []) {
+    const input = block.trace(x).inputs[group.name];
+    const read = new Map([...readings].map(([reader, { reads }]) => [reader, flattenRows(reads ? reads(input) : input)]));
     const previous: readonly Tensor[] | undefined = totals;
-    const folded = statistics.map((statistic, s) => (previous ? statistic.merge(previous[s], statistic.of(read)) : statistic.of(read)));
+    const folded = folds.map(({ reader, statistic }, i) => {
+      const ofBatch = statistic.of(read.get(reader) as Tensor);
+      return previous ? statistic.merge(previous[i], ofBatch) : ofBatch;
+    });
     totals = await run.backend.evaluate(folded, previous && { release: previous });
-    rows += read.shape[0];
+    rows += flattenRows(input).shape[0];
     onBatch();
   }
-  const values = totals ?? [];
-  return { values: new Map(statistics.map((statistic, s) => [statistic, values[s]])), rows };
+  const valueOf = (reader: string, statistic: Statistic): Tensor => {
+    const value = totals?.[folds.findIndex((fold) => fold.reader === reader && fold.statistic === statistic)];
+    if (!value) throw new LowbitError('INTERNAL', `statistic '${statistic.name}' of group '${group.name}' was not folded`);
+    return value;
+  };
+  const restricted = restrictions(run);
+  return {
+    rows,
+    of: async (name, statistic) => {
+      const part = parts.get(name) as QuantizablePart;
+      return part.reads
+        ? valueOf(name, statistic)
+        : restricted(statistic, valueOf(SHARED, statistic), part, block.linears[name].inFeatures);
+    },
+  };
+}
+
+/** A statistic of a group's input, for the features that a part reads. */
+function restrictions(run: Run) {
+  const known = new Map<Statistic, Map<string, Tensor>>();
+  return async (statistic: Statistic, whole: Tensor, { start, end }: QuantizablePart, inFeatures: number): Promise<Tensor> => {
+    if (start === 0 && end === inFeatures) return whole;
+    const ofStatistic = known.get(statistic) ?? new Map<string, Tensor>();
+    known.set(statistic, ofStatistic);
+    const key = `${start}:${end}`;
+    const found = ofStatistic.get(key);
+    if (found) return found;
+    const [made] = await run.backend.evaluate([statistic.restrict(whole, start, end)]);
+    ofStatistic.set(key, made);
+    return made;
+  };
 }

@@ -1,6 +1,7 @@
-// A finished block as an entry of a store: every tensor by name, and as JSON what its Linears and norms are besides.
+// A finished block as an entry of a store: every tensor by name, and as JSON what the block is besides.
 import {
   type Block,
+  type KeyValueQuantization,
   type Linear,
   type LinearKinds,
   type LinearState,
@@ -28,6 +29,7 @@ interface NormRecord {
 interface BlockRecord {
   readonly linears: Readonly<Record<string, LinearRecord>>;
   readonly norms: Readonly<Record<string, NormRecord>>;
+  readonly keyValues?: KeyValueQuantization;
 }
 
 /** The block as a store entry. */
@@ -40,6 +42,7 @@ function encodeBlock(block: Block): StoreEntry {
       for (const [field, t] of Object.entries(held)) tensors[`${name}.${field}`] = t;
       return { kind, size, epsilon, tensors: Object.keys(held) };
     }),
+    ...(block.keyValues && { keyValues: block.keyValues }),
   };
   return { metadata: { ...record }, tensors };
 }
@@ -55,13 +58,14 @@ function encodeLinear({ tensors: held, parts, ...rest }: LinearState, path: stri
  * @throws LINEAR_KIND when `kinds` does not know one of its Linears; STORE_ENTRY when a tensor is missing.
  */
 export function decodeBlock(template: Block, entry: StoreEntry, kinds: LinearKinds): Block {
-  const { linears, norms } = entry.metadata as unknown as BlockRecord;
+  const { linears, norms, keyValues } = entry.metadata as unknown as BlockRecord;
   return template.with({
     linears: mapValues(linears, (record, name) => restoreLinear(decodeLinear(record, name, entry), kinds)),
     norms: mapValues(norms, ({ kind, size, epsilon, tensors }, name) => {
       const { weight, bias } = tensorsAt(entry, name, tensors);
       return new Norm(kind, size, epsilon, weight, bias);
     }),
+    keyValues,
   });
 }
 
