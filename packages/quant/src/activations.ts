@@ -28,6 +28,12 @@ export function checkActivationOptions({ bits, clipRatio = 1 }: ActivationOption
  * The gradient passes straight through, clipped elements included.
  */
 export function quantizeActivations(x: Tensor, options: ActivationOptions): Tensor {
+  const { codes, scale } = activationCodes(x, options);
+  return straightThrough(reshape(mul(codes, scale), x.shape), x);
+}
+
+/** The parts of `quantizeActivations`: x̂ = codes · scale, codes float32 [..., groups, size] and scale [..., groups, 1]. */
+export function activationCodes(x: Tensor, options: ActivationOptions): { codes: Tensor; scale: Tensor } {
   checkActivationOptions(options);
   const { bits, clipRatio = 1, groupSize = -1 } = options;
   const features = x.shape[x.rank - 1];
@@ -35,6 +41,5 @@ export function quantizeActivations(x: Tensor, options: ActivationOptions): Tens
   const grouped = reshape(x, [...x.shape.slice(0, -1), features / size, size]);
   const largest = 2 ** (bits - 1) - 1;
   const scale = maximum(mul(max(abs(grouped), [-1], true), clipRatio / largest), SMALLEST_SCALE);
-  const rounded = clip(round(div(grouped, scale)), -largest - 1, largest);
-  return straightThrough(reshape(mul(rounded, scale), x.shape), x);
+  return { codes: clip(round(div(grouped, scale)), -largest - 1, largest), scale };
 }

@@ -78,7 +78,12 @@ export class LowRankLinear implements Linear {
   }
 
   forward(x: Tensor): Tensor {
-    return add(this.base.forward(x), mul(linear(linear(x, this.down), this.up), this.scaling));
+    return add(this.base.forward(x), this.correct(x));
+  }
+
+  /** What is added to the base's output: scaling · up · (down · x). */
+  correct(x: Tensor): Tensor {
+    return mul(linear(linear(x, this.down), this.up), this.scaling);
   }
 
   effectiveWeight(): Tensor {
