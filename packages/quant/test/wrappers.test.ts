@@ -142,7 +142,7 @@ it('refuses rotations that do not fit', () => {
 
 const dense = new DenseLinear(random('weight', [6, 24]), random('bias', [6]));
 const narrow = new DenseLinear(random('narrow', [6, 16]), dense.bias);
-const outlier = tensor(roundToFloat16(rng.at('outlier').normal(48)), [6, 8]);
+const outlier = tensor(rng.at('outlier').normal(48).map(roundToFloat16), [6, 8]);
 const hadamard24 = hadamardRotation(planHadamard(24));
 const heads: Rotation = { kind: 'matrix', matrix: orthogonal(4) };
 const four = { bits: 4, clipRatio: 0.9 };
