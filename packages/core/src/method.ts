@@ -97,6 +97,15 @@ export interface LinearShape {
 /** Statistics that depend on options. Taken from a method signature, so that a step of any options is a `Step`. */
 type StatisticsFor<Options> = { of(options: Options): Readonly<Record<string, Statistic>> }['of'];
 
+/**
+ * What a finetune is after: the answers of the model before the recipe, or a task, which may lead away from them. The runner warns where
+ * the divergence from that model has risen, unless the aim is a task.
+ */
+type FinetuneAim = 'reference' | 'task';
+
+/** An aim that depends on options. */
+type AimFor<Options> = { of(options: Options): FinetuneAim }['of'];
+
 /** A method. Absent stages are skipped; what a stage returns replaces what it was given. */
 export interface MethodDefinition<Schema extends StandardSchemaV1 = StandardSchemaV1, Options = StandardSchemaV1.InferOutput<Schema>> {
   readonly name: string;
@@ -115,6 +124,8 @@ export interface MethodDefinition<Schema extends StandardSchemaV1 = StandardSche
   quantizeLinear?(linear: Linear, context: LinearContext<Options>): Promise<Linear>;
   refineBlock?(block: Block, context: BlockContext<Options>): Promise<Block>;
   finetune?(model: Model, context: FinetuneContext<Options>): Promise<Model>;
+  /** Aim of `finetune`; a function when it depends on options. Default: 'reference'. */
+  readonly aim?: FinetuneAim | AimFor<Options>;
 }
 
 /** Settings every method accepts beside its own options. */

@@ -169,7 +169,9 @@ async function finetune(run: Run, planned: PlannedStep, model: Model, reference:
   if (!canJudge) return tuned;
   const after = await meanDivergence(run, reference, hidden, tuned);
   run.emit({ type: 'log', step: index, path: 'model', record: { divergenceBefore: before, divergenceAfter: after } });
-  if (!(after <= before * (1 + RELATIVE_NOISE) + ABSOLUTE_NOISE)) {
+  const { aim = 'reference' } = method;
+  const isTask = (typeof aim === 'function' ? aim(step.options) : aim) === 'task';
+  if (!isTask && !(after <= before * (1 + RELATIVE_NOISE) + ABSOLUTE_NOISE)) {
     const message = `finetuning raised the KL divergence to the reference from ${before.toPrecision(4)} to ${after.toPrecision(4)} nats a token`;
     run.emit({ type: 'warning', step: index, path: 'model', code: 'FINETUNE_DIVERGED', message });
   }

@@ -101,8 +101,8 @@ describe('emef', () => {
     const { model, log, rounds, warnings } = await run([base, emef({ ...quick, rank: 4, epochs: 12, holdOut: 0 })]);
     expect(log['lossAfter']).toBeLessThan(0.8 * (log['lossBefore'] as number));
     expect(await lossOf(model)).toBeCloseTo(log['lossAfter'] as number, 5);
-    // The text is random tokens: what is learned of it leads away from the dense model.
-    expect(warnings).toEqual(['FINETUNE_DIVERGED']);
+    // The text is random tokens: what is learned of it leads away from the dense model, which is no fault of a task's.
+    expect(warnings).toEqual([]);
     expect(rounds).toHaveLength(12);
     expect(log).toMatchObject({ windows: 8, heldOutWindows: 0, steps: 48, tokens: 960, ranks: [4], skippedSteps: 0, packedLinears: 14 });
     const before = new Map(linearsOf(quantized));
@@ -126,7 +126,7 @@ describe('emef', () => {
     const tuned = await run([base, first]);
     const kept = await run([base, first, emef(wild)]);
     expect(kept.log).toMatchObject({ keptRound: 0, lossBefore: tuned.log['lossAfter'], lossAfter: tuned.log['lossAfter'] });
-    expect(kept.warnings).toEqual(['FINETUNE_DIVERGED', 'EMEF_NO_GAIN']);
+    expect(kept.warnings).toEqual(['EMEF_NO_GAIN']);
     expect(await logitsOf(kept.model)).toEqual(await logitsOf(tuned.model));
     const last = await run([base, first, emef({ ...wild, keepBest: false })]);
     expect(last.log['lossAfter']).toBeGreaterThan(last.log['lossBefore'] as number);

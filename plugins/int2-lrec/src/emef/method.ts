@@ -28,6 +28,7 @@ export const emef = sizedByOverrides(
     options: emefOptions,
     check: checkRank,
     finetune: tune,
+    aim: 'task',
   }),
 );
 
