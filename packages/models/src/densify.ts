@@ -1,5 +1,6 @@
 // Trades memory for speed: quantized weights become dense ones, once, instead of at every evaluation.
 import { type Backend, type Linear, type Model, type Tensor, tensorsOf, throwIfAborted } from '@lowbit/core';
+import { runsInIntegers } from '@lowbit/quant';
 
 export interface DensifyOptions {
   readonly signal?: AbortSignal | undefined;
@@ -7,7 +8,7 @@ export interface DensifyOptions {
 
 /**
  * The same function with every Linear's effective weight evaluated to float32, block by block. Layers that are dense already stay as
- * they are, lazy ones lazy; quantization of activations stays. For decoding and repeated evaluation; sizes are no longer the
+ * they are, lazy ones lazy, and so do layers that run in integers; quantization of activations stays. For decoding and repeated evaluation; sizes are no longer the
  * quantized model's.
  */
 export async function densify(model: Model, backend: Backend, { signal }: DensifyOptions = {}): Promise<Model> {
@@ -22,6 +23,7 @@ export async function densify(model: Model, backend: Backend, { signal }: Densif
 }
 
 function overEffectiveWeight(linear: Linear): Linear {
+  if (runsInIntegers(linear)) return linear;
   const weight = linear.effectiveWeight();
   return weight.isLeaf ? linear : linear.withWeight(weight);
 }

@@ -16,7 +16,7 @@ export {
 } from './gptq.js';
 export { dequantizeCodes, fitGrid, type Grid, type GridOptions, nearestCode, roundToGrid, type ZeroKind } from './grid.js';
 export { checkGroups, type GroupedLayer, resolveGroupSize } from './groups.js';
-export { type IntegerForm, integerForm } from './integer-form.js';
+export { type IntegerForm, integerForm, runsInIntegers } from './integer-form.js';
 export { IntegerLinear } from './integer-linear.js';
 export { parseKeyValues, quantizeKeyValues } from './key-values.js';
 export { bitsPerWeight, linearKinds } from './linear-kinds.js';

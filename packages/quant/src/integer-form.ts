@@ -19,13 +19,28 @@ export function integerForm(linear: Linear): IntegerForm {
     const obstacle = integerObstacle(linear);
     return obstacle === undefined ? { linear: new IntegerLinear(linear) } : { obstacle };
   }
-  if (linear instanceof SplitLinear) return within(linear.rest, (rest) => linear.with({ rest }));
-  if (linear instanceof RotatedLinear) return within(linear.base, (base) => linear.over(base));
-  if (linear instanceof LowRankLinear) return within(linear.base, (base) => linear.with({ base }));
-  return { obstacle: `its input is not quantized (kind '${linear.kind}')` };
+  const inner = wrapped(linear);
+  if (!inner) return { obstacle: `its input is not quantized (kind '${linear.kind}')` };
+  const form = integerForm(inner.part);
+  return 'linear' in form ? { linear: inner.around(form.linear) } : form;
 }
 
-function within(part: Linear, rebuild: (part: Linear) => Linear): IntegerForm {
-  const form = integerForm(part);
-  return 'linear' in form ? { linear: rebuild(form.linear) } : form;
+/** Whether a layer, or what it wraps, is in the form that `integerForm` gives. */
+export function runsInIntegers(linear: Linear): boolean {
+  const inner = wrapped(linear);
+  return inner ? runsInIntegers(inner.part) : linear instanceof IntegerLinear;
+}
+
+interface Wrapped {
+  readonly part: Linear;
+  /** The wrapper around another part. */
+  around(part: Linear): Linear;
+}
+
+/** The layer behind a wrapper that leaves its part's computation as it is. */
+function wrapped(linear: Linear): Wrapped | undefined {
+  if (linear instanceof SplitLinear) return { part: linear.rest, around: (rest) => linear.with({ rest }) };
+  if (linear instanceof RotatedLinear) return { part: linear.base, around: (base) => linear.over(base) };
+  if (linear instanceof LowRankLinear) return { part: linear.base, around: (base) => linear.with({ base }) };
+  return undefined;
 }

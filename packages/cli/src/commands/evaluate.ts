@@ -15,9 +15,10 @@ import {
   textSource,
 } from '../arguments.js';
 import type { CommandContext } from '../context.js';
+import { addExecutionOption, type ExecutionArguments, withExecution } from '../execution.js';
 import { createReporter } from '../reporter.js';
 
-interface EvalArguments extends EngineArguments, OutputArguments, TextArguments {
+interface EvalArguments extends EngineArguments, ExecutionArguments, OutputArguments, TextArguments {
   readonly reference?: string;
   readonly evaluators: readonly string[];
   readonly protocol?: ProtocolName;
@@ -41,6 +42,7 @@ export function addEvalCommand(program: Command, context: CommandContext): void 
     .option('--window <tokens>', 'tokens in each (256, or the context if that is shorter)', integer(2))
     .option('--seed <number>', 'of the text that --text self writes', integer(0), 0);
   addTextOptions(command, 'held-out text');
+  addExecutionOption(command);
   addEngineOptions(command);
   addOutputOptions(command, 'one JSON object a score on stdout');
   command.action((reference: string, options: EvalArguments) => runEval(reference, options, context));
@@ -56,10 +58,12 @@ async function runEval(
     throw new LowbitError('REFERENCE_MISSING', 'layer-error compares with the dense model; name it with --reference');
   }
   const resolved = await resolveModel(modelReference, directory);
+  const executed = withExecution(resolved.model, resolved.name, options);
   const reference = options.reference === undefined ? undefined : await resolveModel(options.reference, directory);
   const backend = await openBackend(options);
   const reporter = createReporter(terminal, { isQuiet: options.quiet === true });
   try {
+    if (executed.note !== undefined) reporter.note(executed.note);
     const source = textSource(options, directory) ?? (reference ?? resolved).text;
     const windows = await heldOutText(source, options, {
       ...(reference ?? resolved),
@@ -71,7 +75,7 @@ async function runEval(
     reporter.note(`judged on ${windows.description}, ${windows.scoredTokens} tokens scored`);
     for (const evaluator of evaluatorsOf(names, { windows, directory: resolved.checkpoint.path })) {
       const started = performance.now();
-      const scores = await evaluator.evaluate(resolved.model, {
+      const scores = await evaluator.evaluate(executed.model, {
         backend,
         reference: reference?.model,
         signal,
@@ -85,9 +89,8 @@ async function runEval(
       const seconds = (performance.now() - started) / 1000;
       const { versions, commit } = provenanceOf(backend);
       for (const score of scores) {
-        terminal.out(
-          options.json ? `${JSON.stringify({ model: resolved.name, ...score, seconds, versions, commit })}\n` : `${scoreLine(score)}\n`,
-        );
+        const record = { model: resolved.name, ...score, execution: options.execution, seconds, versions, commit };
+        terminal.out(options.json ? `${JSON.stringify(record)}\n` : `${scoreLine(score)}\n`);
       }
     }
   } finally {

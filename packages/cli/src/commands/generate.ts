@@ -5,8 +5,9 @@ import { generate } from '@lowbit/models';
 import type { Command } from 'commander';
 import { addEngineOptions, type EngineArguments, integer, number, openBackend, share } from '../arguments.js';
 import type { CommandContext } from '../context.js';
+import { addExecutionOption, type ExecutionArguments, withExecution } from '../execution.js';
 
-interface GenerateArguments extends EngineArguments {
+interface GenerateArguments extends EngineArguments, ExecutionArguments {
   readonly prompt: string;
   readonly tokens: number;
   readonly temperature: number;
@@ -28,7 +29,9 @@ export function addGenerateCommand(program: Command, context: CommandContext): v
     .option('--top-p <share>', 'draw among the most probable tokens that have this share together', share)
     .option('--seed <number>', 'of the draws', integer(0), 0)
     .option('--json', 'one JSON object on stdout, at the end');
-  addEngineOptions(command).action((reference: string, options: GenerateArguments) => runGenerate(reference, options, context));
+  addEngineOptions(addExecutionOption(command)).action((reference: string, options: GenerateArguments) =>
+    runGenerate(reference, options, context),
+  );
 }
 
 async function runGenerate(
@@ -36,8 +39,9 @@ async function runGenerate(
   options: GenerateArguments,
   { terminal, directory, signal, startWork }: CommandContext,
 ): Promise<void> {
-  const { prompt, tokens, temperature, topK, topP, seed, json } = options;
-  const { name, model, tokenizer } = await resolveModel(reference, directory);
+  const { prompt, tokens, temperature, topK, topP, seed, json, execution } = options;
+  const { name, model: simulated, tokenizer } = await resolveModel(reference, directory);
+  const { model, note } = withExecution(simulated, name, options);
   const ids = tokenizer.encode(prompt, { bos: tokenizer.addsBos || prompt === '' });
   const { contextLength } = model.config;
   if (ids.length >= contextLength) {
@@ -50,6 +54,7 @@ async function runGenerate(
   const backend = await openBackend(options);
   try {
     startWork();
+    if (note !== undefined) terminal.err(`${note}\n`);
     const written: number[] = [];
     let shown = 0;
     // A token may be part of a character, so what is printed is the difference between two decoded texts.
@@ -74,7 +79,7 @@ async function runGenerate(
         if (!json) show();
       },
     });
-    const record = { model: name, prompt, text: tokenizer.decode(continuation), tokens: continuation.length, temperature, seed };
+    const record = { model: name, prompt, text: tokenizer.decode(continuation), tokens: continuation.length, temperature, seed, execution };
     terminal.out(json ? `${JSON.stringify(record)}\n` : '\n');
   } finally {
     await backend.dispose();
