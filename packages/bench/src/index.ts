@@ -5,7 +5,7 @@ export { drawFigure, type Figure } from './experiment/figure.js';
 export { type ExperimentChanges, type ExperimentPlan, inOrder, planExperiment } from './experiment/plan.js';
 export { type ExperimentReport, reportExperiment } from './experiment/report.js';
 export { type ExperimentFolder, FIGURE, holdsRows, openExperimentFolder } from './experiment/row-file.js';
-export { isFailed } from './experiment/rows.js';
+export { isFailed, isText } from './experiment/rows.js';
 export { type ExperimentOptions, runExperiment } from './experiment/run-experiment.js';
 export { type ExperimentSettings, settingsOf } from './experiment/settings.js';
 export { modelNames, type ResolvedModel, resolveModel } from './model-reference.js';

@@ -1,5 +1,15 @@
 // The benchmark: models × recipes × seeds, each judged by every evaluator on the same held-out text.
-import { type Backend, type Evaluator, LowbitError, type Model, type RunEvent, type Score, throwIfAborted } from '@lowbit/core';
+import {
+  type Backend,
+  type Evaluator,
+  LowbitError,
+  type Model,
+  type RunEvent,
+  type SampleRequest,
+  type SampleText,
+  type Score,
+  throwIfAborted,
+} from '@lowbit/core';
 import { measureSize } from '@lowbit/eval';
 import { checkRecipe, quantize } from '@lowbit/pipeline';
 import { linearKinds } from '@lowbit/quant';
@@ -10,6 +20,7 @@ import { measurePeakMemory } from './peak-memory.js';
 import { provenanceOf } from './provenance.js';
 import { type NamedRecipe, needsData, summarizeRecipe } from './recipe.js';
 import type { BenchRow, Provenance } from './row.js';
+import { writeSamples } from './samples.js';
 import { type CalibrationText, calibrationText, type HeldOutSize, heldOutText, type TextSize, type TextSource } from './texts.js';
 
 export interface BenchOptions {
@@ -24,6 +35,8 @@ export interface BenchOptions {
   readonly calibration: TextSize & { readonly source?: TextSource | undefined };
   /** The same windows for all recipes and seeds of a model. */
   readonly heldOut: HeldOutSize & { readonly source?: TextSource | undefined };
+  /** Text that every model writes once it has been judged. */
+  readonly samples?: SampleRequest | undefined;
   /** Relative model directories are resolved from here. */
   readonly directory: string;
   readonly signal?: AbortSignal | undefined;
@@ -49,6 +62,8 @@ export interface CellOutcome extends BenchCell {
   readonly rows: readonly BenchRow[];
   /** What the methods logged, in order. */
   readonly logs: readonly LogRecord[];
+  /** None where no samples are asked for, or the cell failed. */
+  readonly texts: readonly SampleText[];
   /** Cells still to run. */
   readonly left: number;
 }
@@ -96,13 +111,13 @@ export async function runBenchmark(options: BenchOptions): Promise<BenchRow[]> {
     for (const { recipe, seed } of cells) {
       const own: BenchRow[] = [];
       const logs: LogRecord[] = [];
-      await runCell({ resolved: model, recipe, seed, evaluators, provenance, logs }, options, calibrations, (row) => {
+      const texts = await runCell({ resolved: model, recipe, seed, evaluators, provenance, logs }, options, calibrations, (row) => {
         own.push(row);
         options.onRow?.(row);
       });
       rows.push(...own);
       left--;
-      options.onCell?.({ model: model.name, recipe: recipe.name, seed, rows: own, logs, left });
+      options.onCell?.({ model: model.name, recipe: recipe.name, seed, rows: own, logs, texts, left });
     }
   }
   return rows;
@@ -135,13 +150,13 @@ async function calibrationFor(
   return made;
 }
 
-/** Quantizes and judges; hands on a row a score. */
+/** Quantizes and judges; hands on a row a score. Returns what the model wrote. */
 async function runCell(
   cell: Cell,
   options: BenchOptions,
   calibrations: Map<string, CalibrationText>,
   onRow: (row: BenchRow) => void,
-): Promise<void> {
+): Promise<SampleText[]> {
   const { resolved, recipe, seed, evaluators, provenance, logs } = cell;
   const { backend, signal, onProgress } = options;
   const summary = summarizeRecipe(recipe.recipe);
@@ -210,7 +225,7 @@ async function runCell(
   } catch (error) {
     rethrowAbort(error, signal);
     for (const evaluator of evaluators) onRow(rowOf(evaluator.name, { error }));
-    return;
+    return [];
   }
   for (const evaluator of evaluators) {
     const started = performance.now();
@@ -223,6 +238,14 @@ async function runCell(
       rethrowAbort(error, signal);
       onRow(rowOf(evaluator.name, { error }));
     }
+  }
+  if (!options.samples) return [];
+  try {
+    return await writeSamples(options.samples, { model, tokenizer: resolved.tokenizer, backend, seed, signal });
+  } catch (error) {
+    rethrowAbort(error, signal);
+    onRow(rowOf('samples', { error }));
+    return [];
   }
 }
 

@@ -83,6 +83,7 @@ describe('openExperimentFolder', () => {
     [{ heldOutWindows: 3 }, compared, 'heldOut'],
     [{ window: 16 }, compared, 'calibration, heldOut'],
     [{}, { ...compared, evaluators: ['layer-error'] }, 'evaluators'],
+    [{}, { ...compared, samples: { prompts: [''], maxTokens: 9 } }, 'samples'],
     [{}, { ...compared, arms: [{ name: 'rtn, 2', recipe: [{ method: 'rtn', options: { bits: 3 } }] }] }, "arm 'rtn, 2'"],
   ])('refuses rows of other settings (%j)', async (changes, experiment, what) => {
     openExperimentFolder(directory, await settings(), false).add([cell('dense', null)]);

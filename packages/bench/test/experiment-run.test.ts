@@ -1,11 +1,13 @@
 // Experiments from end to end: arms on the embedded model, and computations.
 import { createOnnxBackend } from '@lowbit/backend-onnxruntime';
-import type { ArmOutcome, Backend, ExperimentRow } from '@lowbit/core';
+import type { ArmOutcome, Backend, ExperimentRow, RecipeExperiment } from '@lowbit/core';
+import { generate } from '@lowbit/models';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { planExperiment } from '../src/experiment/plan.js';
 import { reportExperiment } from '../src/experiment/report.js';
-import { isFailed } from '../src/experiment/rows.js';
+import { isFailed, isText, resultsIn } from '../src/experiment/rows.js';
 import { runExperiment } from '../src/experiment/run-experiment.js';
+import { resolveModel } from '../src/model-reference.js';
 import type { BenchProgress } from '../src/run.js';
 import { buildRecipe, compared, squares } from './experiments.js';
 
@@ -109,6 +111,56 @@ describe('arms on tiny', () => {
     const plan = await planExperiment('sample/compared', compared, buildRecipe, { window: 32 });
     const stopped = runExperiment(plan, { backend, directory, signal: AbortSignal.abort() });
     await expect(stopped).rejects.toMatchObject({ code: 'ABORTED' });
+  });
+});
+
+describe('samples', () => {
+  const outcomes: ArmOutcome[] = [];
+  const samples = { prompts: ['The state of', ''], maxTokens: 6 };
+  const experiment: RecipeExperiment = { ...compared, seeds: [0], arms: compared.arms.slice(0, 1), samples };
+  const run = async (changes: Partial<RecipeExperiment> = {}) => {
+    const plan = await planExperiment('sample/compared', { ...experiment, ...changes }, buildRecipe, { window: 32 });
+    return { plan, rows: await runExperiment(plan, { backend, directory }) };
+  };
+  const textsOf = (rows: readonly ExperimentRow[]) => rows.filter(isText).map(({ arm, prompt, text }) => [arm, prompt, text]);
+
+  it('are rows of their own for every arm and the dense model, and no results', async () => {
+    const rowsOf = (outcome: ArmOutcome): ExperimentRow[] => {
+      outcomes.push(outcome);
+      return [{ ...outcome.scores }];
+    };
+    const { plan, rows } = await run({ rowsOf });
+    expect(rows.map((row) => [row['arm'], row['prompt']])).toEqual(
+      ['dense', 'rtn, 2'].flatMap((arm) => [undefined, ...samples.prompts].map((prompt) => [arm, prompt])),
+    );
+    expect(rows[4]).toEqual({ model: 'tiny', arm: 'rtn, 2', seed: 0, method: 'rtn', prompt: 'The state of', text: rows[4]['text'] });
+    expect(outcomes[0].texts).toEqual(rows.slice(4).map(({ prompt, text }) => ({ prompt, text })));
+    expect(resultsIn(rows)).toEqual([rows[3]]);
+
+    const { model, tokenizer } = await resolveModel('tiny');
+    const prompt = tokenizer.encode('The state of', { bos: tokenizer.addsBos });
+    const [written] = await generate(model, backend, { prompts: [prompt], maxTokens: 6, stopToken: tokenizer.eosToken });
+    expect(`The state of${String(rows[1]['text'])}`).toBe(tokenizer.decode([...prompt, ...written]));
+
+    const { summary } = reportExperiment(plan, rows);
+    expect(summary).toMatch(/\n\nTexts:\n\n- tiny, dense: \*\*The state of\*\* .*\n- tiny, dense: .*\n- tiny, rtn, 2, seed 0: \*\*The/);
+  });
+
+  it('are drawn with a temperature, the same numbers whatever the arm, and end with the context', async () => {
+    const twice = compared.arms.slice(0, 1).flatMap((arm) => [arm, { ...arm, name: 'again' }]);
+    const { rows } = await run({ arms: twice, samples: { prompts: [''], maxTokens: 1e6, temperature: 0.9 } });
+    const texts = textsOf(rows);
+    expect(texts.map(([arm]) => arm)).toEqual(['dense', 'rtn, 2', 'again']);
+    expect(texts[1][2]).toBe(texts[2][2]);
+    expect(texts[0][2]).not.toBe(texts[1][2]);
+  });
+
+  it('that cannot be written fail the cell', async () => {
+    const { rows } = await run({ samples: { prompts: ['word '.repeat(2000)], maxTokens: 6 } });
+    expect(rows.filter(isFailed).map(({ arm, failure }) => [arm, failure.split(':')[0]])).toEqual([
+      ['dense', 'CONTEXT_LENGTH'],
+      ['rtn, 2', 'CONTEXT_LENGTH'],
+    ]);
   });
 });
 

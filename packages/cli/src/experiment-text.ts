@@ -1,4 +1,5 @@
 // Experiments as lines on a terminal: what there is, and what a cell gave.
+import { isText } from '@lowbit/bench';
 import type { Experiment, ExperimentRow } from '@lowbit/core';
 import type { Plugin } from './methods.js';
 import { formatDuration } from './progress.js';
@@ -33,6 +34,6 @@ export function describeCell({ table }: Experiment, rows: readonly ExperimentRow
   const cell = [first?.['model'], first?.['arm'], typeof first?.['seed'] === 'number' ? `seed ${first['seed']}` : undefined];
   const name = cell.filter((part) => part !== undefined).join(', ');
   const values = table.values.flatMap((field) => (typeof first?.[field] === 'number' ? [`${field} ${first[field].toPrecision(4)}`] : []));
-  const outcome = rows.length === 1 && values.length > 0 ? values.join(', ') : `${rows.length} rows`;
+  const outcome = rows.filter((row) => !isText(row)).length === 1 && values.length > 0 ? values.join(', ') : `${rows.length} rows`;
   return `${name}: ${outcome}${left === 0 ? '' : `; ${left} cells left, about ${formatDuration(seconds)}`}`;
 }

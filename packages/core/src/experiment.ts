@@ -26,6 +26,22 @@ export interface ExperimentArm {
   readonly calibrationWindows?: number;
 }
 
+/** Text that the model of every arm, and the dense one, is to write. */
+export interface SampleRequest {
+  readonly prompts: readonly string[];
+  /** Tokens to add to each prompt at most. */
+  readonly maxTokens: number;
+  /** Divides the logits; 0, the default, takes the most probable token. Equal seeds draw the same numbers in every arm. */
+  readonly temperature?: number;
+}
+
+/** How a model continued a prompt. */
+export interface SampleText {
+  readonly prompt: string;
+  /** Without the prompt. */
+  readonly text: string;
+}
+
 /** One arm on one model with one calibration seed, quantized and judged. */
 export interface ArmOutcome {
   readonly arm: ExperimentArm;
@@ -38,6 +54,8 @@ export interface ArmOutcome {
   readonly bitsPerWeight: number;
   /** Wall time of quantizing. */
   readonly seconds: number;
+  /** What the model wrote, where the experiment asks for samples. */
+  readonly texts?: readonly SampleText[];
 }
 
 /** How rows become a Markdown table: one line for each combination of `rows`, one column for each value of `columns`. */
@@ -92,6 +110,8 @@ export interface RecipeExperiment extends ExperimentBase {
   readonly seeds?: readonly number[];
   readonly calibrationWindows?: number;
   readonly heldOutWindows?: number;
+  /** Makes each text a row of its own, with the fields `prompt` and `text`; the report lists them, and tables, figures and claims leave them out. */
+  readonly samples?: SampleRequest;
   /** Rows of one outcome; one row with its parameters and scores by default. The runner adds model, seed and arm. */
   rowsOf?(outcome: ArmOutcome): readonly ExperimentRow[];
 }

@@ -27,6 +27,8 @@ export type {
   ExperimentTable,
   ExperimentValue,
   RecipeExperiment,
+  SampleRequest,
+  SampleText,
   StepReference,
 } from './experiment.js';
 export type { ExportContext, Exporter } from './exporter.js';

@@ -4,7 +4,7 @@ import { type Backend, createRng, type Linear, type Model, readFloats, type Tens
 import { quantize } from '@lowbit/pipeline';
 import type { LowRankLinear } from '@lowbit/quant';
 import { createToyModel, createToyTokens } from '@lowbit/testkit';
-import { modelGradients, modelLoss, type NamedTensors, withParameters } from '@lowbit/train';
+import { modelGradients, modelLoss, type NamedTensors, windowBatches, withParameters } from '@lowbit/train';
 import { describe, expect, it } from 'vitest';
 import { attachAdapters } from '../src/adapters/attach.js';
 import {
@@ -17,7 +17,6 @@ import {
 } from '../src/lrec/distillation.js';
 import { lrecOptions } from '../src/lrec/options.js';
 import { liveTeacher } from '../src/lrec/teacher.js';
-import { windowBatches } from '../src/lrec/windows.js';
 import { rounding } from './rounding.js';
 
 const backend = createReferenceBackend();

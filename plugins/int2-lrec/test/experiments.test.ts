@@ -15,7 +15,7 @@ function byName(name: string): RecipeExperiment {
 const recipeExperiments = experiments.filter((one): one is RecipeExperiment => 'arms' in one);
 
 it('are those of the paper and its specification, each once', () => {
-  expect(experiments.map(({ name }) => name)).toEqual(['table', 'initializers', 'ranks', 'losses', 'transfer', 'table-memory']);
+  expect(experiments.map(({ name }) => name)).toEqual(['table', 'initializers', 'ranks', 'losses', 'transfer', 'generate', 'table-memory']);
 });
 
 /** Every value of `field` in a specification. */
@@ -42,7 +42,8 @@ describe.each(experiments.map((one) => [one.name, one] as const))('%s', (_, expe
 
   it('names its claims once, and makes none of rows that do not speak about them', () => {
     const claims = experiment.claims ?? [];
-    expect(claims.length).toBeGreaterThan(0);
+    // Whether English is coherent is for who reads it.
+    expect(claims.length > 0 || experiment.name === 'generate').toBe(true);
     expect(new Set(claims.map(({ name }) => name)).size).toBe(claims.length);
     for (const claim of claims) expect(claim.check([])).toEqual([]);
   });
@@ -99,7 +100,8 @@ describe('arms', () => {
   const stepsOf = (experiment: string, arm: string) => byName(experiment).arms.find(({ name }) => name === arm)?.recipe ?? [];
 
   it('of equal bits have the same codes below every correction', () => {
-    for (const { arms } of recipeExperiments) {
+    // What writes text, and what goes far, has the ranges that its quantizer chooses.
+    for (const { arms } of recipeExperiments.filter(({ name }) => name !== 'generate')) {
       const quantizers = arms.map(({ recipe: [first], parameters }) => [parameters?.['bits'] ?? 2, first] as const);
       for (const [bits, { method, options }] of quantizers) {
         expect(options).toMatchObject({ bits, groupSize: 32, clip: 'minmax', ...(method === 'gptq' && { actOrder: true }) });

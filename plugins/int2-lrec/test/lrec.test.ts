@@ -16,11 +16,11 @@ import {
 import { quantize } from '@lowbit/pipeline';
 import { LowRankLinear, linearKinds } from '@lowbit/quant';
 import { createToyModel, createToyTokens, describeMethod } from '@lowbit/testkit';
+import { planRounds, readWindows } from '@lowbit/train';
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 import { checkpointBits } from '../src/adapters/checkpoint-bits.js';
 import { emef, type LrecInput, lowRankCorrection, lrec } from '../src/index.js';
-import { planRounds, readWindows } from '../src/lrec/windows.js';
 import { rounding } from './rounding.js';
 
 const backend = await createOnnxBackend({ threads: 1, spin: false });

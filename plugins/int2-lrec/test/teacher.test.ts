@@ -2,11 +2,11 @@
 import { createReferenceBackend } from '@lowbit/backend-reference';
 import { createRng, klDivergence, mean, readFloats, readNumber, softmax, type Tensor, tensor } from '@lowbit/core';
 import { createToyModel } from '@lowbit/testkit';
+import { windowBatches } from '@lowbit/train';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { cachedTeacher, liveTeacher } from '../src/lrec/teacher.js';
 import { topDivergence, topTokens } from '../src/lrec/top-k.js';
-import { windowBatches } from '../src/lrec/windows.js';
 
 const backend = createReferenceBackend();
 const [V, ROWS] = [40, 6];

@@ -4,10 +4,10 @@ import { formatNumber } from '../markdown.js';
 import { type CheckedClaim, checkClaims, claimLines } from './claims.js';
 import { type PivotTable, pivotTable } from './pivot.js';
 import { type ExperimentPlan, isComputed } from './plan.js';
-import { DENSE, isFailed, resultsIn } from './rows.js';
+import { DENSE, isFailed, isText, resultsIn } from './rows.js';
 
 export interface ExperimentReport {
-  /** Table, claims and failures as Markdown: what a person wants to see when a run ends. */
+  /** Table, texts, claims and failures as Markdown: what a person wants to see when a run ends. */
   readonly summary: string;
   /** The same below what the experiment is and how it was run. */
   readonly document: string;
@@ -22,6 +22,7 @@ export function reportExperiment(plan: ExperimentPlan, rows: readonly Experiment
   const below = [
     ...denseLine(rows),
     ...(results.length === 0 ? ['There are no results.'] : tableLines(pivotTable(results, table))),
+    ...textLines(rows),
     ...(claims.length === 0 ? [] : ['', 'Claims:', '', ...claimLines(claims)]),
     ...failureLines(rows),
   ];
@@ -60,12 +61,24 @@ function tableLines({ text, notes }: PivotTable): string[] {
   return [text, ...(notes.length === 0 ? [] : ['', notes.join(' ')])];
 }
 
+/** What the models wrote, the dense ones among them. */
+function textLines(rows: readonly ExperimentRow[]): string[] {
+  const texts = rows.filter(isText).map((row) => `- ${cellName(row)}: ${row.prompt && `**${oneLine(row.prompt)}**`}${oneLine(row.text)}`);
+  return texts.length === 0 ? [] : ['', 'Texts:', '', ...texts];
+}
+
+/** As a part of a line in Markdown that shows what was written. */
+function oneLine(text: string): string {
+  return text.replace(/\s+/g, ' ').replace(/[\\`*_<>[\]#|]/g, '\\$&');
+}
+
 function failureLines(rows: readonly ExperimentRow[]): string[] {
-  const failed = rows.filter(isFailed).map(({ model, arm, seed, failure }) => {
-    const cell = [model, arm, seed === null ? undefined : `seed ${seed}`].filter((part) => part !== undefined).join(', ');
-    return `- ${cell}: ${failure.split('\n')[0]}`;
-  });
+  const failed = rows.filter(isFailed).map((row) => `- ${cellName(row)}: ${row.failure.split('\n')[0]}`);
   return failed.length === 0 ? [] : ['', 'Failed:', '', ...failed];
+}
+
+function cellName({ model, arm, seed }: ExperimentRow): string {
+  return [model, arm, seed === null ? undefined : `seed ${seed}`].filter((part) => part !== undefined).join(', ');
 }
 
 /** No two empty lines in a row, none at the end. */

@@ -32,7 +32,12 @@ export function isFailed(row: ExperimentRow): row is ExperimentRow & { readonly 
   return typeof row['failure'] === 'string';
 }
 
-/** Rows of arms, or of a computation, that did not fail. */
+/** What a model wrote. */
+export function isText(row: ExperimentRow): row is ExperimentRow & { readonly prompt: string; readonly text: string } {
+  return typeof row['prompt'] === 'string' && typeof row['text'] === 'string';
+}
+
+/** Rows of arms, or of a computation, that did not fail and are no texts. */
 export function resultsIn(rows: readonly ExperimentRow[]): ExperimentRow[] {
-  return rows.filter((row) => !isFailed(row) && row['arm'] !== DENSE);
+  return rows.filter((row) => !isFailed(row) && !isText(row) && row['arm'] !== DENSE);
 }

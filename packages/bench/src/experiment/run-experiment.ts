@@ -56,30 +56,35 @@ async function compute({ name, seeds, experiment }: ComputedPlan, options: Exper
 async function runArms(plan: RecipePlan, options: ExperimentOptions, isDone: IsDone, add: Add): Promise<void> {
   const { backend, directory, signal, onProgress } = options;
   const { models, arms, evaluators, seeds, calibration, heldOut } = plan;
+  const { samples } = plan.experiment;
   const cellOf = ({ model, recipe, seed }: { model: string; recipe: string; seed: number }): ExperimentCell => ({
     model,
     arm: recipe,
     seed: recipe === DENSE ? null : seed,
   });
   await runBenchmark({
-    ...{ backend, directory, signal, onProgress, models, evaluators, seeds, calibration, heldOut },
+    ...{ backend, directory, signal, onProgress, models, evaluators, seeds, calibration, heldOut, samples },
     recipes: arms,
     isDone: (cell) => isDone(cellOf(cell)),
     onCell: (outcome) => add(cellOf(outcome), rowsOfCell(plan, outcome), outcome.left),
   });
 }
 
-/** The experiment's own rows, with what every row has. */
-function rowsOfCell({ arms, experiment }: RecipePlan, { model, recipe, seed, rows, logs }: CellOutcome): ExperimentRow[] {
+/** The experiment's own rows, with what every row has, and a row for each text. */
+function rowsOfCell({ arms, experiment }: RecipePlan, { model, recipe, seed, rows, logs, texts }: CellOutcome): ExperimentRow[] {
   const arm = arms.find(({ name }) => name === recipe)?.arm;
   const scores = Object.fromEntries(rows.filter(isScore).map((row) => [row.evaluator, row.value]));
   const { bitsPerWeight, seconds } = rows[0];
   const failed = rows.find((row) => !isScore(row));
   if (failed && !isScore(failed)) return [{ ...arm?.parameters, ...scores, bitsPerWeight, seconds, failure: failed.error.message }];
-  if (!arm || !experiment.rowsOf) return [{ ...arm?.parameters, ...scores, bitsPerWeight, seconds }];
-  const outcome: ArmOutcome = { arm, model, seed, scores, logs, bitsPerWeight: bitsPerWeight ?? 0, seconds };
+  const written = texts.map((text) => ({ ...arm?.parameters, ...text }));
+  if (!arm || !experiment.rowsOf) return [{ ...arm?.parameters, ...scores, bitsPerWeight, seconds }, ...written];
+  const outcome: ArmOutcome = {
+    ...{ arm, model, seed, scores, logs, seconds, bitsPerWeight: bitsPerWeight ?? 0 },
+    ...(experiment.samples && { texts }),
+  };
   try {
-    return experiment.rowsOf(outcome).map((row) => ({ bitsPerWeight, seconds, ...row }));
+    return [...experiment.rowsOf(outcome).map((row) => ({ bitsPerWeight, seconds, ...row })), ...written];
   } catch (error) {
     return [{ ...arm.parameters, ...scores, bitsPerWeight, seconds, failure: describeError(error).message }];
   }

@@ -1,6 +1,6 @@
 // What a folder of rows was made with, so that a run can go on with it.
 import { isDeepStrictEqual } from 'node:util';
-import { type Backend, LowbitError } from '@lowbit/core';
+import { type Backend, LowbitError, type SampleRequest } from '@lowbit/core';
 import { type StepRecord, stepRecord } from '@lowbit/formats';
 import { provenanceOf } from '../provenance.js';
 import { type ExperimentPlan, isComputed } from './plan.js';
@@ -14,6 +14,7 @@ export interface ExperimentSettings {
   readonly evaluators?: readonly string[];
   readonly calibration?: object;
   readonly heldOut?: object;
+  readonly samples?: SampleRequest | undefined;
   readonly arms?: Readonly<Record<string, { readonly calibrationWindows?: number | undefined; readonly steps: readonly StepRecord[] }>>;
   readonly versions: Readonly<Record<string, string>>;
   readonly backend: string;
@@ -26,9 +27,20 @@ export function settingsOf(plan: ExperimentPlan, backend: Backend): ExperimentSe
   const tail = { versions, backend: engine, commits: [commit] };
   if (isComputed(plan)) return { experiment: plan.name, seeds: plan.seeds, ...tail };
   const { name: experiment, models, seeds, evaluators, calibration, heldOut } = plan;
+  const { samples } = plan.experiment;
   const arms = plan.arms.map(({ name, recipe, calibrationWindows }) => [name, { calibrationWindows, steps: recipe.map(stepRecord) }]);
   // As it will be read back: JSON has no undefined.
-  const settings = { experiment, models, seeds, evaluators, calibration, heldOut, arms: Object.fromEntries(arms) as object, ...tail };
+  const settings = {
+    experiment,
+    models,
+    seeds,
+    evaluators,
+    calibration,
+    heldOut,
+    samples,
+    arms: Object.fromEntries(arms) as object,
+    ...tail,
+  };
   return JSON.parse(JSON.stringify(settings)) as ExperimentSettings;
 }
 
@@ -37,7 +49,7 @@ export function settingsOf(plan: ExperimentPlan, backend: Backend): ExperimentSe
  * @throws RESUME_SETTINGS naming what differs.
  */
 export function joinSettings(earlier: ExperimentSettings, now: ExperimentSettings, directory: string): ExperimentSettings {
-  const fields = ['experiment', 'evaluators', 'calibration', 'heldOut', 'versions', 'backend'] as const;
+  const fields = ['experiment', 'evaluators', 'calibration', 'heldOut', 'samples', 'versions', 'backend'] as const;
   const changed: string[] = fields.filter((field) => !isDeepStrictEqual(earlier[field], now[field]));
   const arms = Object.entries(now.arms ?? {}).filter(([name, arm]) => {
     const before = earlier.arms?.[name];

@@ -1,14 +1,12 @@
 // EMEF as a method: adapters trained on a task, straight on packed codes.
 import { defineMethod, type FinetuneContext, type Model } from '@lowbit/core';
-import { adam, type TrainResult, train, withParameters } from '@lowbit/train';
+import { adam, planRounds, readWindows, Stopwatch, type TrainResult, train, trainingBatches, withParameters } from '@lowbit/train';
 import { attachAdapters } from '../adapters/attach.js';
 import { sizedByOverrides } from '../adapters/overrides.js';
 import { checkRank } from '../adapters/ranks.js';
 import { storedFactors } from '../adapters/stored-factors.js';
 import { learningRateOf } from '../lrec/learning-rate.js';
-import { Stopwatch } from '../lrec/stopwatch.js';
-import { planRounds, readWindows, trainingBatches } from '../lrec/windows.js';
-import { nextTokenLoss } from './next-token.js';
+import { finetuningLoss } from './next-token.js';
 import { type EmefOptions, emefOptions } from './options.js';
 import { packedModel } from './packed-model.js';
 import { skippingZeros } from './skip-step.js';
@@ -41,7 +39,7 @@ async function tune(given: Model, context: FinetuneContext<EmefOptions>): Promis
   const tokensPerStep = batches.size * windows.length;
   const { rounds, stepsPerRound } = planRounds(batches.length, options.epochs, Math.floor((options.maxTokens ?? Infinity) / tokensPerStep));
   let [steps, skipped] = [0, 0];
-  const loss = nextTokenLoss({
+  const loss = finetuningLoss({
     backend,
     model: packed.model,
     windowsAtOnce: options.windowsAtOnce,

@@ -1,5 +1,6 @@
 // What `lowbit reproduce int2-lrec/<name>` runs.
 import type { Experiment } from '@lowbit/core';
+import { generate } from './generate.js';
 import { initializers } from './initializers.js';
 import { losses } from './losses.js';
 import { ranks } from './ranks.js';
@@ -7,4 +8,4 @@ import { table } from './table.js';
 import { tableMemory } from './table-memory.js';
 import { transfer } from './transfer.js';
 
-export const experiments: readonly Experiment[] = [table, initializers, ranks, losses, transfer, tableMemory];
+export const experiments: readonly Experiment[] = [table, initializers, ranks, losses, transfer, generate, tableMemory];

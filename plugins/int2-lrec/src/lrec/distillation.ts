@@ -1,32 +1,19 @@
 // The losses of LREC and RILQ over a model, one block at a time.
-import {
-  add,
-  type Backend,
-  crossEntropy,
-  type Model,
-  mean,
-  mul,
-  type Rng,
-  read,
-  square,
-  sub,
-  sum,
-  type Tensor,
-  tensor,
-} from '@lowbit/core';
+import { add, type Backend, crossEntropy, type Model, mean, mul, type Rng, square, sub, sum, type Tensor, tensor } from '@lowbit/core';
 import {
   modelGradients,
   modelLoss,
   type NamedTensors,
   type PositionsLoss,
+  positionWeights,
   type StagedLoss,
   type StagedValue,
+  type WindowBatch,
   withParameters,
 } from '@lowbit/train';
 import { withDropout } from './dropout.js';
 import type { LrecOptions } from './options.js';
 import type { Teacher } from './teacher.js';
-import type { WindowBatch } from './windows.js';
 
 /** Weights of the terms, each averaged over tokens. */
 export interface LossWeights {
@@ -109,27 +96,5 @@ export async function positionsLoss(teacher: Teacher, weights: LossWeights, batc
       .map(([weight, value]) => mul(value, weight))
       .reduce((a, b) => add(a, b));
     return { loss, parts };
-  };
-}
-
-interface PositionWeights {
-  /** [positions]: of a mean over all tokens of the batch. */
-  readonly everyToken: Float32Array;
-  /** [positions]: of a mean over those tokens that have a next one. */
-  readonly nextToken: Float32Array;
-  /** [positions]: that next token. */
-  readonly next: Int32Array;
-}
-
-/** Weights of the positions of a batch, and the next token of each. */
-export async function positionWeights({ tokens, weights }: WindowBatch): Promise<PositionWeights> {
-  const length = tokens.shape[1];
-  const ids = (await read(tokens)) as Int32Array;
-  const windowOf = (position: number): number => Math.floor(position / length);
-  const isLast = (position: number): boolean => position % length === length - 1;
-  return {
-    everyToken: Float32Array.from(ids, (_, i) => weights[windowOf(i)] / length),
-    nextToken: Float32Array.from(ids, (_, i) => (isLast(i) ? 0 : weights[windowOf(i)] / (length - 1))),
-    next: ids.map((_, i) => (isLast(i) ? 0 : ids[i + 1])),
   };
 }

@@ -1,6 +1,17 @@
 // LREC as a method: adapters on the quantized model, trained until it answers as the dense one does.
 import { defineMethod, type FinetuneContext, type Model } from '@lowbit/core';
-import { adam, type Indexed, type TrainResult, train, withParameters } from '@lowbit/train';
+import {
+  adam,
+  type Indexed,
+  planRounds,
+  readWindows,
+  Stopwatch,
+  type TrainResult,
+  train,
+  trainingBatches,
+  type WindowBatch,
+  withParameters,
+} from '@lowbit/train';
 import { sizedByOverrides } from '../adapters/overrides.js';
 import { checkRank } from '../adapters/ranks.js';
 import { storedFactors } from '../adapters/stored-factors.js';
@@ -9,9 +20,7 @@ import { type Distillation, judgedDivergence, lossWeights, trainedLoss } from '.
 import { materializeBoth } from './in-memory.js';
 import { learningRateOf } from './learning-rate.js';
 import { type LrecOptions, lrecOptions } from './options.js';
-import { Stopwatch } from './stopwatch.js';
 import { cachedTeacher, liveTeacher, type Teacher } from './teacher.js';
-import { planRounds, readWindows, trainingBatches, type WindowBatch } from './windows.js';
 
 /**
  * LREC (arXiv 2306.08162): low-rank adapters on any quantized model, trained to minimise the KL divergence to the dense model and a

@@ -12,9 +12,8 @@ import {
   type Tensor,
   tensor,
 } from '@lowbit/core';
-import { type Indexed, lastHidden } from '@lowbit/train';
+import { type Indexed, lastHidden, type WindowBatch } from '@lowbit/train';
 import { type TopTokens, topDivergence, topTokens } from './top-k.js';
-import type { WindowBatch } from './windows.js';
 
 /** What the teacher says of a batch, for pieces of its positions as `modelGradients` of @lowbit/train counts them. */
 interface Targets {
