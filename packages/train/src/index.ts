@@ -16,5 +16,17 @@ export type { GradientOptions, NamedTensors, Optimizer, OptimizerState, Optimize
 export { type SgdOptions, sgd } from './sgd.js';
 export { splitWindows, type WindowSplit } from './split-windows.js';
 export { type StepRequest, type StepResult, trainStep } from './step.js';
+export { Stopwatch } from './stopwatch.js';
 export { type EpochReport, type TrainOptions, type TrainResult, train, type Validation } from './train.js';
+export { nextTokenLoss, type PositionWeights, positionWeights, type WindowLossRequest, windowLoss } from './window-loss.js';
+export {
+  planRounds,
+  type Rounds,
+  readWindows,
+  type TrainingBatches,
+  trainingBatches,
+  type WindowBatch,
+  type Windows,
+  windowBatches,
+} from './windows.js';
 export { withParameters } from './with-parameters.js';

@@ -1,0 +1,99 @@
+// The loss of a model on batches of windows, some windows at a time.
+import { add, type Backend, crossEntropy, type Model, mul, read, sum, type Tensor, tensor } from '@lowbit/core';
+import type { LossGradients, StagedLoss } from './loss.js';
+import { modelGradients, modelLoss, type PositionsLoss } from './model-gradients.js';
+import type { WindowBatch } from './windows.js';
+import { withParameters } from './with-parameters.js';
+
+export interface WindowLossRequest {
+  readonly backend: Backend;
+  /** In memory. */
+  readonly model: Model;
+  /** Loss of some windows, which counts each by its weight: those of the parts of a batch add up to the batch's. */
+  lossOf(part: WindowBatch): Promise<PositionsLoss>;
+  /** Windows of a batch that are computed together, the others after them. Default: all. */
+  readonly windowsAtOnce?: number | undefined;
+  /** In place of the model, what a training step computes for a part of its batch: a model that drops inputs, for example. */
+  modelAt?(tokens: Tensor, step: number, part: number): Model;
+}
+
+/** A model's loss and its gradients, each part of a batch one block at a time. */
+export function windowLoss({
+  backend,
+  model,
+  lossOf,
+  windowsAtOnce = Infinity,
+  modelAt = () => model,
+}: WindowLossRequest): StagedLoss<WindowBatch> {
+  return {
+    async value(parameters, batch) {
+      const whole = withParameters(model, parameters);
+      let total = 0;
+      for (const part of await partsOf(batch, windowsAtOnce)) {
+        total += (await modelLoss({ backend, model: whole, tokens: part.tokens, lossOf: await lossOf(part) })).loss;
+      }
+      return total;
+    },
+    async gradients(parameters, batch, step) {
+      let total: LossGradients | undefined;
+      for (const [i, part] of (await partsOf(batch, windowsAtOnce)).entries()) {
+        const { tokens } = part;
+        const found = await modelGradients({ backend, model: modelAt(tokens, step, i), tokens, parameters, lossOf: await lossOf(part) });
+        total = total ? await sumOf(backend, total, found) : found;
+      }
+      return total as LossGradients;
+    },
+  };
+}
+
+/** A batch in parts of so many windows. */
+async function partsOf({ tokens, weights }: WindowBatch, size: number): Promise<WindowBatch[]> {
+  const [windows, length] = tokens.shape;
+  if (size >= windows) return [{ tokens, weights }];
+  const ids = (await read(tokens)) as Int32Array;
+  return Array.from({ length: Math.ceil(windows / size) }, (_, i) => {
+    const own = weights.slice(i * size, (i + 1) * size);
+    return { tokens: tensor(ids.slice(i * size * length, (i * size + own.length) * length), [own.length, length]), weights: own };
+  });
+}
+
+async function sumOf(backend: Backend, a: LossGradients, b: LossGradients): Promise<LossGradients> {
+  const names = [...a.gradients.keys()];
+  const [left, right] = [[...a.gradients.values()], [...b.gradients.values()]];
+  const sums = await backend.evaluate(
+    left.map((gradient, i) => add(gradient, right[i])),
+    { release: [...left, ...right] },
+  );
+  return { loss: a.loss + b.loss, gradients: new Map(names.map((name, i) => [name, sums[i]])) };
+}
+
+/** Mean cross-entropy of the next token, in nats. */
+export async function nextTokenLoss(batch: WindowBatch): Promise<PositionsLoss> {
+  const { nextToken, next } = await positionWeights(batch);
+  return (model, hidden, start, end) => {
+    const errors = crossEntropy(model.logits(hidden), tensor(next.subarray(start, end)));
+    return { loss: sum(mul(errors, tensor(nextToken.subarray(start, end)))) };
+  };
+}
+
+export interface PositionWeights {
+  /** [positions]: of a mean over all tokens of the batch. */
+  readonly everyToken: Float32Array;
+  /** [positions]: of a mean over those tokens that have a next one. */
+  readonly nextToken: Float32Array;
+  /** [positions]: that next token. */
+  readonly next: Int32Array;
+}
+
+/** Weights of the positions of a batch, and the next token of each. */
+export async function positionWeights({ tokens, weights }: WindowBatch): Promise<PositionWeights> {
+  const length = tokens.shape[1];
+  const ids = (await read(tokens)) as Int32Array;
+  const windowOf = (position: number): number => Math.floor(position / length);
+  const isLast = (position: number): boolean => position % length === length - 1;
+  return {
+    everyToken: Float32Array.from(ids, (_, i) => weights[windowOf(i)] / length),
+    nextToken: Float32Array.from(ids, (_, i) => (isLast(i) ? 0 : weights[windowOf(i)] / (length - 1))),
+    next: ids.map((_, i) => (isLast(i) ? 0 : ids[i + 1])),
+  };
+}
