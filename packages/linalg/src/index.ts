@@ -23,4 +23,13 @@ export { type SpdSolutions, type SpdSystems, solveSpd } from './solve-spd.js';
 export { cut, paste, splitPoint } from './submatrix.js';
 export { type TruncatedSvd, type TruncatedSvdOptions, truncatedSvd } from './svd.js';
 export { solveTriangular, type TriangularOptions } from './triangular.js';
-export { type HadamardPlan, type HadamardPlanOptions, planHadamard, type WalshHadamardOptions, walshHadamard } from './walsh-hadamard.js';
+export {
+  type HadamardAxisOptions,
+  type HadamardPlan,
+  type HadamardPlanOptions,
+  type HadamardTransform,
+  hadamardTransform,
+  planHadamard,
+  type WalshHadamardOptions,
+  walshHadamard,
+} from './walsh-hadamard.js';

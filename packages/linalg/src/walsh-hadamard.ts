@@ -1,5 +1,5 @@
 // The orthonormal Walsh-Hadamard transform of sizes 2^k·m, as a chain of small dense products on a backend.
-import { type Backend, LowbitError, matmul, reshape, type Tensor, tensor } from '@lowbit/core';
+import { type Backend, formatShape, LowbitError, matmul, reshape, resolveAxis, sizeOf, type Tensor, tensor } from '@lowbit/core';
 import { transientCompute } from './compute.js';
 import { directHadamard, hadamardMatrix } from './hadamard-matrix.js';
 
@@ -48,10 +48,32 @@ export interface WalshHadamardOptions {
   readonly transpose?: boolean;
 }
 
+export interface HadamardAxisOptions extends WalshHadamardOptions {
+  /** The axis of the plan's size; the last one by default. */
+  readonly axis?: number;
+}
+
+/** x [..., size, ...] → the same shape: y[..., j, ...] = Σ_i x[..., i, ...] H[i, j] over one axis. */
+export type HadamardTransform = (x: Tensor, options?: HadamardAxisOptions) => Tensor;
+
 /** Order of the dense products that the power of two is split into: large enough for a matrix product to pay. */
 const DENSE_POWER = 64;
 /** Elements transformed by one evaluation. */
 const PANEL = 2 ** 20;
+
+/**
+ * The plan's orthonormal matrix H as a graph function. Its factors are leaves that all graphs made with it share. Several times faster
+ * than butterflies where rows are long: a size of 4096 is two products with matrices of order 64.
+ */
+export function hadamardTransform(plan: HadamardPlan): HadamardTransform {
+  const factors = denseFactors(plan);
+  return (x, { axis = -1, transpose = false } = {}) => {
+    const at = resolveAxis('hadamardTransform', axis, x.rank);
+    if (x.shape[at] !== plan.size)
+      throw new LowbitError('SHAPE_DATA', `hadamardTransform: axis ${at} of ${formatShape(x.shape)} is not the plan's ${plan.size}`);
+    return multiplyKronecker(x, sizeOf(x.shape.slice(at + 1)), factors, transpose);
+  };
+}
 
 /** Rows of x [rows, size] times the plan's orthonormal matrix (or its transpose): [rows, size], x is left as it is. */
 export async function walshHadamard(
@@ -64,14 +86,14 @@ export async function walshHadamard(
   const { size } = plan;
   if (x.length !== rows * size)
     throw new LowbitError('SHAPE_DATA', `walshHadamard: ${x.length} values do not fill ${rows} rows of ${size}`);
-  const factors = denseFactors(plan);
+  const transform = hadamardTransform(plan);
   const compute = transientCompute(backend);
   const result = new Float32Array(x.length);
   const panelRows = Math.max(1, Math.floor(PANEL / size));
   for (let start = 0; start < rows; start += panelRows) {
     const count = Math.min(panelRows, rows - start);
     const panel = tensor(x.subarray(start * size, (start + count) * size), [count, size]);
-    await compute([multiplyKronecker(panel, factors, transpose)], (y) => result.set(y, start * size));
+    await compute([transform(panel, { transpose })], (y) => result.set(y, start * size));
   }
   return result;
 }
@@ -97,10 +119,10 @@ function denseFactors({ power, factor }: HadamardPlan): Tensor[] {
   return factors;
 }
 
-/** x·(I ⊗ F₁ ⊗ F₂ ⊗ …), one product a factor over its own axis. */
-function multiplyKronecker(x: Tensor, factors: readonly Tensor[], transpose: boolean): Tensor {
+/** The axis with `behind` elements behind it times I ⊗ F₁ ⊗ F₂ ⊗ …, one product a factor over its own part of the axis. */
+function multiplyKronecker(x: Tensor, behind: number, factors: readonly Tensor[], transpose: boolean): Tensor {
   let y = x;
-  let inner = 1;
+  let inner = behind;
   for (const factor of [...factors].reverse()) {
     const order = factor.shape[0];
     y =

@@ -1,0 +1,24 @@
+// @lowbit/quad: rotations of the residual stream, with an outlier subspace in full precision, and rounded activations.
+
+export { activations } from './activations-method.js';
+export { type BasisKind, energyCaptured } from './basis/basis.js';
+export { type GramOptions, type GramSite, type ResidualGram, residualGram } from './basis/gram.js';
+export { experiments } from './experiments/index.js';
+export type { InnerRotations } from './fold/linears.js';
+export type { AxisRotation, Fallback } from './isometry/axis-rotation.js';
+export { Isometry, type Layout, type OutlierSpace, type SplitFeatures } from './isometry/isometry.js';
+export { type Reflections, reflections } from './isometry/reflections.js';
+export {
+  type ActivationsInput,
+  type ActivationsOptions,
+  activationsOptions,
+  type QuadInput,
+  type QuadOptions,
+  quadOptions,
+  type RotateInput,
+  type RotateOptions,
+  rotateOptions,
+} from './options.js';
+export { quad } from './quad-method.js';
+export { rotate } from './rotate-method.js';
+export { type Basis, chooseBasis } from './transform.js';

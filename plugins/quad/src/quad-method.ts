@@ -1,0 +1,14 @@
+// QUAD (arXiv 2503.19353): the directions of most energy stay in full precision, and the rest of the residual stream is rotated.
+import { checkDense, defineMethod } from '@lowbit/core';
+import { quadOptions } from './options.js';
+import { transformModel } from './transform.js';
+
+/** Weights are left to the quantizer after it in the recipe; outlier columns stay as they are. */
+export const quad = defineMethod({
+  name: 'quad',
+  version: 1,
+  description: 'Outlier directions in full precision, the rest rotated, activations rounded (arXiv 2503.19353)',
+  options: quadOptions,
+  check: checkDense,
+  transform: (model, context) => transformModel(model, context.options, context),
+});

@@ -1,0 +1,113 @@
+// The transform behind `rotate` and `quad`: outlier directions, isometry, rotations inside blocks, and what was done for the log.
+import { Embedding, type Model, mean, sub, type Tensor, type TransformContext, tensor } from '@lowbit/core';
+import { energyCaptured, outlierBasis, readsActivations } from './basis/basis.js';
+import { type ResidualGram, residualGram } from './basis/gram.js';
+import type { InnerRotations } from './fold/linears.js';
+import { rotatedModel } from './fold/model.js';
+import { requireRotatable } from './fold/requirements.js';
+import { byRows } from './fold/rows.js';
+import { type AxisRotation, hadamardOrFallback, noRotation, randomAxis } from './isometry/axis-rotation.js';
+import { Isometry } from './isometry/isometry.js';
+import { reflections } from './isometry/reflections.js';
+import { checkRank, type QuadOptions } from './options.js';
+
+type Context = TransformContext<unknown>;
+
+/** Everything that decides the new basis. It may be kept and looked at; weights are not in it. */
+export interface Basis {
+  readonly isometry: Isometry;
+  readonly inner: InnerRotations;
+  /** Of the calibration, where it was summed. */
+  readonly gram: ResidualGram | undefined;
+}
+
+/** Chooses the basis for a model that `requireRotatable` accepts. */
+export async function chooseBasis(model: Model, options: QuadOptions, context: Context): Promise<Basis> {
+  const { hiddenSize: width } = model.config;
+  const inner = await innerRotations(model, options, context);
+  const { rank, layout } = options;
+  const rotation = await residualRotation(layout === 'compact' ? width - rank : width, 'residual', options.fallback, options, context);
+  const gram = rank > 0 && readsActivations(options.basis) ? await summed(model, options, context) : undefined;
+  if (rank === 0) return { inner, gram, isometry: new Isometry({ layout, width, outliers: undefined, rotation }) };
+  const { backend, rng } = context;
+  const columns = await outlierBasis({ backend, kind: options.basis, width, rank, gram, rng: rng.at('basis') });
+  // What the outlier columns are rotated by matters little, so a size without a Hadamard matrix is no reason to stop.
+  const fallback = options.fallback === 'error' ? 'block-diagonal' : options.fallback;
+  const outliers = {
+    reflections: reflections(columns, width, rank),
+    rotation: await residualRotation(rank, 'outliers', fallback, options, context),
+  };
+  return { inner, gram, isometry: new Isometry({ layout, width, outliers, rotation }) };
+}
+
+/**
+ * Rotates a model's residual stream and what lies inside its blocks, splits off the outlier directions, and rounds activations.
+ * @throws as `requireRotatable`; RANK, HADAMARD_SIZE, CALIBRATION_EMPTY, BASIS_SIZE, FLOAT16_RANGE.
+ */
+export async function transformModel(given: Model, options: QuadOptions, context: Context): Promise<Model> {
+  requireRotatable(given);
+  checkRank(options, given.config.hiddenSize);
+  const model = options.preset === 'reference' ? await withMeanFreeEmbedding(given, context) : given;
+  const basis = await chooseBasis(model, options, context);
+  report(basis, options, context);
+  const { keyValueBits: bits, keyValueClipRatio: clipRatio, rotateKeys } = options;
+  const keyValues = bits < 16 ? { bits, clipRatio, rotateKeys } : undefined;
+  const onBlock = (done: number): void => context.progress(done, model.blocks.length);
+  return rotatedModel(context.backend, model, { ...options, ...basis, keyValues }, onBlock);
+}
+
+function summed(model: Model, options: QuadOptions, { backend, calibration, signal, progress }: Context): Promise<ResidualGram> {
+  const { basisWindows: windows, gram: site, preset } = options;
+  return residualGram(model, { backend, calibration, windows, site, asReference: preset === 'reference', signal, onBatch: progress });
+}
+
+async function residualRotation(
+  size: number,
+  address: string,
+  fallback: QuadOptions['fallback'],
+  { rotation }: QuadOptions,
+  { backend, rng }: Context,
+): Promise<AxisRotation> {
+  if (rotation === 'none') return noRotation(size);
+  const draws = rng.at('rotation', address);
+  if (rotation === 'random') return randomAxis(backend, size, draws.at('matrix'));
+  return hadamardOrFallback(size, { backend, fallback, rng: draws, hasSigns: true });
+}
+
+/** Sizes of all blocks are equal in every family; those of the first decide. */
+async function innerRotations(model: Model, { fallback, onlineRotation }: QuadOptions, { backend, rng }: Context): Promise<InnerRotations> {
+  const [block] = model.blocks;
+  const { headCount, headDim, output } = block.attention;
+  const of = (size: number, address: string): Promise<AxisRotation> =>
+    hadamardOrFallback(size, { backend, fallback, rng: rng.at('rotation', address), hasSigns: false });
+  const hidden = block.groups.flatMap(({ linears, writesResidual }) => (writesResidual ? linears.filter((name) => name !== output) : []));
+  return {
+    withinHeads: await of(headDim, 'within-heads'),
+    acrossHeads: onlineRotation ? await of(headCount, 'across-heads') : undefined,
+    hidden: onlineRotation && hidden.length > 0 ? await of(block.linears[hidden[0]].inFeatures, 'hidden') : undefined,
+  };
+}
+
+/** E − its rows' means, as the published code has it; the function changes. */
+async function withMeanFreeEmbedding(model: Model, { backend }: Context): Promise<Model> {
+  const { weight } = model.embedding;
+  const centred = (rows: Tensor): Tensor => sub(rows, mean(rows, [1], true));
+  const values = await byRows(backend, weight, weight.shape[1], centred);
+  return model.with({ embedding: new Embedding(tensor(values, weight.shape)) });
+}
+
+function report({ isometry, inner, gram }: Basis, options: QuadOptions, { log, warn }: Context): void {
+  const rotations = { residual: isometry.rotation, outliers: isometry.outliers?.rotation, ...inner };
+  const entries = Object.entries(rotations).flatMap(([name, rotation]) =>
+    rotation ? [{ name, size: rotation.size, form: rotation.form }] : [],
+  );
+  const { outliers, rank, width, residualWidth } = isometry;
+  const energy = gram && outliers ? [...energyCaptured(gram, outliers.reflections.basis, rank)] : [];
+  log({ rank, width, residualWidth, energy, tokens: gram?.tokens ?? 0, rotations: entries });
+  if (options.rotation === 'random') return;
+  for (const { name, size, form } of entries) {
+    if (name === 'outliers' || (form !== 'block-diagonal' && form !== 'random')) continue;
+    const instead = form === 'random' ? 'a random orthogonal matrix' : 'a Hadamard matrix for each stretch of a power of two';
+    warn('HADAMARD_FALLBACK', `no Hadamard matrix of order ${size} is known (${name}); ${instead} rotates it`);
+  }
+}
