@@ -7,9 +7,9 @@ export interface DensifyOptions {
 }
 
 /**
- * The same function with every Linear's effective weight evaluated to float32, block by block. Layers that are dense already stay as
- * they are, lazy ones lazy, and so do layers that run in integers; quantization of activations stays. For decoding and repeated evaluation; sizes are no longer the
- * quantized model's.
+ * The same function with every Linear's effective weight evaluated to float32, block by block. Layers that are dense already or run in
+ * integers stay as they are, lazy ones lazy; quantization of activations stays. For decoding and repeated evaluation; sizes are no longer
+ * the quantized model's.
  */
 export async function densify(model: Model, backend: Backend, { signal }: DensifyOptions = {}): Promise<Model> {
   let dense = model;
