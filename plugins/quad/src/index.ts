@@ -21,4 +21,5 @@ export {
 } from './options.js';
 export { quad } from './quad-method.js';
 export { rotate } from './rotate-method.js';
+export * from './spectrum/index.js';
 export { type Basis, chooseBasis } from './transform.js';

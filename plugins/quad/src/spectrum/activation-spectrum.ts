@@ -1,0 +1,132 @@
+// What the residual stream of a model looks like to QUAD: the energy that few directions hold, and what rotations leave of outliers.
+import { type Backend, LowbitError, type Model, materialize, type Rng, type Tensor, type TokenBatches, throwIfAborted } from '@lowbit/core';
+import { energyCaptured, outlierBasis } from '../basis/basis.js';
+import { type GramSite, residualGram } from '../basis/gram.js';
+import { hadamardOrFallback, noRotation } from '../isometry/axis-rotation.js';
+import { Isometry } from '../isometry/isometry.js';
+import { reflections } from '../isometry/reflections.js';
+import { type InputBands, inputBands, type StreamIsometries } from './input-bands.js';
+
+export interface SpectrumOptions {
+  /** Directions taken out in the basis 'decomposed': 1 to the stream's width. They hold most of the energy of what norms read. */
+  readonly rank: number;
+  /** Of the rotation's signs and of the eigenvalue iteration's start. */
+  readonly rng: Rng;
+  readonly signal?: AbortSignal | undefined;
+  /** Called after each batch of each block, three times over the model at most. */
+  readonly progress?: ((done: number, total: number) => void) | undefined;
+}
+
+/** Share of the stream's energy, over all norms and tokens, within its `rank` directions of most energy. */
+export interface EnergyAtRank {
+  readonly rank: number;
+  /** Of what norms read: a token counts by its energy. */
+  readonly pre: number;
+  /** Of what they give, without their weight: all tokens count alike. */
+  readonly post: number;
+}
+
+export interface ActivationSpectrum {
+  readonly width: number;
+  readonly tokens: number;
+  readonly rank: number;
+  /** At 1, 2, 4, … directions, and at `rank`. */
+  readonly energy: readonly EnergyAtRank[];
+  /** Of the blocks at a quarter, a half and three quarters of the depth. */
+  readonly inputs: readonly InputBands[];
+}
+
+/** Energies are given up to here, or up to the rank where that is more. */
+const LARGEST_RANK = 128;
+
+/**
+ * Energy by rank, and bands of what attention and MLP read raw, rotated, and decomposed and rotated (figures of QUAD, arXiv 2503.19353).
+ * Weights of one block are in memory at a time, and one input of all tokens.
+ * @throws SPECTRUM_RANK; CALIBRATION_EMPTY without batches.
+ */
+export async function activationSpectrum(
+  model: Model,
+  backend: Backend,
+  batches: TokenBatches,
+  { rank, rng, signal, progress }: SpectrumOptions,
+): Promise<ActivationSpectrum> {
+  const width = model.embedding.weight.shape[1];
+  if (!(Number.isInteger(rank) && rank >= 1 && rank <= width)) {
+    throw new LowbitError(
+      'SPECTRUM_RANK',
+      `the spectrum of a stream of width ${width}: ${rank} directions were asked for; ask for 1 to ${width}`,
+    );
+  }
+  const depths = inspectedDepths(model.blocks.length);
+  const passes = 2 * model.blocks.length;
+  const total = (passes + depths[depths.length - 1] + 1) * batches.length;
+  const from = (blocks: number) => (done: number) => progress?.(blocks * batches.length + done, total);
+
+  const largest = Math.min(width, Math.max(rank, LARGEST_RANK));
+  const captured = async (site: GramSite, onBatch: (done: number) => void) => {
+    const gram = await residualGram(model, { backend, calibration: batches, windows: Infinity, site, asReference: false, signal, onBatch });
+    const basis = await outlierBasis({ backend, kind: 'svd', width, rank: largest, gram, rng: rng.at('eigenvectors', site) });
+    return { basis, tokens: gram.tokens, shares: energyCaptured(gram, Float64Array.from(basis), largest) };
+  };
+  const pre = await captured('pre', from(0));
+  const post = await captured('post', from(model.blocks.length));
+
+  const rotation = await hadamardOrFallback(width, { backend, fallback: 'block-diagonal', rng: rng.at('rotation'), hasSigns: true });
+  const outliers = { reflections: reflections(leadingColumns(pre.basis, largest, rank), width, rank), rotation: noRotation(rank) };
+  const parts = { layout: 'expand', width, rotation } as const;
+  const isometries = { rotated: new Isometry({ ...parts, outliers: undefined }), decomposed: new Isometry({ ...parts, outliers }) };
+  const inputs = await bandsAt(depths, model, backend, batches, isometries, { signal, onBatch: from(passes) });
+  return {
+    width,
+    tokens: pre.tokens,
+    rank,
+    energy: ranksUpTo(largest, rank).map((r) => ({ rank: r, pre: pre.shares[r - 1], post: post.shares[r - 1] })),
+    inputs,
+  };
+}
+
+/** Indices of the blocks at a quarter, a half and three quarters of the depth: 8, 16, 24 of 32. */
+function inspectedDepths(blocks: number): number[] {
+  return [...new Set([0.25, 0.5, 0.75].map((share) => Math.floor(share * blocks)))];
+}
+
+/** Powers of two, and the rank. */
+function ranksUpTo(largest: number, rank: number): number[] {
+  const powers = Array.from({ length: Math.floor(Math.log2(largest)) + 1 }, (_, power) => 2 ** power);
+  return [...new Set([...powers, rank])].sort((a, b) => a - b);
+}
+
+/** The first `count` of columns [rows, columns]. */
+function leadingColumns(matrix: Float32Array, columns: number, count: number): Float32Array {
+  return matrix.filter((_, at) => at % columns < count);
+}
+
+interface Pass {
+  readonly signal: AbortSignal | undefined;
+  onBatch(done: number): void;
+}
+
+async function bandsAt(
+  depths: readonly number[],
+  model: Model,
+  backend: Backend,
+  batches: TokenBatches,
+  isometries: StreamIsometries,
+  { signal, onBatch }: Pass,
+): Promise<InputBands[]> {
+  const embedding = await materialize(model.embedding);
+  const stream: Tensor[] = [];
+  for (let i = 0; i < batches.length; i++) stream.push(...(await backend.evaluate([embedding.forward(await batches.at(i))])));
+  const found: InputBands[] = [];
+  const last = depths[depths.length - 1];
+  for (let index = 0; index <= last; index++) {
+    throwIfAborted(signal);
+    const block = await materialize(model.blocks[index]);
+    if (depths.includes(index)) found.push(...(await inputBands(backend, block, stream, isometries)));
+    for (const [i, x] of stream.entries()) {
+      if (index < last) [stream[i]] = await backend.evaluate([block.forward(x)], { release: [x] });
+      onBatch(index * stream.length + i + 1);
+    }
+  }
+  return found;
+}
