@@ -45,6 +45,23 @@ describe('LlamaBlock', () => {
     });
   });
 
+  it('traces the stream that each norm reads', async () => {
+    const { inputs, normInputs } = block.trace(x);
+    expect(Object.keys(normInputs).sort()).toEqual(Object.keys(block.norms).sort());
+    for (const { name, reads } of block.groups) {
+      if ('norm' in reads)
+        expect(await values(block.norms[reads.norm].forward(normInputs[reads.norm]))).toEqual(await values(inputs[name]));
+    }
+    expect(normInputs['input_layernorm']).toBe(x);
+  });
+
+  it('says how attention divides into heads', () => {
+    const { query, key, value, output, headCount, keyValueHeadCount, headDim } = block.attention;
+    expect([headCount, keyValueHeadCount, headDim]).toEqual([4, 2, 6]);
+    expect([query, key, value].map((name) => block.linears[name].outFeatures)).toEqual([24, 12, 12]);
+    expect(block.linears[output].inFeatures).toBe(24);
+  });
+
   it('prefills with the same output, and keys and values of every position', async () => {
     const { output, keys, values: v } = block.prefill(x);
     expect(keys.shape).toEqual([2, 2, 5, 6]);

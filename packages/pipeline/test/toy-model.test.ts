@@ -56,6 +56,31 @@ describe('createToyModel', () => {
     }
   });
 
+  it('says what its norms read and how attention divides, and refuses to round keys and values', async () => {
+    const [block] = createToyModel({ seed: 3 }).blocks;
+    const { inputs, normInputs } = block.trace(
+      tensor(
+        Float32Array.from({ length: 160 }, (_, i) => Math.sin(i)),
+        [1, 5, 32],
+      ),
+    );
+    for (const { name, reads } of block.groups) {
+      if (!('norm' in reads)) continue;
+      const normed = block.norms[reads.norm].forward(normInputs[reads.norm]);
+      expect(await backend.float64(normed)).toEqual(await backend.float64(inputs[name]));
+    }
+    const { query, key, value, output, headCount, keyValueHeadCount, headDim } = block.attention;
+    expect([query, key, value].map((name) => block.linears[name].outFeatures / headDim)).toEqual([
+      headCount,
+      keyValueHeadCount,
+      keyValueHeadCount,
+    ]);
+    expect(block.linears[output].inFeatures).toBe(headCount * headDim);
+    expect(() => block.with({ keyValues: { bits: 4, clipRatio: 1, rotateKeys: false } })).toThrow(
+      /^BLOCK_PART: model\.layers\.0: .*keys and values/,
+    );
+  });
+
   it('decodes with a cache what it computes at once', async () => {
     const model = createToyModel({ seed: 3, biases: true });
     const tokens = await createToyTokens({ batchCount: 1, tokens: 5 }).at(0);
