@@ -7,6 +7,7 @@ import { type Experiment, LowbitError, type MethodDefinition, type Step } from '
 import { decoupleq, experiments as decoupleqExperiments, decoupleqSft } from '@lowbit/decoupleq';
 import { gptq } from '@lowbit/gptq';
 import { emef, experiments as int2LrecExperiments, lowRankCorrection, lrec, mergeAdapters } from '@lowbit/int2-lrec';
+import { activations, quad, experiments as quadExperiments, rotate } from '@lowbit/quad';
 import { rtn } from '@lowbit/rtn';
 
 /** A method as the command line sees it: options of any kind in, a step out. */
@@ -36,6 +37,11 @@ export const builtInPlugins: readonly Plugin[] = [
     name: 'int2-lrec',
     methods: [lrec, lowRankCorrection, emef, mergeAdapters] as unknown as readonly AnyMethod[],
     experiments: int2LrecExperiments,
+  },
+  {
+    name: 'quad',
+    methods: [activations, rotate, quad] as unknown as readonly AnyMethod[],
+    experiments: quadExperiments,
   },
 ];
 

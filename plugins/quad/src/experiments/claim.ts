@@ -1,0 +1,30 @@
+// Claims that compare arms on each model by the loss that they add.
+import type { ExperimentClaim, ExperimentRow } from '@lowbit/core';
+import { type Sample, sampleOf, showSample, valuesOf } from './samples.js';
+
+/** Arms that are compared, on each model. */
+export interface Comparison {
+  /** What the arms have in common: 'W4A4, GPTQ'. */
+  readonly subject: string;
+  /** Fields that tell an arm's rows, by what the evidence calls the arm. */
+  readonly arms: Readonly<Record<string, ExperimentRow>>;
+  /** The added loss of each arm, in their order. */
+  holds(gaps: readonly Sample[]): boolean;
+}
+
+/** One verdict for each comparison on each model that has rows of all its arms. */
+export function claimOn(name: string, statement: string, comparisons: readonly Comparison[]): ExperimentClaim {
+  return {
+    name,
+    statement,
+    check: (rows) =>
+      valuesOf(rows, 'model').flatMap((model) =>
+        comparisons.flatMap(({ subject, arms, holds }) => {
+          const gaps = Object.values(arms).map((arm) => sampleOf(rows, { model, ...arm }, 'loss-gap'));
+          if (!gaps.every((gap) => gap !== undefined)) return [];
+          const evidence = Object.keys(arms).map((arm, i) => `${arm} ${showSample(gaps[i])}`);
+          return [{ subject: `${model}, ${subject}`, holds: holds(gaps), evidence: evidence.join('; ') }];
+        }),
+      ),
+  };
+}
