@@ -1,8 +1,13 @@
 // lowbit inspect: what a model consists of, and for a quantized one how it was made.
-import { resolveModel } from '@lowbit/bench';
+import { type ResolvedModel, resolveModel } from '@lowbit/bench';
 import type { Linear, Model } from '@lowbit/core';
 import type { Command } from 'commander';
 import type { CommandContext } from '../context.js';
+import { addSpectrumOptions, inspectSpectrum, refuseSpectrumOptions, type SpectrumArguments } from './inspect-spectrum.js';
+
+interface InspectArguments extends SpectrumArguments {
+  readonly spectrum?: boolean;
+}
 
 /** Linears of one kind and shape in a model. */
 interface LinearSummary {
@@ -34,42 +39,51 @@ function blockBitsPerWeight(model: Model): number {
   return linears.reduce((sum, { storageBits }) => sum + storageBits, 0) / weights;
 }
 
-export function addInspectCommand(program: Command, { terminal, directory }: CommandContext): void {
-  program
+export function addInspectCommand(program: Command, context: CommandContext): void {
+  const command = program
     .command('inspect')
-    .description('show what a model consists of; reads no weights')
+    .description('show what a model consists of, reading no weights; with --spectrum, what its activations look like')
     .argument('<model>', 'tiny, tiny-outliers, stories15M, or the directory of a checkpoint')
     .option('--json', 'one JSON object on stdout')
-    .action(async (reference: string, { json }: { json?: boolean }) => {
-      const { name, model, checkpoint } = await resolveModel(reference, directory);
-      const { source: _, ...config } = model.config;
-      const { recipe, versions, seed } = checkpoint.provenance;
-      const linears = summarize(model);
-      const bitsPerWeight = blockBitsPerWeight(model);
-      if (json) {
-        terminal.out(`${JSON.stringify({ model: name, path: checkpoint.path, config, bitsPerWeight, linears, recipe, versions, seed })}\n`);
-        return;
-      }
-      const settings = Object.entries(config).map(([setting, value]) => `  ${setting.padEnd(18)} ${String(value)}`);
-      const width = Math.max(...linears.map((linear) => linear.name.length));
-      const rows = linears.map(
-        (linear) =>
-          `  ${linear.name.padEnd(width)}  ${linear.count} × ${linear.kind.padEnd(8)}  ${linear.shape.padStart(14)}  ${linear.bitsPerWeight.toFixed(2)} bits/weight`,
-      );
-      terminal.out(
-        [
-          `${name} (${checkpoint.path})`,
-          ...settings,
-          `  ${'bitsPerWeight'.padEnd(18)} ${bitsPerWeight.toFixed(3)} (Linears of the blocks)`,
-          '',
-          ...rows,
-          '',
-        ].join('\n'),
-      );
-      if (!recipe) return;
-      const steps = recipe.map(
-        (step) => `  ${step.method} (version ${step.version}) ${JSON.stringify(step.options)} on ${step.targets.join(', ')}`,
-      );
-      terminal.out(['', `made with seed ${seed ?? 'unknown'} by`, ...steps, ''].join('\n'));
-    });
+    .option('--spectrum', 'energy of the residual stream by rank, and inputs of Linears raw, rotated and decomposed');
+  addSpectrumOptions(command);
+  command.action(async (reference: string, options: InspectArguments) => {
+    if (!options.spectrum) refuseSpectrumOptions(command);
+    const resolved = await resolveModel(reference, context.directory);
+    if (options.spectrum) await inspectSpectrum(resolved, options, context);
+    else inspectParts(resolved, options.json === true, context);
+  });
+}
+
+/** What the model consists of. */
+function inspectParts({ name, model, checkpoint }: ResolvedModel, json: boolean, { terminal }: CommandContext): void {
+  const { source: _, ...config } = model.config;
+  const { recipe, versions, seed } = checkpoint.provenance;
+  const linears = summarize(model);
+  const bitsPerWeight = blockBitsPerWeight(model);
+  if (json) {
+    terminal.out(`${JSON.stringify({ model: name, path: checkpoint.path, config, bitsPerWeight, linears, recipe, versions, seed })}\n`);
+    return;
+  }
+  const settings = Object.entries(config).map(([setting, value]) => `  ${setting.padEnd(18)} ${String(value)}`);
+  const width = Math.max(...linears.map((linear) => linear.name.length));
+  const rows = linears.map(
+    (linear) =>
+      `  ${linear.name.padEnd(width)}  ${linear.count} × ${linear.kind.padEnd(8)}  ${linear.shape.padStart(14)}  ${linear.bitsPerWeight.toFixed(2)} bits/weight`,
+  );
+  terminal.out(
+    [
+      `${name} (${checkpoint.path})`,
+      ...settings,
+      `  ${'bitsPerWeight'.padEnd(18)} ${bitsPerWeight.toFixed(3)} (Linears of the blocks)`,
+      '',
+      ...rows,
+      '',
+    ].join('\n'),
+  );
+  if (!recipe) return;
+  const steps = recipe.map(
+    (step) => `  ${step.method} (version ${step.version}) ${JSON.stringify(step.options)} on ${step.targets.join(', ')}`,
+  );
+  terminal.out(['', `made with seed ${seed ?? 'unknown'} by`, ...steps, ''].join('\n'));
 }

@@ -24,7 +24,7 @@ export const energyFigure: Readonly<Record<string, unknown>> = {
   },
 };
 
-const basisTitles = { raw: 'raw', rotated: 'rotated', decomposed: 'decomposed and rotated' } as const;
+const basisTitles = { raw: 'raw (weight of the norm included)', rotated: 'rotated', decomposed: 'decomposed and rotated' } as const;
 
 /** Columns of a panel; neighbouring channels share one where there are more of them. */
 const LARGEST_COLUMNS = 256;
