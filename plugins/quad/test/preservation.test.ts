@@ -1,0 +1,125 @@
+// Function preservation: transformed models against the given ones, in float64 by an oracle of its own and in float32 on the engine.
+import { type Backend, type Model, quantizablePart, read, readFloats, type Tensor } from '@lowbit/core';
+import { SplitLinear } from '@lowbit/quant';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type Basis, chooseBasis, type QuadInput, type QuadOptions, quad, quadOptions } from '../src/index.js';
+import { contextOf, createBackend, type SmallConfig, smallConfig, smallModel, tokensFor } from './llama.js';
+import {
+  forward,
+  identity,
+  isometryMatrix,
+  largestDifference,
+  type Matrix,
+  matrix,
+  multiply,
+  originalNetwork,
+  transformedNetwork,
+  transposed,
+} from './oracle.js';
+
+let backend: Backend;
+beforeAll(async () => {
+  backend = await createBackend();
+});
+afterAll(() => backend.dispose());
+
+const exact = { activationBits: 16, outputActivationBits: 16, dtype: 'float32' } as const;
+
+async function transform(
+  model: Model,
+  input: QuadInput,
+  config: SmallConfig,
+): Promise<{ model: Model; basis: Basis; options: QuadOptions }> {
+  const options = quadOptions.parse({ ...exact, ...input });
+  const calibration = tokensFor(config);
+  const { method } = quad(options);
+  const transformed = (await method.transform?.(model, contextOf(backend, options, { calibration }))) as Model;
+  return { model: transformed, options, basis: await chooseBasis(model, options, contextOf(backend, options, { calibration })) };
+}
+
+async function logitsOf(model: Model, tokens: Tensor): Promise<Matrix> {
+  const [logits] = await backend.evaluate([model.forward(tokens)]);
+  const columns = logits.shape[2];
+  return { rows: logits.size / columns, columns, values: Float64Array.from(await readFloats(logits)) };
+}
+
+/** Relative to the largest logit. */
+function relativeDifference(a: Matrix, b: Matrix): number {
+  return largestDifference(a, b) / a.values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+}
+
+const configs: Record<string, SmallConfig> = {
+  'Llama, multi-head, d 24 = 8·3': { ...smallConfig, hidden_size: 24, num_key_value_heads: 4 },
+  'Llama, grouped heads': smallConfig,
+  'Llama, one key-value head, tied embeddings': { ...smallConfig, num_key_value_heads: 1, tie_word_embeddings: true },
+  'Llama, explicit head_dim 10, all biases': { ...smallConfig, head_dim: 10, attention_bias: true, mlp_bias: true },
+  'Mistral, 3 heads of 12, FFN 44': {
+    ...smallConfig,
+    model_type: 'mistral',
+    hidden_size: 36,
+    intermediate_size: 44,
+    num_attention_heads: 3,
+    num_key_value_heads: 3,
+  },
+  'Qwen2, 14 heads, tied embeddings': {
+    ...smallConfig,
+    model_type: 'qwen2',
+    hidden_size: 28,
+    intermediate_size: 38,
+    num_attention_heads: 14,
+    num_key_value_heads: 2,
+    head_dim: 4,
+    rms_norm_eps: 1e-6,
+    tie_word_embeddings: true,
+  },
+};
+
+describe.each(Object.keys(configs))('%s', (name) => {
+  const config = configs[name];
+  const half = config.hidden_size / 2;
+  const cases: QuadInput[] = [
+    ...[0, 1, 8, half, config.hidden_size].map((rank): QuadInput => ({ rank })),
+    ...[1, 8, half, config.hidden_size - 1].map((rank): QuadInput => ({ rank, layout: 'compact' })),
+  ];
+
+  it.each(cases)('%j', async (input) => {
+    const { model, weights } = await smallModel(config);
+    const { model: made, basis } = await transform(model, input, config);
+    const tokens = await tokensFor(config, { seed: 5 }).at(0);
+
+    const original = originalNetwork(config, weights);
+    const transformed = transformedNetwork(original, basis);
+    const sequence = (await read(tokens)).subarray(0, 10);
+    expect(relativeDifference(forward(original, sequence), forward(transformed, sequence))).toBeLessThan(1e-10); // 6e-15 measured
+
+    const expected = await logitsOf(model, tokens);
+    expect(relativeDifference(expected, await logitsOf(made, tokens))).toBeLessThan(1e-4); // 2e-6 measured
+    for (const block of made.blocks) {
+      for (const [linear, { weight }] of Object.entries(await evaluatedWeights(block.linears))) {
+        const wanted = transformed.weights.get(`${block.path}.${linear}.weight`) as Matrix;
+        expect(largestDifference(weight, wanted), `${block.path}.${linear}`).toBeLessThan(3e-6); // 3e-7 measured
+      }
+    }
+
+    const t = isometryMatrix(basis);
+    expect(largestDifference(multiply(t, transposed(t)), identity(config.hidden_size))).toBeLessThan(1e-12);
+  });
+});
+
+/** The base weights, outlier columns first, without what is rotated while the model runs. */
+async function evaluatedWeights(linears: Model['blocks'][number]['linears']): Promise<Record<string, { weight: Matrix }>> {
+  const found: Record<string, { weight: Matrix }> = {};
+  for (const [name, linear] of Object.entries(linears)) {
+    const inner = quantizablePart(linear).linear.effectiveWeight();
+    const columns = linear instanceof SplitLinear ? linear.outlier : undefined;
+    const [rest, outlier] = await backend.evaluate(columns ? [inner, columns] : [inner]);
+    const values = await readFloats(rest);
+    const first = outlier && (await readFloats(outlier));
+    const rank = outlier?.shape[1] ?? 0;
+    const width = rest.shape[1];
+    found[name] = {
+      weight: matrix(rest.shape[0], rank + width, (i, j) => (first && j < rank ? first[i * rank + j] : values[i * width + j - rank])),
+    };
+  }
+  return found;
+}
