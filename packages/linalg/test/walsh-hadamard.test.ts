@@ -1,7 +1,7 @@
 import { createReferenceBackend } from '@lowbit/backend-reference';
-import { createRng, hadamard, readFloats, tensor } from '@lowbit/core';
+import { createRng, hadamard, readFloats, tensor, transpose } from '@lowbit/core';
 import { describe, expect, it } from 'vitest';
-import { hadamardMatrix, planHadamard, walshHadamard } from '../src/index.js';
+import { hadamardMatrix, hadamardTransform, planHadamard, walshHadamard } from '../src/index.js';
 import { identity, multiply, relativeDifference, toRows, transposeRows } from './oracle.js';
 
 const backend = createReferenceBackend();
@@ -102,5 +102,24 @@ describe('walshHadamard', () => {
 
   it('checks the data against the plan', async () => {
     await expect(walshHadamard(backend, new Float32Array(5), 1, planHadamard(4))).rejects.toMatchObject({ code: 'SHAPE_DATA' });
+  });
+});
+
+describe('hadamardTransform', () => {
+  it.each([1, 2, 24, 128])('size %i: any axis, as the last one after a transposition', async (size) => {
+    const transform = hadamardTransform(planHadamard(size));
+    const x = tensor(createRng(size).normal(3 * size * 5), [3, size, 5]);
+    for (const isTransposed of [false, true]) {
+      const actual = transform(x, { axis: 1, transpose: isTransposed });
+      const expected = transpose(transform(transpose(x, [0, 2, 1]), { transpose: isTransposed }), [0, 2, 1]);
+      const [a, b] = await backend.evaluate([actual, expected]);
+      const rows = async (t: typeof a) => toRows(await readFloats(t), 3 * size, 5);
+      expect(relativeDifference(await rows(a), await rows(b))).toBeLessThan(1e-6);
+    }
+  });
+
+  it('asks for an axis of its size', () => {
+    const transform = hadamardTransform(planHadamard(4));
+    expect(() => transform(tensor([1, 2, 3], [3]))).toThrow(/SHAPE_DATA/);
   });
 });
