@@ -31,15 +31,17 @@ export async function meanDivergence(run: Run, reference: Model, referenceHidden
   const most = Math.max(1, Math.floor(LOGITS / model.config.vocabularySize));
   let total = 0;
   for (const [i, x] of hidden.entries()) {
-    const width = x.shape[x.rank - 1];
-    const positions = x.size / width;
+    const positions = x.size / x.shape[x.rank - 1];
     const size = Math.ceil(positions / Math.ceil(positions / most));
     const [ofReference, ofModel] = [await readFloats(referenceHidden[i]), await readFloats(x)];
     let ofBatch = 0;
     for (let start = 0; start < positions; start += size) {
       const end = Math.min(start + size, positions);
-      // Leaves: a slice would make each piece a program of its own.
-      const piece = (values: Float32Array): Tensor => tensor(values.subarray(start * width, end * width), [end - start, width]);
+      // Leaves: a slice would make each piece a program of its own. A transform may have made the model's stream wider than the reference's.
+      const piece = (values: Float32Array): Tensor => {
+        const width = values.length / positions;
+        return tensor(values.subarray(start * width, end * width), [end - start, width]);
+      };
       const [kl] = await run.backend.evaluate([sum(klDivergence(reference.logits(piece(ofReference)), model.logits(piece(ofModel))))]);
       ofBatch += await readNumber(kl);
     }

@@ -23,3 +23,5 @@ export { quad } from './quad-method.js';
 export { rotate } from './rotate-method.js';
 export * from './spectrum/index.js';
 export { type Basis, chooseBasis } from './transform.js';
+export { tune } from './tune/method.js';
+export { type TuneInput, type TuneOptions, tuneOptions } from './tune/options.js';
