@@ -65,6 +65,11 @@ export class Model implements ModelParts {
     this.head = parts.head;
   }
 
+  /** Width of the residual stream: the config's hidden size, or more once a transform has widened it. */
+  get width(): number {
+    return this.embedding.weight.shape[1];
+  }
+
   /** int32 [batch, tokens] → logits [batch, tokens, vocabulary]. */
   forward(tokens: Tensor): Tensor {
     let x = this.embedding.forward(tokens);

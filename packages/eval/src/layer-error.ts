@@ -45,7 +45,7 @@ export function layerErrorEvaluator(windows: TokenWindows, options: TextEvaluato
       let done = 0;
       const run: Run = { backend, signal, tick: () => progress?.(++done, batches.length * (1 + reference.blocks.length)) };
       const layers = reference.blocks.map((block, index) => comparableLinears(block, model.blocks[index], windows.count));
-      for (const part of partsOf(batches, reference.config.hiddenSize, 1, activationBytes)) {
+      for (const part of partsOf(batches, reference.width, 1, activationBytes)) {
         const states = await embed(reference, part, run);
         for (const [index, block] of reference.blocks.entries()) {
           await addBlock(await materialize(block), model.blocks[index], layers[index], part, windows, states, run);

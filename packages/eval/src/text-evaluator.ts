@@ -66,7 +66,7 @@ export function textEvaluator(windows: TokenWindows, options: TextEvaluatorOptio
       const { backend, reference, signal } = context;
       checkModel(model, windows);
       if (reference) checkVocabulary(model, reference);
-      const width = Math.max(model.config.hiddenSize, reference?.config.hiddenSize ?? 0);
+      const width = Math.max(model.width, reference?.width ?? 0);
       const parts = partsOf(batches, width, reference && reference !== model ? 2 : 1, activationBytes);
       const known = parts.length === 1 && kept?.model === reference && kept?.backend === backend ? kept?.states : undefined;
       const chunks = chunksOf(batches, windows, model.config.vocabularySize);

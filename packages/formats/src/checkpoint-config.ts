@@ -1,5 +1,6 @@
 // config.json: the source model's configuration, and the section that lowbit adds for quantized Linears.
 import { LowbitError } from '@lowbit/core';
+import { keyValuesSchema } from '@lowbit/quant';
 import { z } from 'zod';
 import { linearRecordSchema } from './linear-record.js';
 import { readJsonObject } from './read-file.js';
@@ -7,8 +8,11 @@ import { stepRecordSchema } from './step-record.js';
 
 export const CONFIG_FILE = 'config.json';
 
-/** Version of the `lowbit` section. It grows when older readers would misread a newer file. */
-export const FORMAT_VERSION = 1;
+/**
+ * Highest version of the `lowbit` section. It grows when older readers would misread a newer file: 2 may have the width of a widened
+ * residual stream and the rounding of keys and values, which readers of version 1 do not look at.
+ */
+const FORMAT_VERSION = 2;
 
 /**
  * `quantization_config.quant_method` of a checkpoint with quantized Linears. Without it other loaders would take the missing
@@ -31,14 +35,21 @@ const configSchema = z
   });
 
 const lowbitSchema = z.object({
-  formatVersion: z.literal(FORMAT_VERSION),
+  formatVersion: z.int().min(1).max(FORMAT_VERSION),
   recipe: z.array(stepRecordSchema).optional(),
   versions: z.record(z.string(), z.string()).optional(),
   seed: z.number().optional(),
   linears: z.record(z.string(), linearRecordSchema),
+  residualWidth: z.int().positive().optional(),
+  keyValues: z.record(z.string(), keyValuesSchema).optional(),
 });
 
 export type LowbitSection = z.infer<typeof lowbitSchema>;
+
+/** The lowest version whose readers understand the section. */
+export function formatVersion({ residualWidth, keyValues }: Omit<LowbitSection, 'formatVersion'>): number {
+  return residualWidth === undefined && keyValues === undefined ? 1 : FORMAT_VERSION;
+}
 
 export interface CheckpointConfig {
   /** The source model's config. */

@@ -1,5 +1,5 @@
 // What a checkpoint offers to a model loader, whatever its files look like.
-import type { LinearState, Shape, Tensor } from '@lowbit/core';
+import type { KeyValueQuantization, LinearState, Shape, Tensor } from '@lowbit/core';
 import type { StepRecord } from './step-record.js';
 
 /** A stored tensor as the checkpoint describes it. */
@@ -48,6 +48,10 @@ export interface Checkpoint {
    * empty for a plain checkpoint. `restoreLinear(state, linearKinds)` rebuilds one.
    */
   readonly linears: ReadonlyMap<string, LinearState>;
+  /** Width of the residual stream where a transform has widened it beyond the config's hidden size. */
+  readonly residualWidth?: number | undefined;
+  /** How blocks round keys and values, by path ('model.layers.0'); those that do not are left out. */
+  readonly keyValues?: ReadonlyMap<string, KeyValueQuantization> | undefined;
   /** The parsed tokenizer.json with its config, or undefined when there is none. @throws JSON_FILE */
   tokenizer(): Promise<TokenizerFiles | undefined>;
   /** Every other small file by name, so that a save can copy it byte for byte. */

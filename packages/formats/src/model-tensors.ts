@@ -6,8 +6,10 @@ import {
   type Linear,
   LowbitError,
   type Model,
+  type Norm,
   readFloats,
   type Tensor,
+  tensor,
   throwIfAborted,
 } from '@lowbit/core';
 import { sourceFloat } from './checkpoint-config.js';
@@ -29,7 +31,7 @@ export async function tensorsToStore(
 ): Promise<StoredTensor[]> {
   const quantized = [...linears].filter(([, linear]) => !(linear instanceof DenseLinear));
   const states = quantized.map(([path, linear]) => linearTensors(path, linear.state()));
-  const plain = [...denseTensors(model, linears), ...states.flatMap((state) => state.plain)];
+  const plain = [...denseTensors(withNormWeights(model), linears), ...states.flatMap((state) => state.plain)];
   const float = sourceFloat(model.config.source);
 
   const stored = states.flatMap((state) => state.ruled);
@@ -49,6 +51,16 @@ export async function tensorsToStore(
 /** Whether the head is the embedding's own weight, which is then stored once: `tie_word_embeddings` tells readers. */
 export function tiesEmbeddings({ head, embedding }: Model): boolean {
   return head instanceof DenseLinear && head.weight === embedding.weight;
+}
+
+/** The model with ones where a norm's weight has been folded into its readers: other readers ask for a weight of every norm. */
+function withNormWeights(model: Model): Model {
+  const ones = (norm: Norm): Norm =>
+    norm.weight ? norm : norm.with({ weight: tensor(new Float32Array(model.width).fill(1)), bias: norm.bias });
+  const blocks = model.blocks.map((block) =>
+    block.with({ norms: Object.fromEntries(Object.entries(block.norms).map(([name, norm]) => [name, ones(norm)])) }),
+  );
+  return model.with({ blocks, norm: ones(model.norm) });
 }
 
 /** Tensors outside quantized Linears. Two names of one tensor are stored twice, as no reader could know, except for tied embeddings. */
@@ -79,15 +91,15 @@ function ownerOf(name: string, linears: ReadonlyMap<string, Linear>): string | u
 }
 
 /**
- * The smallest type that loses nothing, of those that fit the tensor's past: 16 bits when its Linear says so, or else the type that
- * the source was published in. A 16-bit layer whose values were changed beyond 16 bits becomes F32, and is counted as such when it is
+ * The smallest type that loses nothing, of those that fit the tensor's past: 16 bits when its Linear says so or the source was
+ * published in 16, in the source's own type where that fits. A 16-bit layer whose values were changed beyond 16 bits becomes F32, and is counted as such when it is
  * read again.
  */
 async function storedType({ tensor, bits }: PlainTensor, source: 'F16' | 'BF16' | undefined): Promise<StoredDType> {
   if (!tensor.isLeaf) throw new LowbitError('TENSOR_NOT_EVALUATED', 'is an expression; materialize the model before saving it');
   if (tensor.dtype !== 'float32' || bits === 32) return naturalDType[tensor.dtype];
   const either = source === 'F16' ? (['F16', 'BF16'] as const) : (['BF16', 'F16'] as const);
-  const candidates = bits === 16 ? either : source ? [source] : [];
+  const candidates = bits === 16 || source ? either : [];
   if (candidates.length === 0) return 'F32';
   const values = await readFloats(tensor);
   return candidates.find((dtype) => fits[dtype](values)) ?? 'F32';

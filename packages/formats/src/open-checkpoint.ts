@@ -41,6 +41,8 @@ export async function openCheckpoint(directory: string): Promise<Checkpoint> {
     tensor: (name) => fileOf(name).tensor(name),
     storedBits: (name) => 8 * (storedBytes.get(entryOf(name).dtype) as number),
     linears: new Map(Object.entries(lowbit?.linears ?? {}).map(([path, record]) => [path, restoreState(path, record, weights)])),
+    residualWidth: lowbit?.residualWidth,
+    keyValues: new Map(Object.entries(lowbit?.keyValues ?? {})),
     tokenizer: () => readTokenizer(directory, sideFiles),
     sideFiles,
     provenance: { recipe: lowbit?.recipe, versions: lowbit?.versions, seed: lowbit?.seed },

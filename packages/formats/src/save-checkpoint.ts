@@ -4,7 +4,7 @@ import { basename, join } from 'node:path';
 import { DenseLinear, type Linear, LowbitError, type Model, type Step, throwIfAborted } from '@lowbit/core';
 import { writeFileAtomically, writeFilesTogether } from './atomic-write.js';
 import type { SideFile } from './checkpoint.js';
-import { CONFIG_FILE, checkConfig, FORMAT_VERSION, type LowbitSection, QUANT_METHOD } from './checkpoint-config.js';
+import { CONFIG_FILE, checkConfig, formatVersion, type LowbitSection, QUANT_METHOD } from './checkpoint-config.js';
 import { linearRecord } from './linear-record.js';
 import { tensorsToStore, tiesEmbeddings } from './model-tensors.js';
 import { fileError } from './read-file.js';
@@ -30,8 +30,8 @@ export interface SaveOptions {
 
 /**
  * Writes a model as a checkpoint directory that `openCheckpoint` reads. Nothing is lost: codes are packed, and a float tensor goes
- * into 16 bits only when every value fits (into the type of the source checkpoint; a dense Linear as its `bitsPerElement` says).
- * Tied embeddings are stored once. Equal models and options give equal bytes. All files are complete on the disk before the first gets
+ * into 16 bits only when every value fits (the source checkpoint's type before another; a dense Linear as its `bitsPerElement` says).
+ * Tied embeddings are stored once, and a norm whose weight has been folded into its readers as ones. Equal models and options give equal bytes. All files are complete on the disk before the first gets
  * its final name, so the model may read lazily from the directory that it replaces.
  * @throws CHECKPOINT_EXISTS; CONFIG_JSON when the model's source config is none; TENSOR_NOT_EVALUATED when a tensor is an expression (materialize the model first); LINEAR_STATE; NOT_JSON;
  * DISK_FULL and the like.
@@ -96,17 +96,25 @@ function linearsOf(model: Model): Map<string, Linear> {
 
 function configOf(model: Model, linears: ReadonlyMap<string, Linear>, { recipe, versions, seed }: SaveOptions): Record<string, unknown> {
   const tied = tiesEmbeddings(model);
-  const source = { ...model.config.source, ...(tied !== model.config.tiedEmbeddings && { tie_word_embeddings: tied }) };
+  const saysTied = model.config.source.tie_word_embeddings === true;
+  const source = { ...model.config.source, ...(tied !== saysTied && { tie_word_embeddings: tied }) };
   const quantized = [...linears].filter(([, linear]) => !(linear instanceof DenseLinear)).sort(([a], [b]) => (a < b ? -1 : 1));
-  if (quantized.length === 0 && !recipe && !versions && seed === undefined) return source;
+  const rounding = model.blocks.flatMap(({ path, keyValues }) => (keyValues ? [[path, keyValues] as const] : []));
+  const beyondOthers = {
+    ...(model.width !== model.config.hiddenSize && { residualWidth: model.width }),
+    ...(rounding.length > 0 && { keyValues: Object.fromEntries(rounding) }),
+  };
+  const needsLowbit = quantized.length > 0 || Object.keys(beyondOthers).length > 0;
+  if (!needsLowbit && !recipe && !versions && seed === undefined) return source;
 
-  const lowbit: LowbitSection = {
-    formatVersion: FORMAT_VERSION,
+  const section = {
     recipe: recipe?.map(stepRecord),
     versions: versions && Object.fromEntries(Object.entries(versions).sort(([a], [b]) => (a < b ? -1 : 1))),
     seed,
     linears: Object.fromEntries(quantized.map(([path, linear]) => [path, linearRecord(path, linear.state())])),
+    ...beyondOthers,
   };
+  const lowbit: LowbitSection = { formatVersion: formatVersion(section), ...section };
   requireJson(lowbit, 'saveCheckpoint');
-  return { ...source, ...(quantized.length > 0 && { quantization_config: { quant_method: QUANT_METHOD } }), lowbit };
+  return { ...source, ...(needsLowbit && { quantization_config: { quant_method: QUANT_METHOD } }), lowbit };
 }

@@ -147,9 +147,9 @@ describe('a quantized checkpoint', () => {
     ],
     [
       'a later format',
-      'CHECKPOINT_VERSION: .*has checkpoint format 2 and this lowbit reads up to 1; install a newer one',
+      'CHECKPOINT_VERSION: .*has checkpoint format 3 and this lowbit reads up to 2; install a newer one',
       (l) => {
-        l.formatVersion = 2;
+        l.formatVersion = 3;
       },
     ],
     [

@@ -1,5 +1,5 @@
 // Trades memory for speed: quantized weights become dense ones, once, instead of at every evaluation.
-import { type Backend, type Linear, type Model, type Tensor, tensorsOf, throwIfAborted } from '@lowbit/core';
+import { type Backend, DenseLinear, type Linear, type Model, type Tensor, tensorsOf, throwIfAborted } from '@lowbit/core';
 import { runsInIntegers } from '@lowbit/quant';
 
 export interface DensifyOptions {
@@ -8,7 +8,7 @@ export interface DensifyOptions {
 
 /**
  * The same function with every Linear's effective weight evaluated to float32, block by block. Layers that are dense already or run in
- * integers stay as they are, lazy ones lazy; quantization of activations stays. For decoding and repeated evaluation; sizes are no longer
+ * integers stay as they are, lazy ones lazy; online rotations and quantization of activations stay. For decoding and repeated evaluation; sizes are no longer
  * the quantized model's.
  */
 export async function densify(model: Model, backend: Backend, { signal }: DensifyOptions = {}): Promise<Model> {
@@ -22,10 +22,17 @@ export async function densify(model: Model, backend: Backend, { signal }: Densif
   return dense.with({ head: await evaluated(overEffectiveWeight(model.head), backend) });
 }
 
+/**
+ * Merged into one dense layer where nothing is done to its input. Else wrappers stay as they are around a dense layer: taking a rotation
+ * out of the weight and putting it back would move the last bits, and with them what is rounded.
+ */
 function overEffectiveWeight(linear: Linear): Linear {
   if (runsInIntegers(linear)) return linear;
   const weight = linear.effectiveWeight();
-  return weight.isLeaf ? linear : linear.withWeight(weight);
+  if (weight.isLeaf) return linear;
+  const merged = linear.withWeight(weight);
+  const part = linear.quantizable;
+  return merged instanceof DenseLinear || !part ? merged : part.replace(overEffectiveWeight(part.linear));
 }
 
 /** The tree with its expressions computed. */

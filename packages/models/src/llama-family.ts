@@ -64,13 +64,14 @@ function llamaFamily(variant: LlamaVariant): Family {
     return {
       config,
       build: (weights) => {
-        const embedding = weights.embedding('model.embed_tokens', config.vocabularySize, config.hiddenSize);
+        const width = weights.width(config.hiddenSize);
+        const embedding = weights.embedding('model.embed_tokens', config.vocabularySize, width);
         return {
           embedding,
           blocks: Array.from({ length: config.blockCount }, (_, index) =>
             readBlock(weights, index, source, settings, variant.biases(source)),
           ),
-          norm: weights.rmsNorm('model.norm', { size: config.hiddenSize, epsilon: source.rms_norm_eps }),
+          norm: weights.rmsNorm('model.norm', { size: config.hiddenSize, width, epsilon: source.rms_norm_eps }),
           head: weights.head('lm_head', embedding, config.tiedEmbeddings),
         };
       },
@@ -83,7 +84,8 @@ function tighter(a: PositionLimit | undefined, b: PositionLimit | undefined): Po
 }
 
 function readBlock(weights: WeightReader, index: number, source: LlamaSource, settings: LlamaBlockSettings, biases: Biases): LlamaBlock {
-  const { hidden_size: width, intermediate_size: inner, rms_norm_eps: epsilon } = source;
+  const { hidden_size: size, intermediate_size: inner, rms_norm_eps: epsilon } = source;
+  const width = weights.width(size);
   const heads = settings.headCount * settings.headDim;
   const keyValueHeads = settings.keyValueHeadCount * settings.headDim;
   const path = `model.layers.${index}`;
@@ -91,7 +93,7 @@ function readBlock(weights: WeightReader, index: number, source: LlamaSource, se
     name,
     weights.linear(`${path}.${name}`, { inFeatures, outFeatures, hasBias }),
   ];
-  const norm = (name: string): [string, Norm] => [name, weights.rmsNorm(`${path}.${name}`, { size: width, epsilon })];
+  const norm = (name: string): [string, Norm] => [name, weights.rmsNorm(`${path}.${name}`, { size, width, epsilon })];
   return new LlamaBlock(settings, {
     path,
     linears: Object.fromEntries([
@@ -104,5 +106,6 @@ function readBlock(weights: WeightReader, index: number, source: LlamaSource, se
       linear('mlp.down_proj', inner, width, biases.mlp),
     ]),
     norms: Object.fromEntries([norm('input_layernorm'), norm('post_attention_layernorm')]),
+    keyValues: weights.keyValues(path),
   });
 }

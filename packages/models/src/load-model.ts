@@ -1,5 +1,5 @@
 // From a checkpoint to a model: the family is found by its name in config.json, the rest is the family's.
-import { type LinearKinds, LowbitError, Model } from '@lowbit/core';
+import { type LinearKinds, LowbitError, Model, type ModelConfig } from '@lowbit/core';
 import type { Checkpoint } from '@lowbit/formats';
 import { linearKinds } from '@lowbit/quant';
 import type { Family } from './family.js';
@@ -22,11 +22,23 @@ export interface LoadModelOptions {
 export async function loadModel(checkpoint: Checkpoint, { kinds = {} }: LoadModelOptions = {}): Promise<Model> {
   try {
     const { config, build } = familyOf(checkpoint.config)(checkpoint.config);
-    return new Model({ config, ...build(new WeightReader(checkpoint, { ...linearKinds, ...kinds })) });
+    const model = new Model({ config, ...build(new WeightReader(checkpoint, { ...linearKinds, ...kinds })) });
+    const stray = [...(checkpoint.keyValues?.keys() ?? [])].find((path) => !model.blocks.some((block) => block.path === path));
+    if (stray !== undefined)
+      throw new LowbitError(
+        'MODEL_CONFIG',
+        `config.json: lowbit.keyValues names '${stray}', which is no block of the model; the section is damaged`,
+      );
+    return model;
   } catch (cause) {
     if (!(cause instanceof LowbitError) || cause.message.includes(checkpoint.path)) throw cause;
     throw new LowbitError(cause.code, `${checkpoint.path}: ${cause.message.slice(cause.code.length + 2)}`, { cause });
   }
+}
+
+/** What a config.json says of its model. @throws MODEL_UNKNOWN, MODEL_CONFIG, MODEL_OPTION */
+export function modelConfig(source: Readonly<Record<string, unknown>>): ModelConfig {
+  return familyOf(source)(source).config;
 }
 
 function familyOf(config: Readonly<Record<string, unknown>>): Family {

@@ -3,6 +3,7 @@ import {
   DenseLinear,
   Embedding,
   formatShape,
+  type KeyValueQuantization,
   type Linear,
   type LinearKinds,
   LowbitError,
@@ -22,7 +23,10 @@ export interface LinearSpecification {
 }
 
 export interface NormSpecification {
+  /** Divisor of the mean square. */
   readonly size: number;
+  /** Elements of the weight: the width of the residual stream. */
+  readonly width: number;
   readonly epsilon: number;
 }
 
@@ -78,8 +82,25 @@ export class WeightReader {
     return linear;
   }
 
-  rmsNorm(path: string, { size, epsilon }: NormSpecification): Norm {
-    return new Norm('rms', size, epsilon, this.tensor(`${path}.weight`, [size]));
+  rmsNorm(path: string, { size, width, epsilon }: NormSpecification): Norm {
+    return new Norm('rms', size, epsilon, this.tensor(`${path}.weight`, [width]));
+  }
+
+  /** Width of the residual stream of a model of this hidden size. @throws MODEL_CONFIG for one that no transform leads to. */
+  width(hiddenSize: number): number {
+    const { residualWidth = hiddenSize } = this.#checkpoint;
+    if (residualWidth < hiddenSize) {
+      throw new LowbitError(
+        'MODEL_CONFIG',
+        `config.json: lowbit.residualWidth ${residualWidth} is less than hidden_size ${hiddenSize}; the section is damaged, write the checkpoint again`,
+      );
+    }
+    return residualWidth;
+  }
+
+  /** How the block at `path` rounds keys and values. */
+  keyValues(path: string): KeyValueQuantization | undefined {
+    return this.#checkpoint.keyValues?.get(path);
   }
 
   embedding(path: string, vocabularySize: number, width: number): Embedding {

@@ -18,7 +18,7 @@ export { dequantizeCodes, fitGrid, type Grid, type GridOptions, nearestCode, rou
 export { checkGroups, type GroupedLayer, resolveGroupSize } from './groups.js';
 export { type IntegerForm, integerForm, runsInIntegers } from './integer-form.js';
 export { IntegerLinear } from './integer-linear.js';
-export { parseKeyValues, quantizeKeyValues } from './key-values.js';
+export { keyValuesSchema, parseKeyValues, quantizeKeyValues } from './key-values.js';
 export { bitsPerWeight, linearKinds } from './linear-kinds.js';
 export { LowRankLinear, type LowRankParts } from './low-rank-linear.js';
 export {

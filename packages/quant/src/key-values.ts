@@ -11,11 +11,16 @@ export interface KeyValues {
   readonly values: Tensor;
 }
 
-const schema = z.strictObject({ bits: z.int().min(2).max(16), clipRatio: z.number().gt(0).max(1), rotateKeys: z.boolean() });
+/** Schema of the settings, for readers of files. */
+export const keyValuesSchema: z.ZodType<KeyValueQuantization> = z.strictObject({
+  bits: z.int().min(2).max(16),
+  clipRatio: z.number().gt(0).max(1),
+  rotateKeys: z.boolean(),
+});
 
-/** Settings that may come from a file, checked. @throws KEY_VALUES naming what is wrong; `where` begins the message. */
+/** Checked settings. @throws KEY_VALUES naming what is wrong; `where` begins the message. */
 export function parseKeyValues(settings: unknown, where: string): KeyValueQuantization {
-  const result = schema.safeParse(settings);
+  const result = keyValuesSchema.safeParse(settings);
   if (result.success) return result.data;
   const problems = result.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`);
   throw new LowbitError('KEY_VALUES', `${where}: key-value quantization cannot be this: ${problems.join('; ')}; correct it`);
