@@ -1,10 +1,10 @@
 // Models by what a person calls them: 'tiny', 'tiny-outliers', 'stories15M', or the directory of a checkpoint.
 import { existsSync } from 'node:fs';
-import { basename, resolve } from 'node:path';
-import { LowbitError, type Model } from '@lowbit/core';
+import { basename, join, resolve } from 'node:path';
+import { type ExperimentModel, LowbitError, type Model } from '@lowbit/core';
 import { createTokenizer, type Tokenizer } from '@lowbit/data';
-import { type Checkpoint, openCheckpoint, openStories15M } from '@lowbit/formats';
-import { loadModel } from '@lowbit/models';
+import { type Checkpoint, CONFIG_FILE, openCheckpoint, openStories15M, readConfig } from '@lowbit/formats';
+import { loadModel, modelConfig } from '@lowbit/models';
 import { tinyLlamaDirectory, tinyLlamaOutliersDirectory } from '@lowbit/tiny-llama';
 import { didYouMean } from './suggestion.js';
 import type { TextSource } from './texts.js';
@@ -45,14 +45,40 @@ export async function resolveModel(reference: string, directory = process.cwd())
     const { open, text } = namedModels[reference];
     return load(reference, await open(directory), text);
   }
-  const path = resolve(directory, reference);
-  if (!existsSync(path)) {
-    throw new LowbitError(
-      'MODEL_REFERENCE',
-      `'${reference}' is no known model and no directory; ${didYouMean(reference, modelNames)}, or the directory of a checkpoint`,
-    );
-  }
+  const path = directoryOf(reference, directory);
   return load(basename(path), await openCheckpoint(path), { kind: 'sotu' });
+}
+
+/**
+ * What there is to know of a model without its weights: of a directory, config.json is enough.
+ * @throws MODEL_REFERENCE for what is neither a name nor a directory, MODEL_UNKNOWN for another architecture, and what reading throws.
+ */
+export async function describeModel(reference: string, directory = process.cwd()): Promise<ExperimentModel> {
+  if (Object.hasOwn(namedModels, reference)) {
+    const checkpoint = await namedModels[reference].open(directory);
+    return { name: reference, config: modelConfig(checkpoint.config), tensorBytes: bytesOf(checkpoint) };
+  }
+  const path = directoryOf(reference, directory);
+  const { source } = await readConfig(join(path, CONFIG_FILE));
+  const checkpoint = await openCheckpoint(path).catch((error: unknown) => {
+    if (error instanceof LowbitError && error.code === 'CHECKPOINT_MISSING') return null;
+    throw error;
+  });
+  return { name: basename(path), config: modelConfig(source), tensorBytes: checkpoint && bytesOf(checkpoint) };
+}
+
+function bytesOf({ entries, storedBits }: Checkpoint): number {
+  const bits = [...entries].map(([name, { shape }]) => storedBits(name) * shape.reduce((product, n) => product * n, 1));
+  return bits.reduce((sum, one) => sum + one, 0) / 8;
+}
+
+function directoryOf(reference: string, directory: string): string {
+  const path = resolve(directory, reference);
+  if (existsSync(path)) return path;
+  throw new LowbitError(
+    'MODEL_REFERENCE',
+    `'${reference}' is no known model and no directory; ${didYouMean(reference, modelNames)}, or the directory of a checkpoint`,
+  );
 }
 
 async function load(name: string, checkpoint: Checkpoint, text: TextSource): Promise<ResolvedModel> {

@@ -79,6 +79,16 @@ describe('openExperimentFolder', () => {
     expect(Object.keys(wider.settings.arms ?? {})).toEqual(['rtn, 2', 'gptq, 2']);
   });
 
+  it('refuses rows of a computation from other models', async () => {
+    const sizes = { ...squares, models: ['tiny'] };
+    const settingsFor = async (models?: readonly string[]) =>
+      settingsOf(await planExperiment('sample/sizes', sizes, buildRecipe, { models }), backend);
+    openExperimentFolder(directory, await settingsFor(), false).add([{ seed: 0, x: 1 }]);
+    expect(openExperimentFolder(directory, await settingsFor(['tiny']), true).kept).toHaveLength(1);
+    const other = await settingsFor(['stories15M']);
+    expect(() => openExperimentFolder(directory, other, true)).toThrow(/RESUME_SETTINGS: .*\(models\)/);
+  });
+
   it.each([
     [{ heldOutWindows: 3 }, compared, 'heldOut'],
     [{ window: 16 }, compared, 'calibration, heldOut'],

@@ -67,6 +67,17 @@ describe('planExperiment', () => {
       message: expect.stringContaining('leave out models') as string,
     });
   });
+
+  it('gives a computation that asks for models those, or other ones', async () => {
+    const sizes = { ...squares, models: ['tiny'] };
+    expect(await planExperiment('sample/squares', squares, buildRecipe)).toMatchObject({ models: undefined });
+    expect(await planExperiment('sample/sizes', sizes, buildRecipe)).toMatchObject({ models: ['tiny'] });
+    expect(await planExperiment('sample/sizes', sizes, buildRecipe, { models: ['own'] })).toMatchObject({ models: ['own'] });
+    await expect(planExperiment('sample/sizes', sizes, buildRecipe, { models: ['own', 'own'] })).rejects.toMatchObject({
+      code: 'EXPERIMENT_ARMS',
+    });
+    await expect(planExperiment('sample/sizes', sizes, buildRecipe, { window: 8 })).rejects.toMatchObject({ code: 'EXPERIMENT_OPTIONS' });
+  });
 });
 
 it('inOrder sorts by model, arm and seed, whatever ran first', async () => {

@@ -1,6 +1,17 @@
 // Experiments from end to end: arms on the embedded model, and computations.
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { createOnnxBackend } from '@lowbit/backend-onnxruntime';
-import type { ArmOutcome, Backend, ExperimentRow, RecipeExperiment } from '@lowbit/core';
+import type {
+  ArmOutcome,
+  Backend,
+  ComputedExperiment,
+  ExperimentContext,
+  ExperimentModel,
+  ExperimentRow,
+  RecipeExperiment,
+} from '@lowbit/core';
 import { generate } from '@lowbit/models';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { planExperiment } from '../src/experiment/plan.js';
@@ -173,6 +184,55 @@ describe('computations', () => {
     // What an experiment measures may be called an error.
     expect(rows.filter(isFailed)).toEqual([]);
     expect(await runExperiment(plan, { backend, directory, known: rows.slice(0, 3) })).toEqual(rows.slice(3));
+  });
+
+  it('are told of the models that they ask for; a directory with a config.json is one', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'lowbit-bench-'));
+    mkdirSync(join(folder, 'sizes'));
+    const { model, checkpoint } = await resolveModel('tiny');
+    writeFileSync(join(folder, 'sizes', 'config.json'), JSON.stringify({ ...checkpoint.config, hidden_size: 384 }));
+    const told: (readonly ExperimentModel[] | undefined)[] = [];
+    const compute = async ({ models }: ExperimentContext): Promise<ExperimentRow[]> => {
+      told.push(models);
+      return [];
+    };
+    const sizes = { ...squares, models: ['tiny'], compute };
+    const run = async (experiment: ComputedExperiment, models?: readonly string[]) =>
+      runExperiment(await planExperiment('sample/sizes', experiment, buildRecipe, { models }), { backend, directory: folder });
+    try {
+      await run({ ...squares, compute });
+      await run(sizes);
+      await run(sizes, ['sizes']);
+      await expect(run(sizes, ['nothing'])).rejects.toMatchObject({ code: 'MODEL_REFERENCE' });
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+    const [none, named, other] = told;
+    expect(none).toBeUndefined();
+    const elements = [...checkpoint.entries.values()].map(({ shape }) => shape.reduce((product, n) => product * n, 1));
+    expect(named).toEqual([{ name: 'tiny', config: model.config, tensorBytes: 2 * elements.reduce((a, b) => a + b, 0) }]);
+    expect(other).toMatchObject([{ name: 'sizes', config: { hiddenSize: 384, blockCount: 6 }, tensorBytes: null }]);
+  });
+
+  it('leave out models of their own that are not installed', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'lowbit-bench-'));
+    const [notes, told]: [string[], string[]] = [[], []];
+    const compute = async ({ models = [] }: ExperimentContext): Promise<ExperimentRow[]> => {
+      told.push(...models.map(({ name }) => name));
+      return [];
+    };
+    const sizes = { ...squares, models: ['tiny', 'stories15M'], compute };
+    const onProgress = (progress: BenchProgress) => progress.type === 'note' && notes.push(progress.text);
+    const run = async (models?: readonly string[]) =>
+      runExperiment(await planExperiment('sample/sizes', sizes, buildRecipe, { models }), { backend, directory: folder, onProgress });
+    try {
+      await run();
+      await expect(run(['stories15M'])).rejects.toMatchObject({ code: 'MODEL_NOT_INSTALLED' });
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+    expect(told).toEqual(['tiny']);
+    expect(notes).toEqual([expect.stringMatching(/^left out: MODEL_NOT_INSTALLED: stories15M is not installed.*npm i/) as string]);
   });
 
   it('that fail are rows, and numbers that JSON cannot hold are null', async () => {

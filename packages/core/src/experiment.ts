@@ -1,5 +1,6 @@
 // What a method's package brings so that others can repeat its figures: arms as data, and how to read what comes out.
 import type { Backend } from './backend.js';
+import type { ModelConfig } from './model.js';
 import type { Rng } from './rng.js';
 
 /** A field of a row: what tables print and figures draw. */
@@ -116,16 +117,29 @@ export interface RecipeExperiment extends ExperimentBase {
   rowsOf?(outcome: ArmOutcome): readonly ExperimentRow[];
 }
 
-/** What an experiment without a model is given. */
+/** What a computation is told of a model. */
+export interface ExperimentModel {
+  /** 'tiny', or the name of a directory. */
+  readonly name: string;
+  readonly config: ModelConfig;
+  /** Bytes of the stored tensors; null where there is a config.json alone. */
+  readonly tensorBytes: number | null;
+}
+
+/** What an experiment without arms is given. */
 export interface ExperimentContext {
   readonly backend: Backend;
   readonly rng: Rng;
+  /** Where the experiment asks for models: those, or the ones that a person named. */
+  readonly models?: readonly ExperimentModel[] | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly progress?: ((done: number, total: number) => void) | undefined;
 }
 
 /** Rows that are computed directly: counts, formulas, small problems solved exactly. */
 export interface ComputedExperiment extends ExperimentBase {
+  /** Models whose sizes it computes from; one that is not installed is left out. */
+  readonly models?: readonly string[];
   compute(context: ExperimentContext): Promise<readonly ExperimentRow[]>;
 }
 

@@ -23,6 +23,7 @@ export type {
   ExperimentArm,
   ExperimentClaim,
   ExperimentContext,
+  ExperimentModel,
   ExperimentRow,
   ExperimentTable,
   ExperimentValue,

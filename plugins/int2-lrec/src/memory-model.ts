@@ -1,4 +1,5 @@
 // What fine-tuning on packed codes costs in memory, by calculation: the figures behind "5.6 times less" and "1.05 times the size".
+import { LowbitError, type ModelConfig } from '@lowbit/core';
 
 /** A Linear of a model's blocks, all blocks together. */
 export interface LayerShape {
@@ -61,6 +62,23 @@ export function llamaShape(sizes: LlamaSizes): ModelShape {
     embeddings: (tiedEmbeddings ? 1 : 2) * vocabularySize * h,
     norms: (2 * count + 1) * h,
   };
+}
+
+/**
+ * The shape of a model with Llama blocks, without biases.
+ * @throws MODEL_CONFIG when its config.json does not give the width of the MLP.
+ */
+export function configShape({ source, ...sizes }: ModelConfig): ModelShape {
+  const innerSize = source['intermediate_size'];
+  if (typeof innerSize !== 'number') {
+    throw new LowbitError('MODEL_CONFIG', 'config.json: intermediate_size is missing; memory is calculated for models with Llama blocks');
+  }
+  return llamaShape({ ...sizes, innerSize });
+}
+
+/** The largest usual size of groups into which the inputs of all layers divide; −1 where none does. */
+export function fittingGroupSize({ layers }: ModelShape): number {
+  return [128, 64, 32].find((size) => layers.every(({ inFeatures }) => inFeatures % size === 0)) ?? -1;
 }
 
 export const llama7B: ModelShape = llamaShape({ hiddenSize: 4096, innerSize: 11008, blockCount: 32, headCount: 32, vocabularySize: 32000 });
@@ -185,23 +203,44 @@ export const GPU_CONTEXT_BYTES = 0.6e9;
 
 const GATE_AND_ATTENTION = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj'];
 
+/** What the ratios are taken for; as published by default. */
+export interface RatioSettings {
+  /** Inputs that share a scale; −1: all inputs of an output. Default: 128. */
+  readonly groupSize?: number;
+  /** Default: true. */
+  readonly groupIndices?: boolean;
+  /** Of the window that is trained on. Default: 512. */
+  readonly tokens?: number;
+  /** Beside the training in either case. Default: that of a GPU context. */
+  readonly contextBytes?: number;
+}
+
 /** The two published ratios for a model, each with its baseline named (arXiv 2306.08162). */
-export function publishedRatios(shape: ModelShape): { readonly memory: NamedRatio; readonly overhead: NamedRatio } {
-  const batch = { windows: 1, tokens: 512 };
+export function publishedRatios(
+  shape: ModelShape,
+  { groupSize = 128, groupIndices = true, tokens = 512, contextBytes = GPU_CONTEXT_BYTES }: RatioSettings = {},
+): { readonly memory: NamedRatio; readonly overhead: NamedRatio } {
+  const batch = { windows: 1, tokens };
   const tuned = adapterParameters(shape, 8, ['q_proj', 'v_proj']);
-  const packed = trainingMemory(shape, quantizedBytes(shape, { bits: 4, groupSize: 128 }), tuned, batch);
+  const packed = trainingMemory(shape, quantizedBytes(shape, { bits: 4, groupSize, groupIndices }), tuned, batch);
   const dense = trainingMemory(shape, 4 * parameterCount(shape), tuned, { ...batch, activationBytes: 4 });
-  const int2 = quantizedBytes(shape, { bits: 2, groupSize: 128 });
+  const int2 = quantizedBytes(shape, { bits: 2, groupSize, groupIndices });
+  const groups = groupsOf(groupSize);
   return {
     memory: {
-      ratio: (dense.total + GPU_CONTEXT_BYTES) / (packed.total + GPU_CONTEXT_BYTES),
-      of: 'LoRA on float32 weights with checkpointed blocks, one window of 512 tokens',
-      over: 'the same adapters (rank 8 on q and v) on INT4 codes in groups of 128',
+      ratio: (dense.total + contextBytes) / (packed.total + contextBytes),
+      of: `LoRA on float32 weights with checkpointed blocks, one window of ${tokens} tokens`,
+      over: `the same adapters (rank 8 on q and v) on INT4 codes ${groups}`,
     },
     overhead: {
       ratio: 1 + (2 * adapterParameters(shape, 32, GATE_AND_ATTENTION)) / int2,
-      of: 'INT2 codes in groups of 128 with float16 adapters of rank 32 on all Linears but down_proj',
+      of: `INT2 codes ${groups} with float16 adapters of rank 32 on all Linears but down_proj`,
       over: 'the INT2 checkpoint alone, embedding and head in float16',
     },
   };
+}
+
+/** 'in groups of 128'. */
+export function groupsOf(groupSize: number): string {
+  return groupSize === -1 ? 'with one group an output' : `in groups of ${groupSize}`;
 }

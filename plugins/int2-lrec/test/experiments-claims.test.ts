@@ -229,11 +229,44 @@ describe('table-memory', () => {
     const [memory] = check('table-memory', 'memory', rows);
     expect(memory).toMatchObject({ subject: expect.stringContaining('float32') as string, evidence: '5.689, published 5.6' });
     const named = rows.filter(({ quantity }) => quantity !== undefined);
-    const lines = named.map(({ quantity, baseline, unit }) => JSON.stringify([quantity, baseline, unit]));
+    const lines = named.map(({ config, quantity, baseline, unit }) => JSON.stringify([config, quantity, baseline, unit]));
     expect(new Set(lines).size).toBe(lines.length);
     // A bar of each run is what the table has for it.
-    const runs = rows.filter(({ run }) => run === 'INT4 codes').map(({ GB }) => Number(GB));
+    const runs = rows.filter(({ config, run }) => config === 'LLaMA-7B' && run === 'INT4 codes').map(({ GB }) => Number(GB));
     expect(runs.reduce((a, b) => a + b, 0)).toBeCloseTo(4.98, 2);
+  });
+
+  it('computes the same for other models, and counts what they weigh', async () => {
+    const sizes = { hiddenSize: 96, blockCount: 3, headCount: 6, keyValueHeadCount: 2, headDim: 16, vocabularySize: 500 };
+    const config = { ...sizes, architecture: 'llama', contextLength: 64, tiedEmbeddings: true, source: { intermediate_size: 160 } };
+    const models = [
+      { name: 'own', config, tensorBytes: 1e6 },
+      { name: 'sizes', config, tensorBytes: null },
+    ];
+    const rows = await experiment.compute({ ...context, models });
+    const [large, own, sized] = ['LLaMA-7B', 'own', 'sizes'].map((name) => rows.filter(({ config: one }) => one === name));
+    const quantities = (of: readonly ExperimentRow[]) => of.map(({ quantity }) => quantity);
+    expect(quantities(own)).toEqual(['tensors as they lie on disk', ...quantities(sized)]);
+    expect(own[0]).toMatchObject({ counted: 1e-3 });
+    expect(own.slice(1).map(({ config: _, ...row }) => row)).toEqual(sized.map(({ config: _, ...row }) => row));
+    expect(sized.length).toBe(large.length - 1);
+    expect(sized.filter(({ published }) => published !== undefined)).toEqual([]);
+    // 3 blocks of q, o [96, 96], k, v [32, 96], gate, up, down [160, 96]; norms; an embedding that is the head too.
+    const weights = 3 * (2 * 96 * 96 + 2 * 32 * 96 + 3 * 160 * 96);
+    const others = 7 * 96 + 500 * 96;
+    const find = (quantity: string) => rows.find((row) => row['config'] === 'own' && row['quantity'] === quantity)?.['calculated'];
+    expect(find('checkpoint in float16')).toBeCloseTo((2 * (weights + others)) / 1e9, 12);
+    // Inputs of 96 and 160 divide into groups of 32; a group has a float16 scale and a zero point.
+    expect(find('checkpoint, INT2 in groups of 32')).toBeCloseTo((weights / 4 + (weights / 32) * 2.25 + 2 * others) / 1e9, 12);
+    expect(rows.some(({ baseline }) => String(baseline).includes('INT4 codes in groups of 32'))).toBe(true);
+    for (const name of ['A5', 'memory', 'size']) expect(holds(check('table-memory', name, rows))).toEqual([true]);
+  });
+
+  it('needs the width of the MLP', async () => {
+    const sizes = { hiddenSize: 96, blockCount: 3, headCount: 6, keyValueHeadCount: 2, headDim: 16, vocabularySize: 500 };
+    const config = { ...sizes, architecture: 'other', contextLength: 64, tiedEmbeddings: true, source: {} };
+    const wrong = experiment.compute({ ...context, models: [{ name: 'own', config, tensorBytes: null }] });
+    await expect(wrong).rejects.toMatchObject({ code: 'MODEL_CONFIG' });
   });
 
   it('A5 fails for a byte, A6 and size for a tenth', async () => {

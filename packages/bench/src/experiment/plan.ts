@@ -1,5 +1,6 @@
 // What one run of an experiment comes to: its arms as recipes, and its protocol with what a person replaced of it.
 import {
+  type ComputedExperiment,
   type Experiment,
   type ExperimentArm,
   type ExperimentRow,
@@ -54,7 +55,9 @@ export interface RecipePlan extends PlanBase {
 
 /** A run of a computation. */
 export interface ComputedPlan extends PlanBase {
-  readonly experiment: Exclude<Experiment, RecipeExperiment>;
+  readonly experiment: ComputedExperiment;
+  /** Undefined where it is computed without. */
+  readonly models?: readonly string[] | undefined;
 }
 
 export type ExperimentPlan = RecipePlan | ComputedPlan;
@@ -99,13 +102,16 @@ export async function planExperiment(
   };
 }
 
-function planComputed(name: string, experiment: ComputedPlan['experiment'], changes: ExperimentChanges): ComputedPlan {
-  const { seeds, ...others } = changes;
-  const [unfit] = Object.entries(others).find(([, value]) => value !== undefined) ?? [];
+function planComputed(name: string, experiment: ComputedExperiment, changes: ExperimentChanges): ComputedPlan {
+  const { seeds, models, ...others } = changes;
+  const unfitting = experiment.models ? others : { models, ...others };
+  const [unfit] = Object.entries(unfitting).find(([, value]) => value !== undefined) ?? [];
   if (unfit !== undefined) {
-    throw new LowbitError('EXPERIMENT_OPTIONS', `${name}: is computed without a model and takes only seeds; leave out ${unfit}`);
+    const takes = experiment.models ? 'seeds and models' : 'seeds';
+    throw new LowbitError('EXPERIMENT_OPTIONS', `${name}: is computed and takes only ${takes}; leave out ${unfit}`);
   }
-  return { name, experiment, seeds: distinct('seed', name, seeds ?? [0]) };
+  const named = models && distinct('model', name, models);
+  return { name, experiment, seeds: distinct('seed', name, seeds ?? [0]), models: named ?? experiment.models };
 }
 
 /** Rows by model, arm and seed in the experiment's order, whichever of several runs each comes from. */

@@ -1,5 +1,14 @@
 // Runs an experiment of a method's package: its arms through the benchmark, or its computation.
-import { type ArmOutcome, type Backend, createRng, type ExperimentRow, throwIfAborted } from '@lowbit/core';
+import {
+  type ArmOutcome,
+  type Backend,
+  createRng,
+  type ExperimentModel,
+  type ExperimentRow,
+  LowbitError,
+  throwIfAborted,
+} from '@lowbit/core';
+import { describeModel } from '../model-reference.js';
 import { isScore } from '../row.js';
 import { type BenchProgress, type CellOutcome, describeError, runBenchmark } from '../run.js';
 import { type ComputedPlan, type ExperimentPlan, isComputed, type RecipePlan } from './plan.js';
@@ -38,19 +47,37 @@ export async function runExperiment(plan: ExperimentPlan, options: ExperimentOpt
 type IsDone = (cell: ExperimentCell) => boolean;
 type Add = (cell: ExperimentCell, rows: readonly ExperimentRow[], left: number) => void;
 
-async function compute({ name, seeds, experiment }: ComputedPlan, options: ExperimentOptions, isDone: IsDone, add: Add): Promise<void> {
+async function compute(plan: ComputedPlan, options: ExperimentOptions, isDone: IsDone, add: Add): Promise<void> {
+  const { name, seeds, experiment } = plan;
   const { backend, signal, onProgress } = options;
   const progress = (done: number, total: number): void => onProgress?.({ type: 'stage', stage: name, path: '', done, total });
   const work = seeds.filter((seed) => !isDone({ seed }));
+  const models = work.length === 0 ? undefined : await modelsOf(plan, options);
   for (const [i, seed] of work.entries()) {
     throwIfAborted(signal);
-    const context = { backend, rng: createRng(seed), signal, progress };
+    const context = { backend, rng: createRng(seed), models, signal, progress };
     const rows = await experiment.compute(context).catch((error: unknown) => {
       throwIfAborted(signal);
       return [{ failure: describeError(error).message }];
     });
     add({ seed }, rows, work.length - i - 1);
   }
+}
+
+/** Of the models that an experiment names itself, those that are installed. */
+async function modelsOf(plan: ComputedPlan, { directory, onProgress }: ExperimentOptions): Promise<ExperimentModel[] | undefined> {
+  if (!plan.models) return undefined;
+  const isAsked = plan.models !== plan.experiment.models;
+  const models: ExperimentModel[] = [];
+  for (const reference of plan.models) {
+    try {
+      models.push(await describeModel(reference, directory));
+    } catch (error) {
+      if (isAsked || !(error instanceof LowbitError) || error.code !== 'MODEL_NOT_INSTALLED') throw error;
+      onProgress?.({ type: 'note', text: `left out: ${error.message}` });
+    }
+  }
+  return models;
 }
 
 async function runArms(plan: RecipePlan, options: ExperimentOptions, isDone: IsDone, add: Add): Promise<void> {

@@ -25,7 +25,7 @@ export interface ExperimentSettings {
 export function settingsOf(plan: ExperimentPlan, backend: Backend): ExperimentSettings {
   const { versions, backend: engine, commit } = provenanceOf(backend);
   const tail = { versions, backend: engine, commits: [commit] };
-  if (isComputed(plan)) return { experiment: plan.name, seeds: plan.seeds, ...tail };
+  if (isComputed(plan)) return { experiment: plan.name, seeds: plan.seeds, ...(plan.models && { models: plan.models }), ...tail };
   const { name: experiment, models, seeds, evaluators, calibration, heldOut } = plan;
   const { samples } = plan.experiment;
   const arms = plan.arms.map(({ name, recipe, calibrationWindows }) => [name, { calibrationWindows, steps: recipe.map(stepRecord) }]);
@@ -56,6 +56,8 @@ export function joinSettings(earlier: ExperimentSettings, now: ExperimentSetting
     return before !== undefined && !isDeepStrictEqual(before, arm);
   });
   changed.push(...arms.map(([name]) => `arm '${name}'`));
+  // A computation's rows are those of all its models.
+  if (!now.arms && !isDeepStrictEqual(earlier.models, now.models)) changed.push('models');
   if (changed.length > 0) {
     const remedy = 'repeat the settings of settings.json, choose another output directory, or start again with --force';
     throw new LowbitError('RESUME_SETTINGS', `${directory}: its rows were made with other settings (${changed.join(', ')}); ${remedy}`);

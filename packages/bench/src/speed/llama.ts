@@ -7,7 +7,13 @@ export interface LlamaShape {
   readonly inner: number;
   readonly blocks: number;
   readonly heads: number;
+  /** Default: as many as heads. */
+  readonly keyValueHeads?: number;
+  /** Default: width / heads. */
+  readonly headDim?: number;
   readonly vocabulary: number;
+  /** Embedding and head share a weight. Default: true. */
+  readonly tied?: boolean;
   /** Tokens of a window. */
   readonly context: number;
 }
@@ -25,10 +31,10 @@ export type MakeLinear = (path: string, outFeatures: number, inFeatures: number)
 
 const drawn: MakeLinear = (path, outFeatures, inFeatures) => new DenseLinear(normal(path, [outFeatures, inFeatures], inFeatures ** -0.5));
 
-/** Embedding and head share a weight. */
-export function syntheticLlama({ width, inner, blocks, heads, vocabulary, context }: LlamaShape, makeLinear = drawn): Model {
-  const headDim = width / heads;
-  const geometry = { headCount: heads, keyValueHeadCount: heads, headDim };
+export function syntheticLlama(shape: LlamaShape, makeLinear = drawn): Model {
+  const { width, inner, blocks, heads, keyValueHeads = heads, headDim = width / heads, vocabulary, tied = true, context } = shape;
+  const geometry = { headCount: heads, keyValueHeadCount: keyValueHeads, headDim };
+  const [queries, keys] = [heads * headDim, keyValueHeads * headDim];
   const settings: LlamaBlockSettings = {
     ...geometry,
     positions: new PositionTables({ headDim, theta: 10000, scaling: { type: 'default' } }),
@@ -41,7 +47,10 @@ export function syntheticLlama({ width, inner, blocks, heads, vocabulary, contex
       makeLinear(`${path}.${name}`, outFeatures, inFeatures),
     ];
     const linears = Object.fromEntries([
-      ...['q', 'k', 'v', 'o'].map((name) => linear(`self_attn.${name}_proj`, width, width)),
+      linear('self_attn.q_proj', queries, width),
+      linear('self_attn.k_proj', keys, width),
+      linear('self_attn.v_proj', keys, width),
+      linear('self_attn.o_proj', width, queries),
       linear('mlp.gate_proj', inner, width),
       linear('mlp.up_proj', inner, width),
       linear('mlp.down_proj', width, inner),
@@ -57,12 +66,12 @@ export function syntheticLlama({ width, inner, blocks, heads, vocabulary, contex
       blockCount: blocks,
       ...geometry,
       contextLength: context,
-      tiedEmbeddings: true,
+      tiedEmbeddings: tied,
       source: {},
     },
     embedding,
     blocks: Array.from({ length: blocks }, (_, index) => block(index)),
     norm: norm(),
-    head: new DenseLinear(embedding.weight),
+    head: new DenseLinear(tied ? embedding.weight : normal('head', [vocabulary, width], 0.05)),
   });
 }

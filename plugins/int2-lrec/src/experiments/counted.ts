@@ -23,6 +23,7 @@ export async function countedRows(rng: Rng): Promise<ExperimentRow[]> {
     const names = shape.layers.map(({ name }) => name);
     const groups = format.groupSize === -1 ? 'one group an output' : `groups of ${format.groupSize}`;
     rows.push({
+      config: 'made up',
       quantity: `Linears of a Llama of width ${hiddenSize}, INT${format.bits}, ${groups}, adapters of rank ${rank}`,
       baseline: '',
       unit: 'bytes',
