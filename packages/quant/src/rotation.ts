@@ -1,6 +1,6 @@
 // Orthogonal maps of a layer's input as plain data, and as graph nodes.
-import { formatShape, hadamard, LowbitError, matmul, reshape, type Tensor, tensor, transpose } from '@lowbit/core';
-import type { HadamardPlan } from '@lowbit/linalg';
+import { formatShape, LowbitError, matmul, mul, reshape, type Tensor, tensor } from '@lowbit/core';
+import { type HadamardPlan, hadamardTransform } from '@lowbit/linalg';
 
 /** I(blocks) ⊗ Sylvester(2^k) ⊗ factor, orthonormal: blocks · 2^k · order(factor) = size. */
 export interface HadamardRotation {
@@ -29,6 +29,11 @@ export function hadamardRotation({ size, blocks, factor }: HadamardPlan): Hadama
   return { kind: 'hadamard', size, blocks, factor: factor && tensor(factor.entries, [factor.order, factor.order]) };
 }
 
+interface RotateOptions {
+  /** Multiply by the transpose, which is the inverse. */
+  readonly transpose?: boolean;
+}
+
 /** Order of a rotation's matrix. */
 function rotationSize(rotation: Rotation): number {
   return rotation.kind === 'hadamard' ? rotation.size : rotation.matrix.shape[0];
@@ -50,27 +55,26 @@ export function checkRotation(rotation: Rotation, features: number): void {
   }
 }
 
-/**
- * x · R (or x · Rᵀ, its inverse) over the last axis. @throws ROTATION when the rotation does not fit it.
- */
-export function rotateFeatures(x: Tensor, rotation: Rotation, { transpose: isTransposed = false } = {}): Tensor {
+/** x · R (or x · Rᵀ, its inverse) over the last axis. @throws ROTATION when the rotation does not fit it. */
+export function rotateFeatures(x: Tensor, rotation: Rotation, { transpose = false }: RotateOptions = {}): Tensor {
   const features = x.shape[x.rank - 1];
   checkRotation(rotation, features);
-  const size = rotationSize(rotation);
-  const inner = features / size;
-  const rows = x.size / features;
-  if (rotation.kind === 'matrix') {
-    const { matrix } = rotation;
-    const rotated =
-      inner === 1
-        ? matmul(reshape(x, [rows, size]), matrix, { transposeB: isTransposed })
-        : matmul(matrix, reshape(x, [rows, size, inner]), { transposeA: !isTransposed });
-    return reshape(rotated, x.shape);
-  }
-  const { blocks, factor } = rotation;
-  // Sylvester's part is symmetric.
-  const oriented = factor && isTransposed ? transpose(factor, [1, 0]) : factor;
-  if (inner === 1) return reshape(hadamard(reshape(x, [rows * blocks, size / blocks]), oriented), x.shape);
-  const last = transpose(reshape(x, [rows * blocks, size / blocks, inner]), [0, 2, 1]);
-  return reshape(transpose(hadamard(last, oriented), [0, 2, 1]), x.shape);
+  const inner = features / rotationSize(rotation);
+  if (rotation.kind === 'matrix') return reshape(multiply(x, rotation.matrix, inner, transpose), x.shape);
+  const { size, blocks, factor } = rotation;
+  const order = factor?.shape[0] ?? 1;
+  const power = size / blocks / order;
+  // Small dense products are faster than core's butterflies; Sylvester's part is symmetric.
+  const sylvester = hadamardTransform({ size: power, power, blocks: 1 });
+  const y = sylvester(reshape(x, [x.size / (power * order * inner), power, order * inner]), { axis: 1 });
+  return reshape(factor ? multiply(y, mul(factor, 1 / Math.sqrt(order)), inner, transpose) : y, x.shape);
+}
+
+/** Every [order, inner] of x from the left by the matrix transposed, or as it is: its rows are what is mixed. */
+function multiply(x: Tensor, matrix: Tensor, inner: number, transpose: boolean): Tensor {
+  const [order] = matrix.shape;
+  const rows = x.size / (order * inner);
+  return inner === 1
+    ? matmul(reshape(x, [rows, order]), matrix, { transposeB: transpose })
+    : matmul(matrix, reshape(x, [rows, order, inner]), { transposeA: !transpose });
 }
