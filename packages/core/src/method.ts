@@ -73,6 +73,12 @@ export interface BlockContext<Options> extends MethodContext<Options> {
    * holds until the next block asks.
    */
   denseTargets(): Promise<Batches>;
+  /**
+   * The block in full precision, in memory: what earlier steps quantized, in the basis that earlier transforms put it in. The block as
+   * this step was given it in a recipe's first quantizing step.
+   * @throws REFERENCE_LOST when a step has transformed the model after one had quantized it.
+   */
+  reference(): Promise<Block>;
   /** Options that hold for a Linear of the block, overrides applied; undefined when the step does not target it. */
   optionsFor(linearName: string): Options | undefined;
 }

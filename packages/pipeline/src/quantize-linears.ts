@@ -107,14 +107,17 @@ async function quantizeOne(work: BlockWork, block: Block, name: string, folded: 
 
 /** The Linear, or the part of it that methods see, as it is in the dense block. */
 async function referenceLinear({ run, dense }: BlockWork, block: Block, name: string): Promise<Linear> {
-  if (!dense) {
-    throw new LowbitError(
-      'REFERENCE_LOST',
-      `${block.path}.${name}: there is no full-precision weight to compare with, because the model was transformed after it had been quantized; put transforms first`,
-    );
-  }
-  const whole = dense.linears[name];
+  const whole = requireReference(dense, `${block.path}.${name}`).linears[name];
   return resolveTree(run.backend, quantizablePart(whole).linear);
+}
+
+/** The block in full precision. @throws REFERENCE_LOST when there is none, naming what asked for it. */
+export function requireReference(dense: Block | undefined, path: string): Block {
+  if (dense) return dense;
+  throw new LowbitError(
+    'REFERENCE_LOST',
+    `${path}: there is no full-precision weight to compare with, because the model was transformed after it had been quantized; put transforms first`,
+  );
 }
 
 function once<T>(make: () => Promise<T>): () => Promise<T> {

@@ -23,9 +23,17 @@ const restore = defineMethod({
   },
 });
 
-it('is the weight that earlier steps quantized', async () => {
+/** The same for whole blocks. */
+const restoreBlocks = defineMethod({
+  name: 'test-restore-blocks',
+  version: 1,
+  options: z.strictObject({}),
+  refineBlock: async (block, { reference }) => block.with({ linears: (await reference()).linears }),
+});
+
+it.each([restore(), restoreBlocks()])('is the weight that earlier steps quantized', async (last) => {
   const model = createToyModel({ seed: 4 });
-  const { model: restored } = await quantize({ model, backend, recipe: [nearest({ bits: 3 }), restore()], calibration });
+  const { model: restored } = await quantize({ model, backend, recipe: [nearest({ bits: 3 }), last], calibration });
   for (const [i, block] of restored.blocks.entries()) {
     for (const [name, linear] of Object.entries(block.linears)) {
       expect(await read(linear.effectiveWeight()), name).toEqual(await read(model.blocks[i].linears[name].effectiveWeight()));
@@ -54,6 +62,9 @@ it('stands in the basis of the transforms before it, and the error is measured a
   expect(await logitDifference(backend, model, restored, await calibration.at(0))).toBeLessThan(1e-4);
   expect(errors[2]).toHaveLength(14);
   expect(errors[2].every((error) => error === 0)).toBe(true);
+  const recipe = [rotate(), nearest({ bits: 3 }), restoreBlocks()];
+  const { model: blocks } = await quantize({ model, backend, recipe, calibration });
+  expect(await logitDifference(backend, model, blocks, await calibration.at(0))).toBeLessThan(1e-4);
 });
 
 /** Trains a model in its way: every weight grows a little. */
@@ -79,7 +90,10 @@ it('stays the full-precision weight where training came after quantizing', async
   expect(await read(weight.effectiveWeight())).toEqual(await read(dense.effectiveWeight()));
 });
 
-it('is lost when a model is transformed after it was quantized', async () => {
+it.each([
+  [restore(), /model\.layers\.0\.self_attn.*put transforms first/],
+  [restoreBlocks(), /model\.layers\.0:.*put transforms first/],
+])('is lost when a model is transformed after it was quantized', async (last, message) => {
   const touch = defineMethod({
     name: 'test-touch',
     version: 1,
@@ -87,10 +101,7 @@ it('is lost when a model is transformed after it was quantized', async () => {
     transform: (model) => Promise.resolve(model.with({ norm: model.norm })),
   });
   const model = createToyModel({ seed: 4 });
-  await expect(quantize({ model, backend, recipe: [nearest(), touch(), restore()], calibration })).rejects.toThrow(
-    expect.objectContaining({
-      code: 'REFERENCE_LOST',
-      message: expect.stringMatching(/model\.layers\.0\.self_attn.*put transforms first/),
-    }),
+  await expect(quantize({ model, backend, recipe: [nearest(), touch(), last], calibration })).rejects.toThrow(
+    expect.objectContaining({ code: 'REFERENCE_LOST', message: expect.stringMatching(message) }),
   );
 });

@@ -93,6 +93,7 @@ export function blockContext(
     inputs: batchesOf(inputs),
     targets: batchesOf(targets),
     denseTargets: () => Promise.reject(new Error('decoupleQ aims at the block on the quantized stream')),
+    reference: () => Promise.reject(new Error('decoupleQ aims at what the block gave')),
     optionsFor: () => options,
     ...more,
   };

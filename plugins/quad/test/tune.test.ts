@@ -226,10 +226,10 @@ describe('gradients of the tuned parameters', () => {
     for (const name of [...parameters.keys()].filter((_, i) => i % 3 === 0)) {
       const [values, gradient] = [await readFloats(parameters.get(name) as Tensor), await readFloats(gradients.get(name) as Tensor)];
       for (const index of [0, values.length - 1]) {
-        // float32 leaves: the step is what they make of it.
-        const [up, down] = [Math.fround(values[index] + 1e-3), Math.fround(values[index] - 1e-3)];
+        // Leaves are float32: the step is what they make of it, and a loss of 5 read as float32 may be off by 3e-7.
+        const [up, down] = [Math.fround(values[index] + 3e-3), Math.fround(values[index] - 3e-3)];
         const slope = ((await lossAt(name, index, up)) - (await lossAt(name, index, down))) / (up - down);
-        expect(Math.abs(slope - gradient[index]), `${name}[${index}]`).toBeLessThan(1e-4 + 1e-2 * Math.abs(slope));
+        expect(Math.abs(slope - gradient[index]), `${name}[${index}]`).toBeLessThan(1e-4 + 2e-3 * Math.abs(slope));
       }
     }
   });
