@@ -1,5 +1,6 @@
 // QUAD (arXiv 2503.19353): the directions of most energy stay in full precision, and the rest of the residual stream is rotated.
-import { checkDense, defineMethod } from '@lowbit/core';
+import { defineMethod } from '@lowbit/core';
+import { requireFullPrecision } from './fold/requirements.js';
 import { quadOptions } from './options.js';
 import { transformModel } from './transform.js';
 
@@ -9,6 +10,6 @@ export const quad = defineMethod({
   version: 1,
   description: 'Outlier directions in full precision, the rest rotated, activations rounded (arXiv 2503.19353)',
   options: quadOptions,
-  check: checkDense,
+  check: requireFullPrecision,
   transform: (model, context) => transformModel(model, context.options, context),
 });

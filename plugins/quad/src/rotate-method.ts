@@ -1,5 +1,6 @@
 // QuaRot (arXiv 2404.00456): the residual stream and what lies inside the blocks in Hadamard bases, activations rounded.
-import { checkDense, defineMethod } from '@lowbit/core';
+import { defineMethod } from '@lowbit/core';
+import { requireFullPrecision } from './fold/requirements.js';
 import { rotateOptions } from './options.js';
 import { transformModel } from './transform.js';
 
@@ -9,7 +10,7 @@ export const rotate = defineMethod({
   version: 1,
   description: 'Hadamard rotations and rounded activations (QuaRot, arXiv 2404.00456)',
   options: rotateOptions,
-  check: checkDense,
+  check: requireFullPrecision,
   transform: (model, context) => {
     const without = { rank: 0, layout: 'expand', gram: 'pre', basis: 'svd', basisWindows: 1 } as const;
     return transformModel(model, { ...context.options, ...without }, context);

@@ -1,5 +1,5 @@
 // The transform behind `rotate` and `quad`: outlier directions, isometry, rotations inside blocks, and what was done for the log.
-import { Embedding, type Model, mean, sub, type Tensor, type TransformContext, tensor } from '@lowbit/core';
+import { Embedding, type Model, mean, sub, type Tensor, type TransformContext } from '@lowbit/core';
 import { energyCaptured, outlierBasis, readsActivations } from './basis/basis.js';
 import { type ResidualGram, residualGram } from './basis/gram.js';
 import type { InnerRotations } from './fold/linears.js';
@@ -92,8 +92,7 @@ async function innerRotations(model: Model, { fallback, onlineRotation }: QuadOp
 async function withMeanFreeEmbedding(model: Model, { backend }: Context): Promise<Model> {
   const { weight } = model.embedding;
   const centred = (rows: Tensor): Tensor => sub(rows, mean(rows, [1], true));
-  const values = await byRows(backend, weight, weight.shape[1], centred);
-  return model.with({ embedding: new Embedding(tensor(values, weight.shape)) });
+  return model.with({ embedding: new Embedding(await byRows(backend, weight, weight.shape[1], centred)) });
 }
 
 function report({ isometry, inner, gram }: Basis, options: QuadOptions, { log, warn }: Context): void {

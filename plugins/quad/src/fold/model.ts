@@ -48,9 +48,9 @@ async function rotatedEnds(
   { isometry, dtype }: ModelSettings,
 ): Promise<Pick<Model, 'embedding' | 'norm' | 'head'>> {
   const { residualWidth: width } = isometry;
-  const transformed = async (matrix: Tensor, where: string, gamma?: Tensor): Promise<Tensor> => {
-    const rows = await byRows(backend, matrix, width, (panel) => isometry.rows(gamma ? mul(panel, gamma) : panel));
-    return tensor(stored(rows, dtype, where), [matrix.shape[0], width]);
+  const transformed = (matrix: Tensor, where: string, gamma?: Tensor): Promise<Tensor> => {
+    const graph = (rows: Tensor): Tensor => isometry.rows(gamma ? mul(rows, gamma) : rows);
+    return byRows(backend, matrix, width, graph, (values) => stored(values, dtype, where));
   };
   const head = requireDense(model.head, 'lm_head');
   return {

@@ -1,5 +1,5 @@
 // What a model must be for its residual stream to be rotated, checked before any weight is read.
-import { type Block, LowbitError, type Model, type Norm, requireDense } from '@lowbit/core';
+import { type Block, LowbitError, type Model, type Norm } from '@lowbit/core';
 
 /**
  * @throws LINEAR_NOT_DENSE for a layer that is quantized or wrapped, NORM_KIND for a LayerNorm, MODEL_GROUPS for a group that is not
@@ -7,12 +7,21 @@ import { type Block, LowbitError, type Model, type Norm, requireDense } from '@l
  */
 export function requireRotatable(model: Model): void {
   for (const block of model.blocks) {
-    for (const [name, linear] of Object.entries(block.linears)) requireDense(linear, `${block.path}.${name}`);
+    for (const [name, { kind }] of Object.entries(block.linears)) requireFullPrecision({ kind, path: `${block.path}.${name}` });
     requireGroups(block);
     for (const [name, norm] of Object.entries(block.norms)) requireRms(norm, `${block.path}.${name}`);
   }
   requireRms(model.norm, 'model.norm');
-  requireDense(model.head, 'lm_head');
+  requireFullPrecision({ kind: model.head.kind, path: 'lm_head' });
+}
+
+/** @throws LINEAR_NOT_DENSE naming the path. */
+export function requireFullPrecision({ kind, path }: { readonly kind: string; readonly path: string }): void {
+  if (kind === 'dense') return;
+  throw new LowbitError(
+    'LINEAR_NOT_DENSE',
+    `${path}: is already '${kind}', and a rotation changes every weight of a model whatever the targets; put the step before those that quantize, once`,
+  );
 }
 
 function requireRms({ kind }: Norm, path: string): void {
