@@ -12,7 +12,6 @@ import {
   type Model,
   type Norm,
   type Score,
-  tensorsOf,
 } from '@lowbit/core';
 
 /** One Linear's size. */
@@ -20,7 +19,7 @@ export interface LinearSize {
   /** 'model.layers.3.mlp.down_proj'. */
   readonly path: string;
   readonly kind: string;
-  /** Weights it stands for: those of the reference's layer where one is given, since a transform may have widened it. */
+  /** Weights it stands for: those of the reference's layer where one is given, else its own, over the model's hidden size where the stream is wider. */
   readonly weights: number;
   /** Codes, scales, offsets, adapters; the bias not. */
   readonly bits: number;
@@ -52,10 +51,9 @@ export interface ModelSizeOptions {
  * @throws TARGETS_EMPTY when no Linear is targeted.
  */
 export function measureSize(model: Model, { reference, targets = () => true }: ModelSizeOptions = {}): ModelSize {
-  const original = linearsOf(reference ?? model);
+  const original = weightsOf(reference ?? model);
   const linears = [...linearsOf(model)].map(([path, linear]): LinearSize => {
-    const { inFeatures, outFeatures } = original.get(path) ?? linear;
-    const weights = inFeatures * outFeatures;
+    const weights = original.get(path) ?? linear.inFeatures * linear.outFeatures;
     return { path, kind: linear.kind, weights, bits: linear.storageBits, bitsPerWeight: linear.storageBits / weights };
   });
   const targeted = linears.filter(({ path }) => targets(path));
@@ -140,6 +138,22 @@ function linearsOf({ blocks }: Model): Map<string, Linear> {
   return new Map(blocks.flatMap((block) => Object.entries(block.linears).map(([name, linear]) => [`${block.path}.${name}`, linear])));
 }
 
+/** Weights of the Linears of the blocks; a residual stream that a transform has widened counts with the model's own width. */
+function weightsOf(model: Model): Map<string, number> {
+  const { width, config } = model;
+  const narrowed = (features: number, isStream: boolean): number => (isStream && features === width ? config.hiddenSize : features);
+  return new Map(
+    model.blocks.flatMap((block) =>
+      block.groups.flatMap(({ linears, reads, writesResidual }) =>
+        linears.map((name) => {
+          const { inFeatures, outFeatures } = block.linears[name];
+          return [`${block.path}.${name}`, narrowed(inFeatures, 'norm' in reads) * narrowed(outFeatures, writesResidual)] as const;
+        }),
+      ),
+    ),
+  );
+}
+
 /** Bits of everything that is in no block's Linear weights. */
 function restBits({ embedding, blocks, norm, head }: Model): number {
   const isTied = head instanceof DenseLinear && head.weight === embedding.weight;
@@ -155,17 +169,17 @@ function biasElements({ tensors, parts }: LinearState): number {
   return (tensors['bias']?.size ?? 0) + total(Object.values(parts ?? {}).map(biasElements));
 }
 
-/** Elements of all tensors of a dense model; of a quantized one, of the weights its Linears stand for. */
+/** Elements of all tensors of a dense model; of a quantized or widened one, of the weights its parts stand for. */
 function parametersOf(model: Model): number {
-  const others = [...model.blocks.flatMap(({ norms }) => Object.values(norms)), model.norm].flatMap((norm) => [
-    ...tensorsOf(norm).values(),
-  ]);
+  const norms = [...model.blocks.flatMap((block) => Object.values(block.norms)), model.norm];
   const linears = [...linearsOf(model).values()];
   const isTied = model.head instanceof DenseLinear && model.head.weight === model.embedding.weight;
-  const weights = linears.map(({ inFeatures, outFeatures }) => inFeatures * outFeatures);
   const biases = [...linears, model.head].map((linear) => biasElements(linear.state()));
-  const head = isTied ? 0 : model.head.inFeatures * model.head.outFeatures;
-  return total(weights) + total(biases) + total(others.map(({ size }) => size)) + model.embedding.weight.size + head;
+  const { hiddenSize } = model.config;
+  const vocabulary = model.embedding.weight.size / model.width + (isTied ? 0 : model.head.outFeatures);
+  // A norm whose weight has been folded into its readers had one.
+  const vectors = total(norms.map(({ bias }) => (bias ? 2 : 1))) + vocabulary;
+  return total([...weightsOf(model).values()]) + total(biases) + vectors * hiddenSize;
 }
 
 function total(values: readonly number[]): number {

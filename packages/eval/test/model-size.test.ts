@@ -2,8 +2,8 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createReferenceBackend } from '@lowbit/backend-reference';
-import { type DenseLinear, type Linear, readFloats, tensor, tensorsOf } from '@lowbit/core';
-import { LowRankLinear, QuantizedLinear, quantizeWeight } from '@lowbit/quant';
+import { DenseLinear, Embedding, type Linear, readFloats, tensor, tensorsOf } from '@lowbit/core';
+import { LowRankLinear, QuantizedLinear, quantizeWeight, SplitLinear } from '@lowbit/quant';
 import { createToyModel } from '@lowbit/testkit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { diskEvaluator, measureDisk, measureSize, sizeEvaluator } from '../src/index.js';
@@ -65,6 +65,35 @@ describe('measureSize', () => {
     const of = (size: ReturnType<typeof measureSize>) => size.linears.find(({ path }) => path === 'model.layers.0.mlp.down_proj')?.weights;
     expect(of(measureSize(model, { reference: dense }))).toBe(32 * 48);
     expect(of(measureSize(model))).toBe(32 * 64);
+  });
+
+  it('divides by the weights of the model before its stream was widened, with and without the reference', () => {
+    const untied = createToyModel();
+    const zeros = (...shape: [number, number]): DenseLinear => new DenseLinear(tensor(new Float32Array(shape[0] * shape[1]), shape));
+    const wider = (features: number): number => (features === 32 ? 40 : features);
+    const blocks = untied.blocks.map((block) => {
+      const linears = block.groups.flatMap(({ linears: names, reads, writesResidual }) =>
+        names.map((name) => {
+          const { inFeatures, outFeatures } = block.linears[name];
+          return [
+            name,
+            zeros(writesResidual ? wider(outFeatures) : outFeatures, 'norm' in reads ? wider(inFeatures) : inFeatures),
+          ] as const;
+        }),
+      );
+      const split = new SplitLinear({ outlier: zeros(32, 8).weight, rest: zeros(32, 32), outlierDtype: 'float32' });
+      return block.with({ linears: { ...Object.fromEntries(linears), 'self_attn.q_proj': split } });
+    });
+    const model = untied.with({ blocks, embedding: new Embedding(zeros(64, 40).weight), head: zeros(64, 40) });
+    const [own, compared] = [measureSize(model), measureSize(model, { reference: untied })];
+    expect(own.linears).toEqual(compared.linears);
+    expect(own.bitsPerWeight).toBe(compared.bitsPerWeight);
+    expect(own.linears[0]).toMatchObject({ kind: 'split', weights: 32 * 32, bits: 32 * 32 * 16 + 32 * 8 * 32, bitsPerWeight: 16 + 8 });
+    expect(own.linears.find(({ path }) => path.endsWith('o_proj'))).toMatchObject({ weights: 32 * 32, bitsPerWeight: (16 * 40) / 32 });
+    expect(compared.parameters).toBe([...tensorsOf(untied).values()].reduce((a, { size: count }) => a + count, 0));
+    expect(own.parameters).toBe(compared.parameters);
+    const folded = model.with({ norm: model.norm.with({ weight: undefined }) });
+    expect(measureSize(folded).parameters).toBe(compared.parameters);
   });
 });
 

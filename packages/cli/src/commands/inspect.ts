@@ -1,6 +1,7 @@
 // lowbit inspect: what a model consists of, and for a quantized one how it was made.
 import { type ResolvedModel, resolveModel } from '@lowbit/bench';
 import type { Linear, Model } from '@lowbit/core';
+import { type ModelSize, measureSize } from '@lowbit/eval';
 import type { Command } from 'commander';
 import type { CommandContext } from '../context.js';
 import { addSpectrumOptions, inspectSpectrum, refuseSpectrumOptions, type SpectrumArguments } from './inspect-spectrum.js';
@@ -19,24 +20,32 @@ interface LinearSummary {
 }
 
 /** Linears by name within their block, those of equal kind, shape and size together. */
-function summarize(model: Model): LinearSummary[] {
+function summarize(model: Model, { linears }: ModelSize): LinearSummary[] {
   const found = new Map<string, LinearSummary>();
-  const add = (name: string, { kind, inFeatures, outFeatures, storageBits }: Linear): void => {
+  const sizes = new Map(linears.map(({ path, bitsPerWeight }) => [path, bitsPerWeight]));
+  const add = (name: string, { kind, inFeatures, outFeatures, storageBits }: Linear, path = name): void => {
     const shape = `${outFeatures} × ${inFeatures}`;
-    const bitsPerWeight = storageBits / (inFeatures * outFeatures);
+    const bitsPerWeight = sizes.get(path) ?? storageBits / (model.config.hiddenSize * outFeatures);
     const key = JSON.stringify([name, kind, shape, bitsPerWeight]);
     found.set(key, { name, kind, shape, bitsPerWeight, count: (found.get(key)?.count ?? 0) + 1 });
   };
-  for (const block of model.blocks) for (const group of block.groups) for (const name of group.linears) add(name, block.linears[name]);
+  for (const block of model.blocks)
+    for (const group of block.groups) for (const name of group.linears) add(name, block.linears[name], `${block.path}.${name}`);
   add('lm_head', model.head);
   return [...found.values()];
 }
 
-/** Bits per weight over the Linears of all blocks. */
-function blockBitsPerWeight(model: Model): number {
-  const linears = model.blocks.flatMap((block) => Object.values(block.linears));
-  const weights = linears.reduce((sum, { inFeatures, outFeatures }) => sum + inFeatures * outFeatures, 0);
-  return linears.reduce((sum, { storageBits }) => sum + storageBits, 0) / weights;
+/** What transforms have made of the model besides its Linears. */
+function transformed({ width, config, blocks }: Model): { residualWidth?: number; keyValues?: string } {
+  const roundings = new Set(
+    blocks.map(({ keyValues }) =>
+      keyValues ? `${keyValues.bits} bits, clipRatio ${keyValues.clipRatio}${keyValues.rotateKeys ? ', keys rotated' : ''}` : 'as they are',
+    ),
+  );
+  return {
+    ...(width !== config.hiddenSize && { residualWidth: width }),
+    ...(blocks.some(({ keyValues }) => keyValues) && { keyValues: [...roundings].join('; ') }),
+  };
 }
 
 export function addInspectCommand(program: Command, context: CommandContext): void {
@@ -57,10 +66,12 @@ export function addInspectCommand(program: Command, context: CommandContext): vo
 
 /** What the model consists of. */
 function inspectParts({ name, model, checkpoint }: ResolvedModel, json: boolean, { terminal }: CommandContext): void {
-  const { source: _, ...config } = model.config;
+  const { source: _, ...original } = model.config;
+  const config = { ...original, ...transformed(model) };
   const { recipe, versions, seed } = checkpoint.provenance;
-  const linears = summarize(model);
-  const bitsPerWeight = blockBitsPerWeight(model);
+  const size = measureSize(model);
+  const linears = summarize(model, size);
+  const { bitsPerWeight } = size;
   if (json) {
     terminal.out(`${JSON.stringify({ model: name, path: checkpoint.path, config, bitsPerWeight, linears, recipe, versions, seed })}\n`);
     return;
