@@ -31,7 +31,7 @@ export const identity = (n: number): Matrix => matrix(n, n, (i, j) => (i === j ?
 export const columnsOf = (a: Matrix, from: number, to: number): Matrix => matrix(a.rows, to - from, (i, j) => at(a, i, from + j));
 
 /** a ⊗ b. */
-export function kronecker(a: Matrix, b: Matrix): Matrix {
+function kronecker(a: Matrix, b: Matrix): Matrix {
   return matrix(a.rows * b.rows, a.columns * b.columns, (i, j) => {
     const outer = at(a, Math.floor(i / b.rows), Math.floor(j / b.columns));
     return outer * at(b, i % b.rows, j % b.columns);
