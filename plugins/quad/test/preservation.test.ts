@@ -1,5 +1,5 @@
 // Function preservation: transformed models against the given ones, in float64 by an oracle of its own and in float32 on the engine.
-import { type Backend, type Model, quantizablePart, read, readFloats, type Tensor } from '@lowbit/core';
+import { type Backend, concat, type Model, quantizablePart, read, readFloats, type Tensor, type TypedArray } from '@lowbit/core';
 import { SplitLinear } from '@lowbit/quant';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Basis, chooseBasis, type QuadInput, type QuadOptions, quad, quadOptions } from '../src/index.js';
@@ -10,8 +10,8 @@ import {
   isometryMatrix,
   largestDifference,
   type Matrix,
-  matrix,
   multiply,
+  type Network,
   originalNetwork,
   transformedNetwork,
   transposed,
@@ -77,25 +77,33 @@ const configs: Record<string, SmallConfig> = {
 describe.each(Object.keys(configs))('%s', (name) => {
   const config = configs[name];
   const half = config.hidden_size / 2;
+  let model: Model;
+  let original: Network;
+  let tokens: Tensor;
+  let sequence: TypedArray;
+  let expected: Matrix;
+  beforeAll(async () => {
+    const small = await smallModel(config);
+    model = small.model;
+    original = originalNetwork(config, small.weights);
+    tokens = await tokensFor(config, { seed: 5 }).at(0);
+    sequence = (await read(tokens)).subarray(0, 10);
+    expected = await logitsOf(model, tokens);
+  });
+
   const cases: QuadInput[] = [
     ...[0, 1, 8, half, config.hidden_size].map((rank): QuadInput => ({ rank })),
     ...[1, 8, half, config.hidden_size - 1].map((rank): QuadInput => ({ rank, layout: 'compact' })),
   ];
 
   it.each(cases)('%j', async (input) => {
-    const { model, weights } = await smallModel(config);
     const { model: made, basis } = await transform(model, input, config);
-    const tokens = await tokensFor(config, { seed: 5 }).at(0);
-
-    const original = originalNetwork(config, weights);
     const transformed = transformedNetwork(original, basis);
-    const sequence = (await read(tokens)).subarray(0, 10);
     expect(relativeDifference(forward(original, sequence), forward(transformed, sequence))).toBeLessThan(1e-10); // 6e-15 measured
 
-    const expected = await logitsOf(model, tokens);
     expect(relativeDifference(expected, await logitsOf(made, tokens))).toBeLessThan(1e-4); // 2e-6 measured
     for (const block of made.blocks) {
-      for (const [linear, { weight }] of Object.entries(await evaluatedWeights(block.linears))) {
+      for (const [linear, weight] of Object.entries(await evaluatedWeights(block.linears))) {
         const wanted = transformed.weights.get(`${block.path}.${linear}.weight`) as Matrix;
         expect(largestDifference(weight, wanted), `${block.path}.${linear}`).toBeLessThan(3e-6); // 3e-7 measured
       }
@@ -106,20 +114,17 @@ describe.each(Object.keys(configs))('%s', (name) => {
   });
 });
 
-/** The base weights, outlier columns first, without what is rotated while the model runs. */
-async function evaluatedWeights(linears: Model['blocks'][number]['linears']): Promise<Record<string, { weight: Matrix }>> {
-  const found: Record<string, { weight: Matrix }> = {};
-  for (const [name, linear] of Object.entries(linears)) {
+/** The base weights of a block, outlier columns first, without what is rotated while the model runs. */
+async function evaluatedWeights(linears: Model['blocks'][number]['linears']): Promise<Record<string, Matrix>> {
+  const whole = Object.values(linears).map((linear) => {
     const inner = quantizablePart(linear).linear.effectiveWeight();
-    const columns = linear instanceof SplitLinear ? linear.outlier : undefined;
-    const [rest, outlier] = await backend.evaluate(columns ? [inner, columns] : [inner]);
-    const values = await readFloats(rest);
-    const first = outlier && (await readFloats(outlier));
-    const rank = outlier?.shape[1] ?? 0;
-    const width = rest.shape[1];
-    found[name] = {
-      weight: matrix(rest.shape[0], rank + width, (i, j) => (first && j < rank ? first[i * rank + j] : values[i * width + j - rank])),
-    };
-  }
-  return found;
+    return linear instanceof SplitLinear ? concat([linear.outlier, inner], 1) : inner;
+  });
+  const leaves = await backend.evaluate(whole);
+  const matrices = leaves.map(async (leaf): Promise<Matrix> => {
+    const [rows, columns] = leaf.shape;
+    return { rows, columns, values: Float64Array.from(await readFloats(leaf)) };
+  });
+  const evaluated = await Promise.all(matrices);
+  return Object.fromEntries(Object.keys(linears).map((name, at) => [name, evaluated[at]]));
 }
