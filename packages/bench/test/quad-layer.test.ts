@@ -13,7 +13,7 @@ describe.skipIf(!data)('layer 11 of codellama13b (skipped unless LOWBIT_TEST_DAT
   });
   afterAll(() => backend.dispose());
 
-  it.each(layerInputs)('$weights: plain loses to rotated, and rotated to decomposed', async (input) => {
+  it.each(layerInputs)('$inputs: plain loses to rotated, and rotated to decomposed', async (input) => {
     const file = join(data ?? '', 'layers/codellama13b-layer11/codellama13b_layer11.safetensors');
     const settings = { rank: 64, bits: [4, 3], quantizers: ['rtn', 'gptq'], outputs: 64 } as const;
     for (const { weight, bits, quantizer, plain, rotated, decomposed } of await layerErrors(backend, file, input, settings)) {

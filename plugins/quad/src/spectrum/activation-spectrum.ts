@@ -2,10 +2,8 @@
 import { type Backend, LowbitError, type Model, materialize, type Rng, type Tensor, type TokenBatches, throwIfAborted } from '@lowbit/core';
 import { energyCaptured, outlierBasis } from '../basis/basis.js';
 import { type GramSite, residualGram } from '../basis/gram.js';
-import { hadamardOrFallback, noRotation } from '../isometry/axis-rotation.js';
-import { Isometry } from '../isometry/isometry.js';
-import { reflections } from '../isometry/reflections.js';
-import { type InputBands, inputBands, type StreamIsometries } from './input-bands.js';
+import { type InputBands, inputBands } from './input-bands.js';
+import { type StreamIsometries, streamIsometries } from './stream-isometries.js';
 
 export interface SpectrumOptions {
   /** Directions taken out in the basis 'decomposed': 1 to the stream's width. They hold most of the energy of what norms read. */
@@ -71,10 +69,7 @@ export async function activationSpectrum(
   const pre = await captured('pre', from(0));
   const post = await captured('post', from(model.blocks.length));
 
-  const rotation = await hadamardOrFallback(width, { backend, fallback: 'block-diagonal', rng: rng.at('rotation'), hasSigns: true });
-  const outliers = { reflections: reflections(leadingColumns(pre.basis, largest, rank), width, rank), rotation: noRotation(rank) };
-  const parts = { layout: 'expand', width, rotation } as const;
-  const isometries = { rotated: new Isometry({ ...parts, outliers: undefined }), decomposed: new Isometry({ ...parts, outliers }) };
+  const isometries = await streamIsometries(backend, leadingColumns(pre.basis, largest, rank), width, rng.at('rotation'));
   const inputs = await bandsAt(depths, model, backend, batches, isometries, { signal, onBatch: from(passes) });
   return {
     width,

@@ -3,3 +3,4 @@ export { type ActivationSpectrum, activationSpectrum, type EnergyAtRank, type Sp
 export { bandNames, bandsOver, type ChannelBands, channelBands } from './channel-bands.js';
 export { bandRows, bandsFigure, energyFigure, energyRows } from './figures.js';
 export { type InputBands, type InputBasis, inputBases } from './input-bands.js';
+export { type StreamIsometries, streamIsometries } from './stream-isometries.js';

@@ -1,7 +1,7 @@
 // What the Linears behind a block's norms read, channel by channel: as it is, rotated, and decomposed and rotated.
 import { type Backend, type Block, flattenRows, type LinearGroup, readFloats, type Tensor, transpose } from '@lowbit/core';
-import type { Isometry } from '../isometry/isometry.js';
 import { type ChannelBands, channelBands } from './channel-bands.js';
+import type { StreamIsometries } from './stream-isometries.js';
 
 /** In whose coordinates an input is looked at, in this order. */
 export const inputBases = ['raw', 'rotated', 'decomposed'] as const;
@@ -20,13 +20,6 @@ export interface InputBands {
   readonly outliers: number;
   readonly channels: number;
   readonly bands: ChannelBands;
-}
-
-/** Isometries of the residual stream. */
-export interface StreamIsometries {
-  /** Without outliers. */
-  readonly rotated: Isometry;
-  readonly decomposed: Isometry;
 }
 
 /**
