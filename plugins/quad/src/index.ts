@@ -3,8 +3,11 @@
 export { activations } from './activations-method.js';
 export { type BasisKind, energyCaptured } from './basis/basis.js';
 export { type GramOptions, type GramSite, type ResidualGram, residualGram } from './basis/gram.js';
+export { compensate } from './compensate/method.js';
+export { type CompensateInput, type CompensateOptions, compensateOptions } from './compensate/options.js';
 export { experiments } from './experiments/index.js';
-export type { InnerRotations } from './fold/linears.js';
+export type { FoldSettings, InnerRotations } from './fold/linears.js';
+export { type ModelSettings, rotatedModel } from './fold/model.js';
 export type { AxisRotation, Fallback } from './isometry/axis-rotation.js';
 export { Isometry, type Layout, type OutlierSpace, type SplitFeatures } from './isometry/isometry.js';
 export { type Reflections, reflections } from './isometry/reflections.js';

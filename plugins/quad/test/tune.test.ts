@@ -22,7 +22,7 @@ import { type NamedTensors, nextTokenLoss, windowLoss } from '@lowbit/train';
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 import { quad, rotate, type TuneInput, tune } from '../src/index.js';
-import { storedColumns, storedScales } from '../src/tune/stored.js';
+import { storedColumns, storedScales } from '../src/stored.js';
 import { trainableOf } from '../src/tune/trainable.js';
 import { arithmetic, outlierColumns, perChannel } from './tune-setting.js';
 

@@ -2,8 +2,8 @@
 import { type FinetuneContext, type Linear, LowbitError, type Model, readFloats, type Tensor, tensor, tensorsOf } from '@lowbit/core';
 import { ActivationQuantizedLinear, LowRankLinear, QuantizedLinear, RotatedLinear, type ScaleDtype, SplitLinear } from '@lowbit/quant';
 import type { NamedTensors } from '@lowbit/train';
+import { storedColumns, storedScales } from '../stored.js';
 import type { TuneOptions } from './options.js';
-import { storedColumns, storedScales } from './stored.js';
 
 type Part = TuneOptions['parameters'][number];
 

@@ -1,4 +1,4 @@
-// Trained values as they are stored.
+// Columns and scales that have been computed or trained, as they are stored.
 import { roundToFloat16 } from '@lowbit/core';
 import type { ScaleDtype } from '@lowbit/quant';
 

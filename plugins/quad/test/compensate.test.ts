@@ -1,0 +1,197 @@
+// Compensation: the contract, the least-squares optimum, and what it leaves alone.
+import { createOnnxBackend } from '@lowbit/backend-onnxruntime';
+import {
+  type Backend,
+  createRng,
+  DenseLinear,
+  gram,
+  type Model,
+  type Recipe,
+  type RunEvent,
+  read,
+  readFloats,
+  type Tensor,
+  tensor,
+  tensorsOf,
+} from '@lowbit/core';
+import { quantize } from '@lowbit/pipeline';
+import { ActivationQuantizedLinear, linearKinds, QuantizedLinear, quantizeWeight, SplitLinear } from '@lowbit/quant';
+import { createToyModel, createToyTokens, describeMethod } from '@lowbit/testkit';
+import fc from 'fast-check';
+import { afterAll, describe, expect, it } from 'vitest';
+import { bestColumns, energies } from '../src/compensate/columns.js';
+import { readingOf } from '../src/compensate/reading.js';
+import { type CompensateInput, compensate, quad, rotate } from '../src/index.js';
+import { outlierColumns, perChannel } from './tune-setting.js';
+
+const createBackend = (): Promise<Backend> => createOnnxBackend({ threads: 1, spin: false });
+const backend = await createBackend();
+afterAll(() => backend.dispose());
+
+for (const activations of ['quantized', 'dense'] as const) {
+  describeMethod(compensate, {
+    quantize,
+    createBackend,
+    kinds: linearKinds,
+    prepare: [outlierColumns({ rank: 4, bits: 4 }), perChannel(2)],
+    options: { activations },
+    override: { dampening: 0.9 },
+  });
+}
+
+type Rows = number[][];
+const toRows = (values: ArrayLike<number>, columns: number): Rows =>
+  Array.from({ length: values.length / columns }, (_, i) => Array.from({ length: columns }, (_, j) => values[i * columns + j]));
+const dot = (a: readonly number[], b: readonly number[]): number => a.reduce((total, x, i) => total + x * b[i], 0);
+const column = (rows: Rows, j: number): number[] => rows.map((row) => row[j]);
+
+async function evaluated(t: Tensor): Promise<Rows> {
+  const [leaf] = await backend.evaluate([t]);
+  return toRows(await readFloats(leaf), t.shape[1]);
+}
+
+/** Solves a small system by elimination with pivoting, in float64. */
+function solve(matrix: Rows, rhs: readonly number[]): number[] {
+  const a = matrix.map((row, i) => [...row, rhs[i]]);
+  const size = a.length;
+  for (let k = 0; k < size; k++) {
+    let pivot = k;
+    for (let i = k + 1; i < size; i++) if (Math.abs(a[i][k]) > Math.abs(a[pivot][k])) pivot = i;
+    [a[k], a[pivot]] = [a[pivot], a[k]];
+    for (let i = k + 1; i < size; i++) {
+      const factor = a[i][k] / a[k][k];
+      for (let j = k; j <= size; j++) a[i][j] -= factor * a[k][j];
+    }
+  }
+  const x = new Array<number>(size).fill(0);
+  for (let k = size - 1; k >= 0; k--) x[k] = (a[k][size] - dot(a[k].slice(k + 1, size), x.slice(k + 1))) / a[k][k];
+  return x;
+}
+
+const [out, n, rank, tokens] = [6, 12, 3, 80];
+
+/** Inputs of which the outlier ones, the loudest, say something of the others. */
+function inputsOf(seed: number): Tensor {
+  const rng = createRng(seed);
+  const mix = toRows(rng.at('mix').normal(n * n), n);
+  const rows = toRows(rng.at('x').normal(tokens * n), n);
+  return tensor(
+    rows.flatMap((row) => mix.map((m, j) => (j < rank ? 4 : 1) * dot(m, row))),
+    [tokens, n],
+  );
+}
+
+/** A layer of codes with outlier columns, which may round its other inputs, and the dense weight behind it. */
+function layerOf(seed: number, bits: number, rounds: boolean): { split: SplitLinear; weight: Tensor } {
+  const weight = createRng(seed)
+    .at('w')
+    .normal(out * n);
+  const columns = (from: number, to: number): Float32Array => Float32Array.from(toRows(weight, n).flatMap((row) => row.slice(from, to)));
+  const grid = { bits, groupSize: -1, symmetric: true, clip: 'minmax', scaleDtype: 'float16' } as const;
+  const codes = new QuantizedLinear(quantizeWeight(columns(rank, n), [out, n - rank], grid));
+  const rest = rounds ? new ActivationQuantizedLinear(codes, { bits: 3, clipRatio: 0.9 }) : codes;
+  const outlier = tensor(columns(0, rank), [out, rank]);
+  return { split: new SplitLinear({ outlier, rest, outlierDtype: 'float32' }), weight: tensor(weight, [out, n]) };
+}
+
+describe('the best columns', () => {
+  it.each([
+    ['quantized', true],
+    ['dense', true],
+    ['quantized', false],
+  ] as const)('are the least-squares optimum for inputs %s (the layer rounds: %s)', async (activations, rounds) => {
+    await fc.assert(
+      fc.asyncProperty(fc.nat(1000), fc.integer({ min: 1, max: 4 }), async (seed, bits) => {
+        const [{ split, weight }, x] = [layerOf(seed, bits, rounds), inputsOf(seed)];
+        const reading = readingOf(split, activations);
+        const [total, deviation] = await backend.evaluate([gram.of(reading.rows(x)), reading.deviation(weight)]);
+        const { delta } = await bestColumns(backend, { deviation, gram: total, rank, dampening: 0 });
+        const found = await evaluated(delta);
+
+        // The layer itself says what it gives, with or without rounding.
+        const { rest } = split;
+        const whole = activations === 'dense' && rest instanceof ActivationQuantizedLinear ? split.with({ rest: rest.base }) : split;
+        const [given, wanted] = [await evaluated(whole.forward(x)), await evaluated(new DenseLinear(weight).forward(x))];
+        const missing = wanted.map((row, t) => row.map((y, o) => y - given[t][o]));
+        const free = (await evaluated(x)).map((row) => row.slice(0, rank));
+        const products = Array.from({ length: rank }, (_, i) =>
+          Array.from({ length: rank }, (_, j) => dot(column(free, i), column(free, j))),
+        );
+        for (let o = 0; o < out; o++) {
+          const expected = solve(
+            products,
+            Array.from({ length: rank }, (_, i) => dot(column(free, i), column(missing, o))),
+          );
+          const distance = Math.hypot(...expected.map((value, i) => value - found[o][i]));
+          expect(distance / Math.hypot(...expected)).toBeLessThan(1e-4);
+        }
+        const [error] = await energies(backend, [deviation], total);
+        expect(error / missing.flat().reduce((sum, e) => sum + e * e, 0)).toBeCloseTo(1, 4);
+      }),
+      { numRuns: 12 },
+    );
+  });
+});
+
+const dense = createToyModel({ seed: 7, outliers: 2 });
+const calibration = createToyTokens({ seed: 1, batchCount: 4, batchSize: 4, tokens: 24 });
+
+async function run(recipe: Recipe): Promise<{ model: Model; records: Readonly<Record<string, unknown>>[] }> {
+  const records: Readonly<Record<string, unknown>>[] = [];
+  const onEvent = (event: RunEvent): void => {
+    if (event.type === 'log' && 'linear' in event.record) records.push(event.record);
+  };
+  return { model: (await quantize({ model: dense, backend, recipe, calibration, seed: 3, onEvent })).model, records };
+}
+
+async function changedNames(before: Model, after: Model): Promise<string[]> {
+  const now = tensorsOf(after);
+  const changed: string[] = [];
+  for (const [name, t] of tensorsOf(before)) {
+    const [was, is] = await Promise.all([read(t), read(now.get(name) as Tensor)]);
+    if (was.some((x, i) => x !== is[i])) changed.push(name);
+  }
+  return changed;
+}
+
+describe('compensate', () => {
+  const base: Recipe = [quad({ rank: 4 }), perChannel(3)];
+
+  it.each([{ activations: 'quantized' }, { activations: 'dense' }] satisfies CompensateInput[])(
+    'changes outlier columns alone, and lowers the error of every layer: %o',
+    async (options) => {
+      const { model: before } = await run(base);
+      const { model, records } = await run([...base, compensate(options)]);
+      const changed = await changedNames(before, model);
+      expect(changed).toHaveLength(10);
+      expect(changed.every((name) => name.endsWith('.outlier'))).toBe(true);
+      expect(records).toHaveLength(10);
+      for (const record of records) {
+        expect(record).toMatchObject({ columns: 4, kept: true });
+        expect(record['errorAfter']).toBeLessThan(record['errorBefore'] as number);
+      }
+    },
+  );
+
+  it('keeps columns that are as good as the new ones', async () => {
+    const { model: once } = await run([...base, compensate()]);
+    const { model: twice, records } = await run([...base, compensate(), compensate()]);
+    const [first, second] = [records.slice(0, 10), records.slice(10)];
+    for (const [i, { errorBefore, errorAfter }] of second.entries()) {
+      expect(errorAfter).toBeLessThanOrEqual(errorBefore as number);
+      // Blocks before it are the same, so that the first block has nothing to gain.
+      if (i < 5) expect((errorBefore as number) / (first[i]['errorAfter'] as number)).toBeCloseTo(1, 5);
+    }
+    const outliers = ({ linears }: Model['blocks'][number]): Tensor => (linears['self_attn.q_proj'] as SplitLinear).outlier;
+    expect(await readFloats(outliers(twice.blocks[0]))).toEqual(await readFloats(outliers(once.blocks[0])));
+  });
+
+  it('passes over what has no outlier columns, and says so where nothing has', async () => {
+    const message = expect.stringMatching(/layers\.0: no targeted Linear has outlier columns; put quad/);
+    const split = { code: 'LINEAR_NOT_SPLIT', message };
+    await expect(run([rotate(), perChannel(3), compensate()])).rejects.toMatchObject(split);
+    await expect(run([...base, compensate({ targets: ['**.down_proj'] })])).rejects.toMatchObject(split);
+    const { records } = await run([...base, compensate({ targets: ['**.down_proj', '**.up_proj'] })]);
+    expect(records.map(({ linear }) => linear)).toEqual(['mlp.up_proj', 'mlp.up_proj']);
+  });
+});
