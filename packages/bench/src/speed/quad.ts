@@ -1,0 +1,134 @@
+// bench:quad: QUAD's transform of a 4096-wide Llama block (rank 64, expand) against a plain Walsh-Hadamard transform of the same weights.
+// With --layer <directory>: errors of a real layer's outputs plain, rotated and decomposed; see quad-layer.ts for what the file holds.
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { createOnnxBackend } from '@lowbit/backend-onnxruntime';
+import { type Backend, type Block, batchesOf, createRng, readFloats, type Tensor, type TransformContext, tensorsOf } from '@lowbit/core';
+import { planHadamard, walshHadamard } from '@lowbit/linalg';
+import { chooseBasis, type ModelSettings, quadOptions, rotatedModel } from '@lowbit/quad';
+import { measurePeakMemory } from '../peak-memory.js';
+import { median, SIZE, timed } from './layer.js';
+import { syntheticLlama } from './llama.js';
+import { layerErrors, layerInputs } from './quad-layer.js';
+import { reportBench } from './report.js';
+
+const RANK = 64;
+const INNER = 11008;
+const HEADS = 32;
+const ROUNDS = 3;
+/** Outputs of each weight of a real layer. */
+const OUTPUTS = 256;
+
+async function benchTransform(backend: Backend): Promise<void> {
+  // A vocabulary of a few tokens: embedding and head are transformed with the block, and should not be in the time.
+  const model = syntheticLlama({ width: SIZE, inner: INNER, blocks: 1, heads: HEADS, vocabulary: 32, context: 32 });
+  const [block] = model.blocks;
+  const options = quadOptions.parse({ rank: RANK, basis: 'random' });
+  const nothing = (): void => {};
+  const context: TransformContext<unknown> = {
+    backend,
+    options,
+    rng: createRng(0),
+    calibration: { ...batchesOf([]), hash: '', description: 'none' },
+    progress: nothing,
+    log: nothing,
+    warn: nothing,
+    signal: undefined,
+    saved: undefined,
+    save: async () => {},
+  };
+  const settings: ModelSettings = { ...options, ...(await chooseBasis(model, options, context)), keyValues: undefined };
+
+  const weights = await Promise.all(Object.values(block.linears).map((linear) => readFloats(linear.effectiveWeight())));
+  const plan = planHadamard(SIZE);
+  const walshHadamards = async (): Promise<void> => {
+    for (const weight of weights) await walshHadamard(backend, weight, weight.length / SIZE, plan);
+  };
+  const fold = async (): Promise<Block> => (await rotatedModel(backend, model, settings, nothing)).blocks[0];
+  const evaluated = async (tensors: readonly Tensor[]): Promise<void> => {
+    await backend.evaluate(tensors);
+  };
+
+  const rounds: { readonly wht: number; readonly fold: number; readonly peak: number }[] = [];
+  for (let round = 0; round <= ROUNDS; round++) {
+    const [wht] = await timed(walshHadamards);
+    const takePeak = measurePeakMemory();
+    const [time] = await timed(async () => evaluated(expressionsOf(await fold())));
+    rounds.push({ wht, fold: time, peak: takePeak() });
+  }
+  const folded = await fold();
+  const parts: [string, string][] = [];
+  for (const [name, linear] of Object.entries(folded.linears)) {
+    await evaluated(expressionsOf(linear));
+    const [time] = await timed(() => evaluated(expressionsOf(linear)));
+    parts.push([`  ${name} alone`, `${time.toFixed(0)} ms`]);
+  }
+
+  const [first, ...warm] = rounds;
+  const of = (pick: (round: (typeof rounds)[number]) => number): number => median(warm.map(pick));
+  const largest = largestWithoutWeights(expressionsOf(folded), new Set(tensorsOf(block).values()));
+  reportBench(
+    'quad',
+    [
+      ['block', `width ${SIZE}, ${HEADS} heads, MLP ${INNER}, rank ${RANK}, expand`],
+      ['Walsh-Hadamard transform of its weights', `${of(({ wht }) => wht).toFixed(0)} ms`],
+      ['transform of the block', `${of((round) => round.fold).toFixed(0)} ms`],
+      ['first time, compiling', `${first.fold.toFixed(0)} ms`],
+      ...parts,
+      ['largest tensor that no weight goes into', `${largest} elements; d×(d+r) has ${SIZE * (SIZE + RANK)}`],
+      ['peak memory, weights included', `${Math.max(...rounds.map(({ peak }) => peak))} MiB`],
+      ['ratio of each round', warm.map((round) => (round.fold / round.wht).toFixed(2)).join(', ')],
+    ],
+    { foldOverWht: of((round) => round.fold / round.wht), foldSeconds: of((round) => round.fold) / 1000, largestWithoutWeights: largest },
+  );
+}
+
+function expressionsOf(tree: Parameters<typeof tensorsOf>[0]): Tensor[] {
+  return [...tensorsOf(tree).values()].filter((t) => !t.isLeaf);
+}
+
+/** Elements of the largest tensor in the graphs that is computed from leaves other than these weights, or is one. */
+function largestWithoutWeights(roots: readonly Tensor[], weights: ReadonlySet<Tensor>): number {
+  let largest = 0;
+  const seen = new Map<Tensor, boolean>();
+  const holdsWeight = (node: Tensor): boolean => {
+    const known = seen.get(node);
+    if (known !== undefined) return known;
+    const { source } = node;
+    // Every input is visited, also behind one that holds a weight.
+    const found = weights.has(node) || (source.kind === 'expression' && source.inputs.map(holdsWeight).includes(true));
+    seen.set(node, found);
+    if (!found) largest = Math.max(largest, node.size);
+    return found;
+  };
+  for (const root of roots) holdsWeight(root);
+  return largest;
+}
+
+async function benchLayer(backend: Backend, directory: string): Promise<void> {
+  const file = (await readdir(directory)).find((name) => name.endsWith('.safetensors'));
+  if (file === undefined) throw new Error(`${directory}: holds no .safetensors file; name the directory of a layer`);
+  const settings = { rank: RANK, bits: [4, 3], quantizers: ['rtn', 'gptq'], outputs: OUTPUTS } as const;
+  const rows: [string, string][] = [];
+  let [rotatedOverPlain, decomposedOverRotated] = [0, 0];
+  for (const input of layerInputs) {
+    const errors = await layerErrors(backend, join(directory, file), input, settings);
+    for (const { weight, bits, quantizer, plain, rotated, decomposed } of errors) {
+      const cell = `${weight.split('.').find((part) => part.endsWith('_proj'))} W${bits}A${bits} ${quantizer}`;
+      rows.push([cell, `plain ${plain.toExponential(2)}  rotated ${rotated.toExponential(2)}  decomposed ${decomposed.toExponential(2)}`]);
+      rotatedOverPlain = Math.max(rotatedOverPlain, rotated / plain);
+      decomposedOverRotated = Math.max(decomposedOverRotated, decomposed / rotated);
+    }
+  }
+  reportBench('quad-layer', [['layer', `${file}, first ${OUTPUTS} outputs of each weight, rank ${RANK}`], ...rows], {
+    rotatedOverPlain,
+    decomposedOverRotated,
+  });
+}
+
+const { layer } = parseArgs({ options: { layer: { type: 'string' } } }).values;
+const backend = await createOnnxBackend();
+if (layer === undefined) await benchTransform(backend);
+else await benchLayer(backend, layer);
+await backend.dispose();
