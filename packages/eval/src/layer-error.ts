@@ -16,6 +16,7 @@ import {
 } from '@lowbit/core';
 import type { TokenWindows } from '@lowbit/data';
 import { ACTIVATION_BYTES, batchesOfWindows, embed, partsOf, type Run, type WindowBatch } from './hidden-states.js';
+import { sharesBasis } from './same-basis.js';
 import type { TextEvaluatorOptions } from './text-evaluator.js';
 
 const VERSION = 1;
@@ -23,7 +24,7 @@ const VERSION = 1;
 /**
  * Score 'layer-error': the mean over Linears of ‖X(Ŵ−W)ᵀ‖² / ‖XWᵀ‖², with W the reference's weight, Ŵ the model's effective one and X
  * what the reference's layer reads on the text; each Linear's own figure is in `protocol.layers`. A Linear whose shape differs from the
- * reference's (the model has been transformed) has no such figure and is listed in `protocol.skipped`.
+ * reference's has no such figure and is listed in `protocol.skipped`; a model in another basis has none at all.
  *
  * Standard error between windows: with e_l = Σ_w d_lw / Σ_w n_lw for layer l, window w contributes
  * u_w = mean_l (d_lw − e_l n_lw) / Σ_w n_lw, and se² = K/(K−1) · Σ_w u_w².
@@ -45,6 +46,11 @@ export function layerErrorEvaluator(windows: TokenWindows, options: TextEvaluato
       let done = 0;
       const run: Run = { backend, signal, tick: () => progress?.(++done, batches.length * (1 + reference.blocks.length)) };
       const layers = reference.blocks.map((block, index) => comparableLinears(block, model.blocks[index], windows.count));
+      if (layers.flat().length === 0 || !(await sharesBasis(model, reference, backend, batches[0].tokens)))
+        throw new LowbitError(
+          'REFERENCE_MISMATCH',
+          'layer-error: no Linear is comparable with its counterpart in the reference; the model was transformed, compare outputs instead (KL)',
+        );
       for (const part of partsOf(batches, reference.width, 1, activationBytes)) {
         const states = await embed(reference, part, run);
         for (const [index, block] of reference.blocks.entries()) {
@@ -56,11 +62,6 @@ export function layerErrorEvaluator(windows: TokenWindows, options: TextEvaluato
       const skipped = reference.blocks
         .flatMap((block) => Object.keys(block.linears).map((name) => `${block.path}.${name}`))
         .filter((path) => !paths.has(path));
-      if (compared.length === 0)
-        throw new LowbitError(
-          'REFERENCE_MISMATCH',
-          'layer-error: no Linear has the shape it has in the reference; the model was transformed, compare outputs instead (KL)',
-        );
       return [scoreOf(compared, skipped, windows, backend.name)];
     },
   };

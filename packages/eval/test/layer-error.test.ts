@@ -89,6 +89,23 @@ describe('layerErrorEvaluator', () => {
     expect(score.protocol['skipped']).toEqual(['model.layers.1.mlp.down_proj']);
   });
 
+  it('compares no weights across bases, of equal shapes though they be', async () => {
+    const reversed = model.with({
+      embedding: model.embedding.map((t) => tensor(Float32Array.from((t.source as { data: Float32Array }).data).reverse(), t.shape)),
+    });
+    const loud = model.norm.with({ weight: tensor(new Float32Array(8).fill(3)) });
+    const evaluator = layerErrorEvaluator(toyWindows({ window: 8 }));
+    for (const [other, reference] of [
+      [reversed, model],
+      [model.with({ norm: model.norm.with({ weight: undefined }) }), model.with({ norm: loud })],
+    ] as const) {
+      await expect(evaluator.evaluate(other, { backend, reference })).rejects.toThrow(/REFERENCE_MISMATCH.*was transformed/);
+    }
+    const folded = model.with({ norm: model.norm.with({ weight: undefined }) });
+    const ones = model.with({ norm: model.norm.with({ weight: tensor(new Float32Array(8).fill(1)) }) });
+    expect((await evaluator.evaluate(folded, { backend, reference: ones }))[0].value).toBe(0);
+  });
+
   it('needs the model’s own reference', async () => {
     const evaluator = layerErrorEvaluator(toyWindows({ window: 8 }));
     await expect(evaluator.evaluate(model, { backend })).rejects.toThrow(/REFERENCE_MISSING/);
@@ -96,7 +113,7 @@ describe('layerErrorEvaluator', () => {
       /REFERENCE_MISMATCH.*2.*1/,
     );
     await expect(evaluator.evaluate(model, { backend, reference: createToyModel({ vocabularySize: 24 }) })).rejects.toThrow(
-      /REFERENCE_MISMATCH.*shape/,
+      /REFERENCE_MISMATCH.*comparable/,
     );
   });
 });

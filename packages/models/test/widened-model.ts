@@ -27,7 +27,7 @@ import {
 } from '@lowbit/quant';
 
 /** [rows, columns] with orthonormal rows: Gram-Schmidt on normal draws. */
-export function isometry(rows: number, columns: number, seed: number): Tensor {
+function isometry(rows: number, columns: number, seed: number): Tensor {
   const found: number[][] = [];
   for (let i = 0; i < rows; i++) {
     let row = [...createRng(seed).at(i).normal(columns)];
