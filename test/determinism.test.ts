@@ -16,7 +16,13 @@ afterAll(() => rm(folder, { recursive: true, force: true }));
 
 /** Quantizes the embedded model in a process of its own; digests by file name. */
 async function quantize(out: string, seed: number): Promise<Record<string, string>> {
-  const recipe = 'gptq:bits=3,groupSize=32,actOrder=true,targets=["**.self_attn.*"]+rtn:bits=4,targets=["**.mlp.*"]';
+  const recipe = [
+    'gptq:bits=3,groupSize=32,actOrder=true,targets=["**.self_attn.*"]',
+    'rtn:bits=4,targets=["**.mlp.*"]',
+    'low-rank-correction:rank=2,targets=["**.q_proj"]',
+    'lrec:rank=2,maxTokens=1024',
+    'emef:rank=2,maxTokens=1024,batchWindows=2',
+  ].join('+');
   const text = ['--text', 'sotu', '--windows', '16', '--window', '128', '--seed', String(seed)];
   const arguments_ = [
     'packages/cli/src/bin.ts',
