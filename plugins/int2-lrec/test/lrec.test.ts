@@ -1,23 +1,10 @@
 // LREC as a method: the contract, the start, what it keeps, what it costs, and what it says.
 import { createOnnxBackend } from '@lowbit/backend-onnxruntime';
 import { createReferenceBackend } from '@lowbit/backend-reference';
-import {
-  batchesOf,
-  type Linear,
-  type Model,
-  memoryStore,
-  type Recipe,
-  type RunEvent,
-  readFloats,
-  roundToFloat16,
-  type TokenBatches,
-  tensor,
-} from '@lowbit/core';
+import { type Linear, type Model, memoryStore, type Recipe, type RunEvent, readFloats, roundToFloat16 } from '@lowbit/core';
 import { quantize } from '@lowbit/pipeline';
 import { LowRankLinear, linearKinds } from '@lowbit/quant';
 import { createToyModel, createToyTokens, describeMethod } from '@lowbit/testkit';
-import { planRounds, readWindows } from '@lowbit/train';
-import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 import { checkpointBits } from '../src/adapters/checkpoint-bits.js';
 import { emef, type LrecInput, lowRankCorrection, lrec } from '../src/index.js';
@@ -57,26 +44,6 @@ async function run(recipe: Recipe, more: Partial<Parameters<typeof quantize>[0]>
   return { model, log, rounds: records.filter(({ round }) => round !== undefined), warnings: warnings.map(({ code }) => code) };
 }
 
-describe('planRounds', () => {
-  it('has a round for each pass and about eight at least, and leaves out less than a round', () => {
-    fc.assert(
-      fc.property(
-        fc.integer({ min: 1, max: 300 }),
-        fc.integer({ min: 1, max: 20 }),
-        fc.integer({ min: 0, max: 4000 }),
-        (batches, epochs, most) => {
-          const { rounds, stepsPerRound } = planRounds(batches, epochs, most);
-          const asked = Math.max(1, Math.min(epochs * batches, most));
-          expect(rounds * stepsPerRound).toBeLessThanOrEqual(asked);
-          expect(rounds * stepsPerRound).toBeGreaterThan(asked - stepsPerRound);
-          expect(stepsPerRound).toBeLessThanOrEqual(batches);
-          expect(rounds).toBeGreaterThanOrEqual(Math.min(asked, 5));
-        },
-      ),
-    );
-  });
-});
-
 const linearsOf = (model: Model): [string, Linear][] =>
   model.blocks.flatMap(({ path, linears }) =>
     Object.entries(linears).map(([name, linear]): [string, Linear] => [`${path}.${name}`, linear]),
@@ -88,19 +55,6 @@ async function logitsOf(model: Model): Promise<number[]> {
 }
 
 const { model: quantized } = await run([base]);
-
-describe('readWindows', () => {
-  const batches = (...lengths: number[]): TokenBatches => {
-    const made = lengths.map((length) => tensor(new Int32Array(2 * length).fill(length), [2, length]));
-    return { ...batchesOf(made), hash: '', description: 'made' };
-  };
-
-  it('reads windows of one length, and refuses others', async () => {
-    expect(await readWindows(batches(4, 4))).toEqual({ tokens: new Int32Array(16).fill(4), count: 4, length: 4 });
-    const message = expect.stringMatching(/batch 1 has windows of 6 tokens.*4.*one length/);
-    await expect(readWindows(batches(4, 6))).rejects.toMatchObject({ code: 'CALIBRATION_WINDOWS', message });
-  });
-});
 
 describe('lrec', () => {
   it('begins as the quantized model, bit for bit', async () => {

@@ -1,5 +1,5 @@
 // What tests of tuning and compensation share: outlier columns without a rotation, and text that can be learned.
-import { batchesOf, type DenseLinear, defineMethod, type Linear, type Model, slice, type TokenBatches, tensor } from '@lowbit/core';
+import { batchesOf, type DenseLinear, defineMethod, type Linear, slice, type TokenBatches, tensor } from '@lowbit/core';
 import { ActivationQuantizedLinear, SplitLinear } from '@lowbit/quant';
 import { rtn } from '@lowbit/rtn';
 import { z } from 'zod';
@@ -35,8 +35,3 @@ const text = Array.from({ length: 8 }, (_, batch) =>
   ),
 );
 export const arithmetic: TokenBatches = { ...batchesOf(text), hash: 'arithmetic', description: 'arithmetic' };
-
-export const linearsOf = (model: Model): [string, Linear][] =>
-  model.blocks.flatMap(({ path, linears }) =>
-    Object.entries(linears).map(([name, linear]): [string, Linear] => [`${path}.${name}`, linear]),
-  );

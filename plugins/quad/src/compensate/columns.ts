@@ -1,44 +1,86 @@
 // The best outlier columns beside a quantized rest: a least-squares problem of as many unknowns an output as there are columns.
-import { type Backend, matmul, mul, neg, readFloats, readNumber, slice, sum, type Tensor, tensor, transpose } from '@lowbit/core';
+import {
+  add,
+  type Backend,
+  type DenseLinear,
+  flattenRows,
+  linear,
+  matmul,
+  mul,
+  readFloats,
+  readNumber,
+  slice,
+  square,
+  sub,
+  sum,
+  type Tensor,
+  tensor,
+  transpose,
+} from '@lowbit/core';
 import { cholesky, solveTriangular } from '@lowbit/linalg';
+import type { SplitLinear } from '@lowbit/quant';
 
-export interface ColumnProblem {
-  /** D: how far the layer is from the dense one, [out, width], a leaf. The free columns come first. */
-  readonly deviation: Tensor;
-  /** C = Σ rowᵀ row of what the layer reads, [width, width], a leaf. */
-  readonly gram: Tensor;
-  /** Free columns. */
-  readonly rank: number;
-  readonly dampening: number;
+/** What is summed over the rows x that a layer reads: x_o are its r outlier inputs, e = ŷ − y how far it is from the dense layer. */
+export interface ColumnSums {
+  /** Σ x_oᵀ x_o, [r, r] */
+  readonly products: Tensor;
+  /** Σ x_oᵀ e, [r, out] */
+  readonly coupling: Tensor;
+  /** Σ ‖e‖² */
+  readonly error: Tensor;
+  /** Σ ‖x Wᵀ‖² */
+  readonly signal: Tensor;
 }
 
-/** What to add to the dense weight's outlier columns. */
+/** The sums of one batch x [..., in]: expressions. */
+export function columnSums(layer: SplitLinear, { weight, bias }: DenseLinear, x: Tensor): ColumnSums {
+  const rows = flattenRows(x);
+  const product = linear(rows, weight);
+  const error = sub(layer.forward(rows), bias ? add(product, bias) : product);
+  const free = slice(rows, 1, 0, layer.rank);
+  return {
+    products: matmul(free, free, { transposeA: true }),
+    coupling: matmul(free, error, { transposeA: true }),
+    error: sum(square(error)),
+    signal: sum(square(product)),
+  };
+}
+
 export interface ColumnSolution {
-  /** Δ [out, rank], a leaf. */
-  readonly delta: Tensor;
+  /** [out, r] */
+  readonly columns: Float32Array;
   /** The relative λ that was used: the one asked for, or more. */
   readonly dampening: number;
 }
 
 /**
- * Δ of min tr([Δ D_q] C [Δ D_q]ᵀ) + λ‖Δ‖²: Δ = −D_q C_qo (C_oo + λI)⁻¹, with o the free columns and q the others. Where activations
- * are not rounded, D_q = Ŵ_q − W_q.
+ * Columns U of min Σ ‖e + (U − Ŵ_o) x_o‖² + λ‖U − W_o‖²: U = W_o + Δ with Δ (C + λI) = (Ŵ_o − W_o) C − (Σ x_oᵀ e)ᵀ, C = Σ x_oᵀ x_o. Where the
+ * layer rounds no inputs, Δ = (W − Ŵ)_q C_qo (C_oo + λI)⁻¹, with q the other inputs.
+ * @param sums leaves.
+ * @param given Ŵ_o, what the sums were made with, [out, r]; `dense` is W_o.
  */
-export async function bestColumns(backend: Backend, { deviation, gram, rank, dampening }: ColumnProblem): Promise<ColumnSolution> {
-  const [out, width] = deviation.shape;
-  const columns = slice(gram, 1, 0, rank);
-  const coupling = matmul(slice(deviation, 1, rank, width), slice(columns, 0, rank, width));
-  const [own, rhs] = await Promise.all(
-    (await backend.evaluate([slice(columns, 0, 0, rank), transpose(neg(coupling), [1, 0])])).map(readFloats),
-  );
-  const factor = await cholesky(backend, own, rank, { dampening });
+export async function bestColumns(
+  backend: Backend,
+  { products, coupling }: ColumnSums,
+  given: Tensor,
+  dense: Tensor,
+  dampening: number,
+): Promise<ColumnSolution> {
+  const [out, rank] = given.shape;
+  const known = matmul(products, sub(given, dense), { transposeB: true });
+  const [rhs, matrix, before] = await Promise.all((await backend.evaluate([sub(known, coupling), products, dense])).map(readFloats));
+  const factor = await cholesky(backend, matrix, rank, { dampening });
   const half = await solveTriangular(backend, factor.lower, rank, rhs, out);
   const solved = await solveTriangular(backend, factor.lower, rank, half, out, { transpose: true });
   const [delta] = await backend.evaluate([transpose(tensor(solved, [rank, out]), [1, 0])]);
-  return { delta, dampening: factor.dampening };
+  const added = await readFloats(delta);
+  return { columns: before.map((w, i) => w + added[i]), dampening: factor.dampening };
 }
 
-/** tr(A C Aᵀ) of each matrix [out, width]: the energy of rows · Aᵀ. */
-export async function energies(backend: Backend, matrices: readonly Tensor[], gram: Tensor): Promise<number[]> {
-  return Promise.all((await backend.evaluate(matrices.map((a) => sum(mul(matmul(a, gram), a))))).map(readNumber));
+/** How Σ ‖e‖² changes when columns take the place of those that the sums were made with, both [out, r]. */
+export async function errorChange(backend: Backend, { products, coupling }: ColumnSums, from: Tensor, to: Tensor): Promise<number> {
+  const step = transpose(sub(to, from), [1, 0]);
+  // Σ‖e + δ x_o‖² − Σ‖e‖² = Σ δᵀ ⊙ (C δᵀ + 2 Σ x_oᵀ e)
+  const [change] = await backend.evaluate([sum(mul(step, add(matmul(products, step), mul(coupling, 2))))]);
+  return readNumber(change);
 }

@@ -3,20 +3,20 @@ import {
   add,
   type Block,
   type BlockContext,
+  DenseLinear,
   defineMethod,
-  gram,
   type LinearGroup,
   LowbitError,
-  readFloats,
+  quantizablePart,
+  readNumber,
   slice,
   type Tensor,
   tensor,
 } from '@lowbit/core';
-import { SplitLinear } from '@lowbit/quant';
+import { ActivationQuantizedLinear, SplitLinear } from '@lowbit/quant';
 import { storedColumns } from '../stored.js';
-import { bestColumns, energies } from './columns.js';
+import { bestColumns, type ColumnSums, columnSums, errorChange } from './columns.js';
 import { type CompensateOptions, compensateOptions } from './options.js';
-import { type Reading, readingOf } from './reading.js';
 
 type Context = BlockContext<CompensateOptions>;
 
@@ -33,82 +33,88 @@ export const compensate = defineMethod({
   refineBlock: compensateBlock,
 });
 
+/** A targeted Linear with outlier columns. */
+interface Target {
+  readonly name: string;
+  readonly split: SplitLinear;
+  /** The layer as it is to be compared: with its rounding of inputs, or without. */
+  readonly compared: SplitLinear;
+  /** In full precision, its inputs not rounded. */
+  readonly dense: DenseLinear;
+  readonly options: CompensateOptions;
+}
+
 async function compensateBlock(given: Block, context: Context): Promise<Block> {
-  const targeted = (group: LinearGroup, block: Block): Target[] =>
-    group.linears.flatMap((name) => {
-      const [linear, options] = [block.linears[name], context.optionsFor(name)];
-      return options && linear instanceof SplitLinear
-        ? [{ name, split: linear, options, reading: readingOf(linear, options.activations) }]
-        : [];
-    });
-  const groups = given.groups.filter((group) => targeted(group, given).length > 0);
+  const dense = await context.reference();
+  const groups = given.groups.filter((group) => targetsIn(group, given, dense, context).length > 0);
   if (groups.length === 0) {
     throw new LowbitError(
       'LINEAR_NOT_SPLIT',
       `${given.path}: no targeted Linear has outlier columns; put quad with a rank above 0 before this step, or change its targets`,
     );
   }
-  const dense = await context.reference();
   let block = given;
   for (const [index, group] of groups.entries()) {
     // Later groups read what the columns of earlier ones have become.
-    const targets = targeted(group, block);
-    const folded = await foldReadings(block, group, targets, context, (share) => context.progress(index + share, groups.length));
+    const targets = targetsIn(group, block, dense, context);
+    const sums = await foldSums(block, group, targets, context, (share) => context.progress(index + share, groups.length));
     const changed: Record<string, SplitLinear> = {};
-    for (const target of targets) {
-      const weight = dense.linears[target.name].effectiveWeight();
-      changed[target.name] = await compensated(target, weight, folded.get(target.reading.key) as Tensor, context);
-    }
+    for (const [i, target] of targets.entries()) changed[target.name] = await compensated(target, sums[i], context);
     block = block.with({ linears: changed });
   }
   return block;
 }
 
-interface Target {
-  readonly name: string;
-  readonly split: SplitLinear;
-  readonly options: CompensateOptions;
-  readonly reading: Reading;
+function targetsIn(group: LinearGroup, block: Block, reference: Block, { optionsFor }: Context): Target[] {
+  return group.linears.flatMap((name) => {
+    const [split, options, whole] = [block.linears[name], optionsFor(name), reference.linears[name]];
+    if (!(split instanceof SplitLinear) || !options) return [];
+    const { rest } = split;
+    const isRounded = rest instanceof ActivationQuantizedLinear && options.activations === 'quantized';
+    const compared = rest instanceof ActivationQuantizedLinear && !isRounded ? split.with({ rest: rest.base }) : split;
+    const { linear } = quantizablePart(whole);
+    const dense = new DenseLinear(whole.effectiveWeight(), linear instanceof DenseLinear ? linear.bias : undefined);
+    return [{ name, split, compared, dense, options }];
+  });
 }
 
-/** Gram matrix of each reading of a group's inputs. */
-async function foldReadings(
+/** The sums of all targets over the block's inputs, one evaluation a batch. */
+async function foldSums(
   block: Block,
   group: LinearGroup,
   targets: readonly Target[],
   { backend, inputs }: Context,
   progress: (share: number) => void,
-): Promise<Map<string, Tensor>> {
-  const readings = new Map(targets.map(({ reading }) => [reading.key, reading]));
-  const totals = new Map<string, Tensor>();
+): Promise<ColumnSums[]> {
+  const weights = await backend.evaluate(targets.map(({ dense }) => dense.weight));
+  let totals: readonly Tensor[] | undefined;
   for (let i = 0; i < inputs.length; i++) {
-    const read = block.trace(await inputs.at(i)).inputs[group.name];
-    for (const [key, reading] of readings) {
-      const [total, part] = [totals.get(key), gram.of(reading.rows(read))];
-      const [next] = await backend.evaluate([total ? gram.merge(total, part) : part], total && { release: [total] });
-      totals.set(key, next);
-    }
+    const x = block.trace(await inputs.at(i)).inputs[group.name];
+    const parts = targets.flatMap(({ compared, dense }, t) => {
+      const { products, coupling, error, signal } = columnSums(compared, dense.withWeight(weights[t]), x);
+      return [products, coupling, error, signal];
+    });
+    const previous: readonly Tensor[] | undefined = totals;
+    totals = await backend.evaluate(previous ? parts.map((part, p) => add(previous[p], part)) : parts, previous && { release: previous });
     progress((i + 1) / inputs.length);
   }
-  return totals;
+  const folded = totals ?? [];
+  return targets.map((_, t) => {
+    const [products, coupling, error, signal] = folded.slice(4 * t, 4 * t + 4);
+    return { products, coupling, error, signal };
+  });
 }
 
 /** The layer with the best columns, or as it is where they are no better once they are stored. */
-async function compensated(
-  { name, split, options, reading }: Target,
-  weight: Tensor,
-  total: Tensor,
-  { backend, log }: Context,
-): Promise<SplitLinear> {
-  const { rank, outFeatures, inFeatures, outlierDtype } = split;
-  const [deviation, dense] = await backend.evaluate([reading.deviation(weight), weight]);
-  const { delta, dampening } = await bestColumns(backend, { deviation, gram: total, rank, dampening: options.dampening });
-  const columns = await readFloats((await backend.evaluate([add(slice(dense, 1, 0, rank), delta)]))[0]);
-  const made = split.with({ outlier: tensor(storedColumns(columns, outlierDtype), [outFeatures, rank]) });
-  const [before, after] = await energies(backend, [deviation, readingOf(made, options.activations).deviation(dense)], total);
-  const [signal] = await energies(backend, [dense], slice(slice(total, 0, 0, inFeatures), 1, 0, inFeatures));
+async function compensated({ name, split, dense, options }: Target, sums: ColumnSums, { backend, log }: Context): Promise<SplitLinear> {
+  const { rank, outFeatures, outlier, outlierDtype } = split;
+  const solution = await bestColumns(backend, sums, outlier, slice(dense.weight, 1, 0, rank), options.dampening);
+  const columns = tensor(storedColumns(solution.columns, outlierDtype), [outFeatures, rank]);
+  const change = await errorChange(backend, sums, outlier, columns);
+  const [error, signal] = [await readNumber(sums.error), await readNumber(sums.signal)];
   const relative = (energy: number): number => (signal === 0 ? 0 : energy / signal);
-  const kept = after < before;
-  log({ linear: name, columns: rank, errorBefore: relative(before), errorAfter: relative(kept ? after : before), kept, dampening });
-  return kept ? made : split;
+  const kept = change < 0;
+  const errorAfter = relative(Math.max(0, error + (kept ? change : 0)));
+  log({ linear: name, columns: rank, errorBefore: relative(error), errorAfter, kept, dampening: solution.dampening });
+  return kept ? split.with({ outlier: columns }) : split;
 }

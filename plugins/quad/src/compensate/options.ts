@@ -6,9 +6,7 @@ export const compensateOptions = z.strictObject({
   activations: z
     .enum(['quantized', 'dense'])
     .default('quantized')
-    .describe(
-      "What the quantized weight reads: 'quantized', its inputs as the layer rounds them, which takes four times the memory of a Gram matrix; 'dense', its inputs before that",
-    ),
+    .describe("What the quantized weight reads: 'quantized', its inputs as the layer rounds them, or 'dense', its inputs before that"),
   dampening: z
     .number()
     .min(0)
