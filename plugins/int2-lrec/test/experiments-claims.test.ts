@@ -219,6 +219,35 @@ describe('transfer', () => {
   });
 });
 
+describe('recovery', () => {
+  const rowsOf = (gptq: number, closedForm: number, lrec: number, told: ExperimentRow = {}): ExperimentRow[] => [
+    ...seeded({ correction: 'GPTQ' }, { kl: gptq }),
+    ...seeded({ correction: 'GPTQ + qera-exact' }, { kl: closedForm }),
+    ...seeded({ correction: 'GPTQ + qera-exact + LREC', tokens: 1.2e6, 'overhead in %': 5.8, ...told }, { kl: lrec }),
+  ];
+  const recovers = (...values: Parameters<typeof rowsOf>) => holds(check('recovery', 'recovery', rowsOf(...values)));
+  const leads = (...values: Parameters<typeof rowsOf>) => holds(check('recovery', 'margin', rowsOf(...values)));
+
+  it('is three fifths of the KL, with few bits and few tokens', () => {
+    expect(recovers(1, 0.8, 0.39)).toEqual([true]);
+    expect(recovers(1, 0.8, 0.41)).toEqual([false]);
+    expect(recovers(1, 0.8, 0.39, { tokens: 2.1e6 })).toEqual([false]);
+    expect(recovers(1, 0.8, 0.39, { 'overhead in %': 6.1 })).toEqual([false]);
+    expect(check('recovery', 'recovery', rowsOf(1, 0.8, 0.39))[0].evidence).toContain(
+      'a share of 0.61 (0.61, 0.61, 0.61) removed with 5.8 %',
+    );
+    expect(check('recovery', 'recovery', rowsOf(1, 0.8, 0.39).slice(3))).toEqual([]);
+  });
+
+  it('is more than twice what the start removes', () => {
+    expect(leads(1, 0.8, 0.39)).toEqual([true]);
+    expect(leads(1, 0.7, 0.39)).toEqual([true]);
+    expect(leads(1, 0.69, 0.39)).toEqual([false]);
+    expect(leads(1, 1.1, 0.9)).toEqual([true]);
+    expect(leads(1, 1.1, 1.05)).toEqual([false]);
+  });
+});
+
 describe('table-memory', () => {
   const experiment = experiments.find(({ name }) => name === 'table-memory') as ComputedExperiment;
   const context = { backend: createReferenceBackend(), rng: createRng(5) };

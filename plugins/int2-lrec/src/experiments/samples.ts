@@ -47,7 +47,7 @@ export function valuesOf(rows: readonly ExperimentRow[], field: string): Experim
   return [...new Set(rows.map((row) => row[field]).filter((value) => value !== undefined))];
 }
 
-export function numberOf(value: ExperimentValue | undefined): number {
+export function numberOf(value: unknown): number {
   return typeof value === 'number' ? value : Number.NaN;
 }
 
