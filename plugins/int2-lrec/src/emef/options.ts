@@ -1,32 +1,16 @@
 // Options of EMEF, and two sets of defaults: what we recommend, and the published fine-tuning of LLaMA-7B.
-import type { ScaleDtype } from '@lowbit/quant';
 import { z } from 'zod';
+import { type AdapterTraining, adapterOptions, definedOf, type TrainingDefaults, trainingOptions } from '../adapters/training-options.js';
 
 /** What a preset decides. */
-interface Defaults {
-  readonly rank?: number | undefined;
-  readonly overhead?: number | undefined;
-  readonly alpha?: number | undefined;
-  readonly dropout: number;
-  readonly learningRate: number;
+interface Defaults extends TrainingDefaults {
   readonly schedule: 'constant' | 'cosine' | 'linear';
-  readonly warmup: number;
-  readonly clipNorm: number;
-  readonly weightDecay: number;
-  readonly epochs: number;
-  readonly batchWindows: number;
   readonly windowsAtOnce: number;
-  readonly shuffle: boolean;
-  readonly holdOut: number;
-  readonly keepBest: boolean;
 }
 
 /** Parsed. Of `rank` and `overhead` the first one that is there counts. */
-export interface EmefOptions extends Defaults {
+export interface EmefOptions extends Defaults, AdapterTraining {
   readonly start: 'uniform' | 'normal';
-  readonly stack: boolean;
-  readonly adapterDtype: ScaleDtype;
-  readonly maxTokens?: number | undefined;
 }
 
 /** 'paper' is the INT2 run, whose targets are ['**.q_proj', '**.v_proj']; what the reference code leaves to its trainer is as it leaves it. */
@@ -86,17 +70,16 @@ const written = z.strictObject({
     .boolean()
     .default(true)
     .describe('Put a new adapter on top of one that is there, which stays as it is; else that one is trained on'),
-  adapterDtype: z
-    .enum(['float16', 'float32'])
-    .default('float16')
-    .describe('How adapters are stored; what is judged and kept is rounded to it'),
-  dropout: z
-    .number()
-    .min(0)
-    .lt(1)
-    .optional()
-    .describe('Share of the inputs that an adapter does not see in a training step (0, paper: 0.05)'),
-  learningRate: z.number().gt(0).optional().describe('Peak learning rate of AdamW (3e-4)'),
+  ...adapterOptions,
+  ...trainingOptions({
+    learningRate: '3e-4',
+    clipNorm: '1',
+    epochs: '3',
+    batchWindows: '8, paper: 128',
+    shuffle: 'true',
+    holdOut: '0.05, paper: 0.04',
+    keepBest: 'true',
+  }),
   schedule: z
     .enum(['constant', 'cosine', 'linear'])
     .optional()
@@ -106,27 +89,12 @@ const written = z.strictObject({
     .min(0)
     .optional()
     .describe('Share of the steps over which the learning rate rises; above 1, how many steps (0.03, paper: 100)'),
-  clipNorm: z.number().min(0).optional().describe('Gradients are scaled down to this global norm; 0: not at all (1)'),
   weightDecay: z.number().min(0).optional().describe('Pull of the adapters towards zero, decoupled (0)'),
-  epochs: z.int().min(1).optional().describe('Passes over the windows (3)'),
-  maxTokens: z.int().min(1).optional().describe('Tokens to train on at most, repeated ones counted'),
-  batchWindows: z.int().min(1).optional().describe('Windows in a step (8, paper: 128)'),
   windowsAtOnce: z
     .int()
     .min(1)
     .optional()
     .describe('Windows of a step that are computed together, the others after them: fewer take less memory (8, paper: 1)'),
-  shuffle: z.boolean().optional().describe('Another order of the steps in every pass (true)'),
-  holdOut: z
-    .number()
-    .min(0)
-    .max(0.5)
-    .optional()
-    .describe('Share of the windows that are not trained on but judged on; with 0, windows that are trained on are (0.05, paper: 0.04)'),
-  keepBest: z
-    .boolean()
-    .optional()
-    .describe('Keep the state that was judged best, the start among them; else the last, with a warning if it is worse (true)'),
 });
 
 /** As they are written in a recipe. */
@@ -139,10 +107,7 @@ export const emefOptions = written.transform(({ preset, ...set }): EmefOptions =
   const isPublished = set.rank !== undefined || set.overhead === undefined;
   return {
     ...defaults,
-    ...(Object.fromEntries(Object.entries(set).filter(([, value]) => value !== undefined)) as Pick<
-      EmefOptions,
-      'start' | 'stack' | 'adapterDtype'
-    >),
+    ...(definedOf(set) as AdapterTraining & Pick<EmefOptions, 'start'>),
     rank: set.rank ?? (isPublished ? rank : undefined),
     alpha: set.alpha ?? (isPublished ? alpha : undefined),
   };

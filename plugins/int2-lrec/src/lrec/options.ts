@@ -1,37 +1,21 @@
 // Options of LREC, and three sets of defaults: what we recommend, the published 7B command, and RILQ's objective.
-import type { ScaleDtype } from '@lowbit/quant';
 import { z } from 'zod';
+import { type AdapterTraining, adapterOptions, definedOf, type TrainingDefaults, trainingOptions } from '../adapters/training-options.js';
 
 /** What a preset decides. */
-interface Defaults {
+interface Defaults extends TrainingDefaults {
   readonly objective: 'kl' | 'hidden';
-  readonly rank?: number | undefined;
-  readonly overhead?: number | undefined;
-  readonly alpha?: number | undefined;
   readonly start: 'uniform' | 'normal';
-  readonly dropout: number;
-  readonly learningRate: number;
   readonly schedule: 'constant' | 'cosine';
-  readonly warmup: number;
-  readonly clipNorm: number;
-  readonly weightDecay: number;
   readonly decay: 'decoupled' | 'l2';
-  readonly epochs: number;
-  readonly batchWindows: number;
-  readonly shuffle: boolean;
-  readonly holdOut: number;
-  readonly keepBest: boolean;
   readonly lambdaCe: number;
   readonly legacyWeights?: { readonly kl: number; readonly ce: number } | undefined;
 }
 
 /** Parsed. Of `rank` and `overhead` the first one that is there counts, and `legacyWeights` before `lambdaCe`. */
-export interface LrecOptions extends Defaults {
-  readonly adapterDtype: ScaleDtype;
-  readonly stack: boolean;
+export interface LrecOptions extends Defaults, AdapterTraining {
   readonly teacher: 'live' | 'cache';
   readonly topK: number;
-  readonly maxTokens?: number | undefined;
 }
 
 const recommended: Defaults = {
@@ -130,22 +114,12 @@ const written = z.strictObject({
     .describe(
       "How A is drawn where there is no adapter yet; B is zero: 'uniform' in ±1/√inputs, 'normal' with deviation 1/rank (uniform, rilq: normal)",
     ),
-  adapterDtype: z
-    .enum(['float16', 'float32'])
-    .default('float16')
-    .describe('How adapters are stored; what is judged and kept is rounded to it'),
   stack: z
     .boolean()
     .default(false)
     .describe(
       'A new adapter on top of one that a Linear has already, which stays as it is; else that one is trained on, with the rank and scaling that it has',
     ),
-  dropout: z
-    .number()
-    .min(0)
-    .lt(1)
-    .optional()
-    .describe('Share of the inputs that an adapter does not see in a training step (0, paper: 0.05)'),
   teacher: z
     .enum(['live', 'cache'])
     .default('live')
@@ -159,33 +133,23 @@ const written = z.strictObject({
     .describe(
       "Most probable tokens that a cached position keeps; the others' probability is kept as one number, so that the KL that is trained on and reported is a lower bound",
     ),
-  learningRate: z.number().gt(0).optional().describe('Peak learning rate of Adam (1e-3, paper: 3e-5, rilq: 1e-4)'),
+  ...adapterOptions,
+  ...trainingOptions({
+    learningRate: '1e-3, paper: 3e-5, rilq: 1e-4',
+    clipNorm: '1, paper and rilq: 0',
+    epochs: '4, paper: 10',
+    batchWindows: '2, paper: 7, rilq: 8',
+    shuffle: 'true, paper: false',
+    holdOut: '0.05, paper: 0, rilq: 0.2',
+    keepBest: 'true, paper: false',
+  }),
   schedule: z.enum(['constant', 'cosine']).optional().describe('Course of the learning rate (cosine, paper and rilq: constant)'),
   warmup: z.number().min(0).max(1).optional().describe('Share of the steps over which the learning rate rises (0.03, paper and rilq: 0)'),
-  clipNorm: z.number().min(0).optional().describe('Gradients are scaled down to this global norm; 0: not at all (1, paper and rilq: 0)'),
   weightDecay: z.number().min(0).optional().describe('Pull of the adapters towards zero (0, paper: 1e-5)'),
   decay: z
     .enum(['decoupled', 'l2'])
     .optional()
     .describe("Where it acts: on the adapters (AdamW, 'decoupled') or in the gradient (decoupled, paper: l2)"),
-  epochs: z.int().min(1).optional().describe('Passes over the windows (4, paper: 10)'),
-  maxTokens: z.int().min(1).optional().describe('Tokens to train on at most, repeated ones counted, in whole steps; one step at least'),
-  batchWindows: z.int().min(1).optional().describe('Windows in a step (2, paper: 7, rilq: 8)'),
-  shuffle: z.boolean().optional().describe('Another order of the steps in every pass (true, paper: false)'),
-  holdOut: z
-    .number()
-    .min(0)
-    .max(0.5)
-    .optional()
-    .describe(
-      'Share of the windows that are not trained on but judged on; with 0, windows that are trained on are (0.05, paper: 0, rilq: 0.2)',
-    ),
-  keepBest: z
-    .boolean()
-    .optional()
-    .describe(
-      'Keep the state that was judged best, the start among them; else the last, with a warning if it is worse (true, paper: false)',
-    ),
 });
 
 /** As they are written in a recipe. */
@@ -204,13 +168,9 @@ export const lrecOptions = written
     const isWeighted = set.lambdaCe !== undefined || set.legacyWeights !== undefined;
     return {
       ...defaults,
-      ...(withoutUndefined(set) as Pick<LrecOptions, 'adapterDtype' | 'stack' | 'teacher' | 'topK'>),
+      ...(definedOf(set) as AdapterTraining & Pick<LrecOptions, 'teacher' | 'topK'>),
       rank: isSized ? set.rank : rank,
       overhead: isSized ? set.overhead : overhead,
       legacyWeights: isWeighted ? set.legacyWeights : legacyWeights,
     };
   });
-
-function withoutUndefined(record: object): object {
-  return Object.fromEntries(Object.entries(record).filter(([, value]) => value !== undefined));
-}
