@@ -7,7 +7,7 @@ import { type Experiment, LowbitError, type MethodDefinition, type Step } from '
 import { decoupleq, experiments as decoupleqExperiments, decoupleqSft } from '@lowbit/decoupleq';
 import { gptq } from '@lowbit/gptq';
 import { emef, experiments as int2LrecExperiments, lowRankCorrection, lrec, mergeAdapters } from '@lowbit/int2-lrec';
-import { activations, quad, experiments as quadExperiments, rotate } from '@lowbit/quad';
+import { activations, compensate, quad, experiments as quadExperiments, rotate, tune } from '@lowbit/quad';
 import { rtn } from '@lowbit/rtn';
 
 /** A method as the command line sees it: options of any kind in, a step out. */
@@ -40,7 +40,7 @@ export const builtInPlugins: readonly Plugin[] = [
   },
   {
     name: 'quad',
-    methods: [activations, rotate, quad] as unknown as readonly AnyMethod[],
+    methods: [activations, rotate, quad, compensate, tune] as unknown as readonly AnyMethod[],
     experiments: quadExperiments,
   },
 ];

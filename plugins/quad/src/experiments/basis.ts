@@ -27,13 +27,14 @@ const variants: Readonly<Record<string, (format: Format) => StepReference>> = {
 
 const formatsTried = ['W4A4', 'W3A3'] as const;
 
-/** One comparison for each format, in every seed and in this order, of which `free` may stand anywhere. */
-function orders(ascending: readonly string[], free: readonly string[] = []): Comparison[] {
-  return formatsTried.map((format) => ({
+/** In this order in every seed, at W4A4; what is `free` may stand anywhere. */
+function order(ascending: readonly string[], free: readonly string[] = []): Comparison {
+  const [format] = formatsTried;
+  return {
     subject: `${format}, GPTQ`,
     arms: Object.fromEntries([...ascending, ...free].map((directions): [string, ExperimentRow] => [directions, { format, directions }])),
     holds: (gaps) => ascends(gaps.slice(0, ascending.length)),
-  }));
+  };
 }
 
 export const basis: RecipeExperiment = {
@@ -56,12 +57,10 @@ export const basis: RecipeExperiment = {
     claimOn(
       'C6',
       'The largest directions add less loss than random ones, and random ones less than the smallest, in every seed; the loudest channels are expected between the first two, and the smallest directions to be worth no more than none',
-      orders([QUAD, 'random directions', 'smallest directions'], ['loudest channels', ROTATED]),
+      [order([QUAD, 'random directions', 'smallest directions'], ['loudest channels', ROTATED])],
     ),
-    claimOn(
-      'C7',
-      'What is left has to be rotated: without that QUAD adds more loss, in every seed',
-      orders([QUAD, 'largest, no rotation of the rest']),
-    ),
+    claimOn('C7', 'What is left has to be rotated: without that QUAD adds more loss, in every seed', [
+      order([QUAD, 'largest, no rotation of the rest']),
+    ]),
   ],
 };

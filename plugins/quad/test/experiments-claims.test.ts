@@ -1,0 +1,178 @@
+// Claims on rows made up for the purpose: each holds where it should and fails where it should.
+import type { ClaimVerdict, ExperimentRow } from '@lowbit/core';
+import { describe, expect, it } from 'vitest';
+import { experiments } from '../src/experiments/index.js';
+
+function check(experiment: string, name: string, rows: readonly ExperimentRow[]): readonly ClaimVerdict[] {
+  const claim = experiments.find((one) => one.name === experiment)?.claims?.find((one) => one.name === name);
+  if (!claim) throw new Error(`${experiment} has no claim '${name}'`);
+  return claim.check(rows);
+}
+
+const holds = (verdicts: readonly ClaimVerdict[]): boolean[] => verdicts.map((verdict) => verdict.holds);
+
+/** Three seeds of a row, whose gap differs by a ten-thousandth from seed to seed. */
+function seeded(row: ExperimentRow, gap: number): ExperimentRow[] {
+  return [0, 1, 2].map((seed) => ({ model: 'tiny', ...row, seed, 'loss-gap': gap + 1e-4 * (seed - 1) }));
+}
+
+/** With the gap of some rows replaced. */
+function changed(rows: readonly ExperimentRow[], where: ExperimentRow, gap: number | null): ExperimentRow[] {
+  const isMeant = (row: ExperimentRow): boolean => Object.entries(where).every(([name, value]) => row[name] === value);
+  expect(rows.some(isMeant)).toBe(true);
+  return rows.map((row) => (isMeant(row) ? { ...row, 'loss-gap': gap } : row));
+}
+
+describe('table', () => {
+  const gaps: Readonly<Record<string, Readonly<Record<string, number>>>> = {
+    W4A4: { RTN: 0.5, GPTQ: 0.45, 'QuaRot-RTN': 0.06, 'QuaRot-GPTQ': 0.05, 'QUAD-RTN': 0.045, 'QUAD-GPTQ': 0.04 },
+    'W4A4/A8': { 'QUAD-RTN': 0.034, 'QUAD-GPTQ': 0.03 },
+    W3A3: { 'QuaRot-GPTQ': 0.3, 'QUAD-RTN': 0.25, 'QUAD-GPTQ': 0.2 },
+  };
+  const rows = Object.entries(gaps).flatMap(([format, methods]) =>
+    Object.entries(methods).flatMap(([method, gap]) => seeded({ format, method }, gap)),
+  );
+
+  it('holds for the order of the paper', () => {
+    for (const name of ['C1', 'C2', 'C5', 'C10']) expect(holds(check('table', name, rows))).toEqual([true]);
+    expect(check('table', 'C4', rows).map(({ subject, holds }) => [subject, holds])).toEqual([
+      ['tiny, W4A4', true],
+      ['tiny, W4A4/A8', true],
+      ['tiny, W3A3', true],
+    ]);
+    expect(check('table', 'C2', rows)[0].evidence).toBe('QUAD-GPTQ 0.04 (0.0399, 0.04, 0.0401); QuaRot-GPTQ 0.05 (0.0499, 0.05, 0.0501)');
+  });
+
+  it('C1 asks for a gain of more than three deviations', () => {
+    const plain = { format: 'W4A4', method: 'RTN' };
+    expect(holds(check('table', 'C1', changed(rows, { ...plain, seed: 0 }, 0.3)))).toEqual([true]);
+    expect(holds(check('table', 'C1', changed(rows, { ...plain, seed: 0 }, 0.1)))).toEqual([false]);
+    expect(holds(check('table', 'C1', changed(rows, plain, 0.05)))).toEqual([false]);
+    expect(holds(check('table', 'C1', changed(rows, { ...plain, seed: 1 }, null)))).toEqual([false]);
+  });
+
+  it.each([
+    ['C2', 'W4A4', 'QUAD-GPTQ', 0.0502],
+    ['C5', 'W4A4/A8', 'QUAD-GPTQ', 0.0401],
+    ['C10', 'W3A3', 'QUAD-GPTQ', 0.3],
+  ])('%s fails for one seed that is no better', (name, format, method, gap) => {
+    expect(holds(check('table', name, changed(rows, { format, method, seed: 1 }, gap)))).toEqual([false]);
+  });
+
+  it('C4 allows noise', () => {
+    const of = (gap: number) => holds(check('table', 'C4', changed(rows, { format: 'W4A4', method: 'QUAD-GPTQ' }, gap)));
+    expect(of(0.0469)).toEqual([true, true, true]);
+    expect(of(0.0471)).toEqual([false, true, true]);
+  });
+});
+
+describe('ranks', () => {
+  const rowsOf = (gaps: readonly number[]): ExperimentRow[] =>
+    [0, 2, 4, 8, 16, 32].flatMap((rank, i) => seeded({ format: 'W4A4', rank }, gaps[i]));
+
+  it('C3 holds for a loss that falls, or rises by noise', () => {
+    expect(holds(check('ranks', 'C3', rowsOf([0.3, 0.2, 0.1, 0.08, 0.07, 0.06])))).toEqual([true]);
+    expect(holds(check('ranks', 'C3', rowsOf([0.3, 0.2, 0.1, 0.1019, 0.07, 0.06])))).toEqual([true]);
+    expect(holds(check('ranks', 'C3', rowsOf([0.3, 0.2, 0.1, 0.103, 0.07, 0.06])))).toEqual([false]);
+  });
+
+  it('C3 takes the deviation of the difference between seeds for noise where that is more', () => {
+    const rows = rowsOf([0.3, 0.2, 0.1, 0.103, 0.07, 0.06]);
+    expect(holds(check('ranks', 'C3', changed(rows, { rank: 8, seed: 0 }, 0.095)))).toEqual([true]);
+  });
+});
+
+describe('basis', () => {
+  const gaps = {
+    'largest directions': 0.04,
+    'loudest channels': 0.045,
+    'random directions': 0.05,
+    'smallest directions': 0.06,
+    'none (QuaRot)': 0.059,
+    'largest, no rotation of the rest': 0.055,
+  };
+  const rows = Object.entries(gaps).flatMap(([directions, gap]) => seeded({ format: 'W4A4', directions }, gap));
+  const of = (name: string, directions: string, gap: number) => holds(check('basis', name, changed(rows, { directions, seed: 2 }, gap)));
+
+  it('C6 is about the largest, random and the smallest directions, C7 about the rotation beside the largest', () => {
+    for (const name of ['C6', 'C7']) expect(holds(check('basis', name, rows))).toEqual([true]);
+    expect(of('C6', 'largest directions', 0.0502)).toEqual([false]);
+    expect(of('C6', 'random directions', 0.0602)).toEqual([false]);
+    expect(of('C6', 'loudest channels', 0.07)).toEqual([true]);
+    expect(of('C7', 'largest, no rotation of the rest', 0.04)).toEqual([false]);
+  });
+});
+
+describe('parts', () => {
+  const rows = [
+    ...seeded({ format: 'W4A16', method: 'QuaRot' }, 0.03),
+    ...seeded({ format: 'W4A16', method: 'QUAD' }, 0.035),
+    ...seeded({ format: 'W16A4', method: 'QuaRot' }, 0.03),
+    ...seeded({ format: 'W16A4', method: 'QUAD' }, 0.02),
+  ];
+
+  it('C8 is a small difference to either side, C9 an order', () => {
+    for (const name of ['C8', 'C9']) expect(holds(check('parts', name, rows))).toEqual([true]);
+    for (const gap of [0.019, 0.041])
+      expect(holds(check('parts', 'C8', changed(rows, { format: 'W4A16', method: 'QUAD' }, gap)))).toEqual([false]);
+    expect(holds(check('parts', 'C9', changed(rows, { format: 'W16A4', method: 'QUAD', seed: 0 }, 0.031)))).toEqual([false]);
+  });
+});
+
+describe('clip', () => {
+  const rows = [
+    ...seeded({ variant: 'clip 0.9' }, 0.04),
+    ...seeded({ variant: 'clip 1.0' }, 0.05),
+    ...seeded({ variant: 'KV4, keys rotated' }, 0.06),
+    ...seeded({ variant: 'KV4, keys as they are' }, 0.07),
+  ];
+
+  it('C11 and the claim about keys allow noise', () => {
+    for (const [name, variant, above] of [
+      ['C11', 'clip 0.9', 0.05],
+      ['keys', 'KV4, keys rotated', 0.07],
+    ] as const) {
+      expect(holds(check('clip', name, rows))).toEqual([true]);
+      expect(holds(check('clip', name, changed(rows, { variant }, above + 0.0019)))).toEqual([true]);
+      expect(holds(check('clip', name, changed(rows, { variant }, above + 0.0021)))).toEqual([false]);
+    }
+  });
+});
+
+describe('weights', () => {
+  const rows = ['W4A4', 'W2A16'].flatMap((format) => [
+    ...seeded({ format, weights: 'GPTQ' }, 0.2),
+    ...seeded({ format, weights: 'GPTQ, columns fitted' }, 0.19),
+  ]);
+  const fitted = (format: string) => ({ format, weights: 'GPTQ, columns fitted' });
+
+  it('fitted columns must help at 2 bits and not harm at 4', () => {
+    for (const name of ['columns', 'columns-4']) expect(holds(check('weights', name, rows))).toEqual([true]);
+    expect(holds(check('weights', 'columns', changed(rows, { ...fitted('W2A16'), seed: 1 }, 0.2)))).toEqual([false]);
+    expect(holds(check('weights', 'columns-4', changed(rows, fitted('W4A4'), 0.2019)))).toEqual([true]);
+    expect(holds(check('weights', 'columns-4', changed(rows, fitted('W4A4'), 0.2021)))).toEqual([false]);
+  });
+});
+
+describe('peft', () => {
+  const gaps = {
+    QUAD: 0.06,
+    'QUAD, tuned': -1.9,
+    'QUAD, columns tuned': -0.8,
+    'control of QUAD, columns tuned': -0.85,
+    'QuaRot, scales tuned': -1.8,
+  };
+  const rows = Object.entries(gaps).flatMap(([training, gap]) => seeded({ training }, gap));
+  const of = (name: string, training: string, gap: number) => holds(check('peft', name, changed(rows, { training, seed: 0 }, gap)));
+
+  it('is about gaps below zero too', () => {
+    for (const name of ['tuned', 'tuned-columns', 'adaptation']) expect(holds(check('peft', name, rows))).toEqual([true]);
+    expect(of('tuned', 'QUAD, tuned', 0.07)).toEqual([false]);
+    expect(of('tuned-columns', 'QuaRot, scales tuned', -2)).toEqual([false]);
+    expect(of('adaptation', 'QUAD, columns tuned', -0.9)).toEqual([false]);
+  });
+
+  it('shows what the model had before', () => {
+    expect(check('peft', 'adaptation', rows)[0].evidence).toContain('QUAD 0.06');
+  });
+});
