@@ -1,7 +1,7 @@
 // What INT2 models write.
 import type { RecipeExperiment, StepReference } from '@lowbit/core';
+import { logarithmic, means } from '@lowbit/core/experiments';
 import { arm, closedFormStep, protocol } from './arms.js';
-import { logarithmic, means } from './figure.js';
 
 const grid = { bits: 2, groupSize: 32 };
 const OVERHEAD = 0.06;

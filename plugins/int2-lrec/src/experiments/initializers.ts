@@ -1,8 +1,7 @@
 // Corrections in closed form against one another, and against training.
 import type { ClaimVerdict, ExperimentArm, ExperimentClaim, ExperimentRow, RecipeExperiment, StepReference } from '@lowbit/core';
+import { ascends, combine, logarithmic, means, panels, type Sample, samplesOf, showSample, valuesOf } from '@lowbit/core/experiments';
 import { arm, closedFormStep, gptqStep, lrecStep, protocol, rtnStep } from './arms.js';
-import { logarithmic, means, panels } from './figure.js';
-import { ascends, combine, type Sample, samplesOf, showSample, valuesOf } from './samples.js';
 
 const NONE = 'none';
 

@@ -1,9 +1,8 @@
 // What adapters are trained to minimise.
 import type { ClaimVerdict, ExperimentClaim, RecipeExperiment } from '@lowbit/core';
+import { means, panels, type Specification, samplesOf, showSample, valuesOf } from '@lowbit/core/experiments';
 import type { LrecInput } from '../lrec/options.js';
 import { arm, gptqStep, lrecStep, protocol } from './arms.js';
-import { dotPanels } from './figure.js';
-import { samplesOf, showSample, valuesOf } from './samples.js';
 
 const divergence = 'KL';
 const both = 'KL + 0.05 cross-entropy';
@@ -35,6 +34,18 @@ const trade: ExperimentClaim = {
 };
 
 const measures = ['kl', 'loss-gap'];
+
+/** Several measures as rows of panels: each a line of dots, one for each value of `field`. */
+function dotPanels(measures: readonly string[], field: string, order: readonly string[]): Specification {
+  const dots = means('x', 'point', {
+    x: { field: 'value', title: null, scale: { zero: false, padding: 12 } },
+    y: { field, type: 'nominal', title: null, sort: order, axis: { labelLimit: 260 } },
+  });
+  return {
+    transform: [{ fold: measures, as: ['measure', 'value'] }, { filter: 'isValid(datum.value)' }],
+    ...panels(dots, { row: { field: 'measure', sort: measures }, independent: ['x'], height: 150 }),
+  };
+}
 
 export const losses: RecipeExperiment = {
   name: 'losses',

@@ -1,8 +1,7 @@
 // Size of the adapters, in percent of the checkpoint.
 import type { ClaimVerdict, ExperimentClaim, RecipeExperiment } from '@lowbit/core';
+import { logarithmic, means, panels, samplesOf, showSample, valuesOf } from '@lowbit/core/experiments';
 import { arm, closedFormStep, gptqStep, lrecStep, protocol } from './arms.js';
-import { logarithmic, means, panels } from './figure.js';
-import { samplesOf, showSample, valuesOf } from './samples.js';
 
 const percents = [1, 2, 4, 8];
 

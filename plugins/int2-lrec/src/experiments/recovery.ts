@@ -1,8 +1,7 @@
 // How much of what 2 bits cost a longer training brings back.
 import type { ArmOutcome, ClaimVerdict, ExperimentClaim, ExperimentRow, RecipeExperiment } from '@lowbit/core';
+import { combine, means, numberOf, panels, type Sample, samplesOf, show, showSample, valuesOf } from '@lowbit/core/experiments';
 import { arm, closedFormStep, lrecStep, protocol } from './arms.js';
-import { means, panels } from './figure.js';
-import { combine, numberOf, type Sample, samplesOf, show, showSample, valuesOf } from './samples.js';
 
 /** Of the checkpoint, at most. */
 const OVERHEAD = 0.06;

@@ -1,6 +1,6 @@
 // What the table must show: the order of the methods, where the gain is, and that nothing is spoilt.
 import type { ClaimVerdict, ExperimentClaim, ExperimentRow } from '@lowbit/core';
-import { ascends, combine, type Sample, samplesOf, show, showSample, valuesOf } from './samples.js';
+import { ascends, combine, type Sample, samplesOf, show, showSample, valuesOf } from '@lowbit/core/experiments';
 
 /** Names of the methods in rows, in the order of the legend. */
 export const methods = { rtn: 'RTN', gptq: 'GPTQ', lrec: 'GPTQ + LREC' } as const;

@@ -7,9 +7,9 @@ import {
   type ExperimentRow,
   throwIfAborted,
 } from '@lowbit/core';
+import { numberOf } from '@lowbit/core/experiments';
 import { countedRows } from './counted.js';
 import { bases, modelRows, PUBLISHED, publishedRows } from './memory-rows.js';
-import { numberOf } from './samples.js';
 
 async function compute({ rng, signal, models = [] }: ExperimentContext): Promise<ExperimentRow[]> {
   throwIfAborted(signal);

@@ -1,7 +1,7 @@
 // KL divergence to the dense model by bits and method: what the paper's tables and its figure of bits against KL show, in small.
 import type { RecipeExperiment } from '@lowbit/core';
+import { logarithmic, means, panels } from '@lowbit/core/experiments';
 import { arm, gptqStep, lrecStep, protocol, RATE, rtnStep } from './arms.js';
-import { logarithmic, means, panels } from './figure.js';
 import { methods, tableClaims } from './table-claims.js';
 
 /** The finer the codes, the less there is to correct, and the smaller the steps: the published scripts too train INT4 at a lower rate than INT2. */

@@ -1,8 +1,7 @@
 // Fine-tuning on a task from nothing, and from adapters that have corrected the error of quantizing first.
 import type { ClaimVerdict, ExperimentClaim, RecipeExperiment, StepReference } from '@lowbit/core';
+import { ascends, logarithmic, means, panels, samplesOf, showSample, valuesOf } from '@lowbit/core/experiments';
 import { arm, emefStep, gptqStep, lrecStep, protocol } from './arms.js';
-import { logarithmic, means, panels } from './figure.js';
-import { ascends, samplesOf, showSample, valuesOf } from './samples.js';
 
 /** Passes over the windows, of LREC and of EMEF. */
 const CORRECTING = 4;

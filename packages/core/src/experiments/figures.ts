@@ -1,11 +1,11 @@
 // Parts of the figures: Vega-Lite specifications without data.
 
-type Specification = Readonly<Record<string, unknown>>;
+export type Specification = Readonly<Record<string, unknown>>;
 
 /** An axis for what spans orders of magnitude; it ends a little beyond the data. */
 export const logarithmic: Specification = { type: 'log', nice: false, padding: 12 };
 
-interface Axes {
+export interface Axes {
   readonly x: Specification;
   readonly y: Specification;
   /** What is told apart by colour. */
@@ -30,35 +30,23 @@ export function means(measured: 'x' | 'y', mark: 'line' | 'point', { x, y, color
   };
 }
 
-interface Panels {
+export interface Panels {
   /** Field with a row of panels for each of its values; one row without. */
   readonly row?: Specification;
   /** Axes that differ from panel to panel. */
-  readonly independent: readonly ('x' | 'y')[];
+  readonly independent?: readonly ('x' | 'y')[];
   /** Of a panel, in pixels. */
   readonly height?: number;
 }
 
 /** One panel for each model, side by side. */
-export function panels(layers: Specification, { row, independent, height = 240 }: Panels): Specification {
+export function panels(layers: Specification, { row, independent = [], height = 240 }: Panels): Specification {
   return {
     facet: {
-      column: { field: 'model', type: 'nominal', title: null, sort: ['tiny', 'stories15M'] },
+      column: { field: 'model', type: 'nominal', title: null, sort: ['tiny-outliers', 'tiny', 'stories15M'] },
       ...(row && { row: { type: 'nominal', title: null, ...row } }),
     },
     spec: { width: 320, height, ...layers },
     resolve: { scale: Object.fromEntries(independent.map((axis) => [axis, 'independent'])) },
-  };
-}
-
-/** Several measures as rows of panels: each a line of dots, one for each value of `field`. */
-export function dotPanels(measures: readonly string[], field: string, order: readonly string[]): Specification {
-  const dots = means('x', 'point', {
-    x: { field: 'value', title: null, scale: { zero: false, padding: 12 } },
-    y: { field, type: 'nominal', title: null, sort: order, axis: { labelLimit: 260 } },
-  });
-  return {
-    transform: [{ fold: measures, as: ['measure', 'value'] }, { filter: 'isValid(datum.value)' }],
-    ...panels(dots, { row: { field: 'measure', sort: measures }, independent: ['x'], height: 150 }),
   };
 }

@@ -1,5 +1,5 @@
 // What claims are made of: a field's values by seed, and comparisons that hold in every seed.
-import type { ExperimentRow, ExperimentValue } from '@lowbit/core';
+import type { ExperimentRow, ExperimentValue } from '../experiment.js';
 
 /** A field of the rows that share a setting, one for each seed. */
 export interface Sample {
@@ -9,8 +9,8 @@ export interface Sample {
   readonly deviation: number;
 }
 
-/** Undefined where no row has the setting. What is not a number becomes NaN, with which nothing holds. */
-function sampleOf(rows: readonly ExperimentRow[], setting: ExperimentRow, field: string): Sample | undefined {
+/** Of the rows whose fields have the values of a setting; undefined where there is none. What is not a number becomes NaN, with which nothing holds. */
+export function sampleOf(rows: readonly ExperimentRow[], setting: ExperimentRow, field: string): Sample | undefined {
   const own = rows.filter((row) => Object.entries(setting).every(([name, value]) => row[name] === value));
   if (own.length === 0) return undefined;
   const bySeed = new Map(own.map((row) => [row['seed'], numberOf(row[field])]));
@@ -47,10 +47,12 @@ export function valuesOf(rows: readonly ExperimentRow[], field: string): Experim
   return [...new Set(rows.map((row) => row[field]).filter((value) => value !== undefined))];
 }
 
+/** NaN for what is no number: with it nothing holds. */
 export function numberOf(value: unknown): number {
   return typeof value === 'number' ? value : Number.NaN;
 }
 
+/** Three digits. */
 export function show(value: number): string {
   return Number.isFinite(value) ? Number(value.toPrecision(3)).toString() : String(value);
 }
