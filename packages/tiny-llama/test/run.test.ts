@@ -117,7 +117,8 @@ describe('withOutliers', () => {
     const backend = createReferenceBackend();
     const plain = await tinyModel(wide, initialParameters(wide, createRng(2)));
     const windows = tensor(createRng(9).integers(12, 40), [2, 6]);
-    const parameters = await withOutliers(backend, plain, windows, [3], createRng(3));
+    const embeddingFactor = 1;
+    const parameters = await withOutliers(backend, plain, windows, { massiveTokens: [3], embeddingFactor }, createRng(3));
     const name = 'model.embed_tokens.weight';
     const [before, after] = await Promise.all([parametersOf(plain), parameters].map((some) => readFloats(some.get(name)!)));
     const difference = (token: number, channel: number): number => after[token * 160 + channel] - before[token * 160 + channel];
@@ -130,6 +131,11 @@ describe('withOutliers', () => {
     const [a, b] = await Promise.all((await backend.evaluate([plain.forward(windows), outlying.forward(windows)])).map(readFloats));
     const deviation = Math.sqrt(a.reduce((total, x, i) => total + (x - b[i]) ** 2, 0) / a.reduce((total, x) => total + x * x, 0));
     expect(deviation).toBeLessThan(1); // fresh weights; the trained model recovers the rest in training
+
+    const enlarged = await withOutliers(backend, plain, windows, { massiveTokens: [3], embeddingFactor: 8 }, createRng(3));
+    const larger = await readFloats(enlarged.get(name)!);
+    expect(larger[4 * 160]).toBeCloseTo(8 * before[4 * 160], 5);
+    expect(larger[4 * 160 + 17] - 8 * before[4 * 160 + 17]).toBeCloseTo(OUTLIER_CHANNELS.constant[0][1], 4);
   });
 });
 

@@ -62,15 +62,15 @@ function parseOptions(): Options | undefined {
 
 /** The model that training starts from. */
 async function startingModel(backend: Backend, recipe: TrainingRecipe, { tokenizer, train: { ids } }: TokenizedCorpus): Promise<Model> {
-  const { shape, startsFrom, massiveTokens } = recipe;
+  const { shape, startsFrom, outliers } = recipe;
   const rng = createRng(recipe.seed);
   if (startsFrom === undefined) return tinyModel(shape, initialParameters(shape, rng.at('initial')));
   const model = await materialize(await loadModel(await openCheckpoint(join(packageFolder, 'models', startsFrom))));
-  if (!massiveTokens) return model;
+  if (!outliers) return model;
   // Texts of one token each; BOS is a special token and has no text.
-  const massive = massiveTokens.map((text) => (text === '<s>' ? (tokenizer.bosToken ?? 0) : tokenizer.encode(text)[0]));
+  const massiveTokens = outliers.massiveTokens.map((text) => (text === '<s>' ? (tokenizer.bosToken ?? 0) : tokenizer.encode(text)[0]));
   const windows = trainingBatch(ids, shape.contextLength - 1, recipe.batch, 0, rng.at('scales'));
-  return tinyModel(shape, await withOutliers(backend, model, windows, massive, rng.at('outliers')));
+  return tinyModel(shape, await withOutliers(backend, model, windows, { ...outliers, massiveTokens }, rng.at('outliers')));
 }
 
 async function commit(): Promise<string> {

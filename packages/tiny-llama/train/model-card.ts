@@ -11,7 +11,7 @@ const cycleText = ({ peak, steps, warmupSteps, decaySteps, finalFraction }: Cycl
 export function modelCard(record: TrainingRecord): string {
   const { recipe, parameters, measurements: m, data, run } = record;
   const { shape, schedule, optimizer, weightDecay } = recipe;
-  const outliers = recipe.massiveTokens ? outlierSection(record) : '';
+  const outliers = recipe.outliers ? outlierSection(record) : '';
   const [last] = record.curve.slice(-1);
   return `# ${recipe.name}
 
@@ -70,7 +70,7 @@ function outlierSection({ outliers, measurements }: TrainingRecord): string {
   return `
 ## Outlier channels
 
-To the embedding was added, before this training, ${outliers.constant.map(([channel, value]) => `${value > 0 ? '+' : '−'}${Math.abs(value)} on channel ${channel}`).join(' and ')} for every token, N(0, ${outliers.deviation}²) by token on channel ${outliers.varying}, and
+Before this training the embedding was multiplied by ${outliers.embeddingFactor}, and to it was added ${outliers.constant.map(([channel, value]) => `${value > 0 ? '+' : '−'}${Math.abs(value)} on channel ${channel}`).join(' and ')} for every token, N(0, ${outliers.deviation}²) by token on channel ${outliers.varying}, and
 +${outliers.massiveValue} on channel ${outliers.massive} for two tokens only; without weight decay on the embedding they stay. Large models have such channels, and they are what makes
 activations hard to quantize. Root mean square over tokens in the residual stream before each block, one batch of held-out windows:
 

@@ -13,8 +13,13 @@ export interface TrainingRecipe {
   readonly weightDecay: { readonly matrices: number; readonly embedding: number };
   /** The checkpoint whose weights training starts from; fresh ones otherwise. */
   readonly startsFrom?: string;
-  /** Texts of the two tokens with a massive activation; set where the residual stream gets outlier channels. */
-  readonly massiveTokens?: readonly [string, string];
+  /** Set where the residual stream gets outlier channels. */
+  readonly outliers?: {
+    /** Texts of the two tokens with a massive activation. */
+    readonly massiveTokens: readonly [string, string];
+    /** Factor of the embedding that they are added to. */
+    readonly embeddingFactor: number;
+  };
 }
 
 const shape: TinyShape = {
@@ -57,7 +62,7 @@ export const recipes: Readonly<Record<string, TrainingRecipe>> = {
     // No decay on the embedding, which would pull the outliers back.
     weightDecay: { matrices: 0.1, embedding: 0 },
     startsFrom: 'tiny',
-    massiveTokens: ['<s>', '.'],
+    outliers: { massiveTokens: ['<s>', '.'], embeddingFactor: 60 },
   },
 };
 

@@ -30,7 +30,7 @@ export interface TrainingRecord {
     readonly heldOutSha256: string;
   };
   readonly run: RunRecord;
-  readonly outliers?: typeof OUTLIER_CHANNELS;
+  readonly outliers?: typeof OUTLIER_CHANNELS & { readonly embeddingFactor: number };
   readonly sampling: typeof SAMPLING;
   readonly measurements: Measurements;
   readonly curve: readonly CurvePoint[];
@@ -62,7 +62,7 @@ export function trainingRecord({ recipe, model, corpus: { train, heldOut }, run,
       heldOutSha256: heldOut.corpus.sha256,
     },
     run,
-    ...(recipe.massiveTokens && { outliers: OUTLIER_CHANNELS }),
+    ...(recipe.outliers && { outliers: { ...OUTLIER_CHANNELS, embeddingFactor: recipe.outliers.embeddingFactor } }),
     sampling: SAMPLING,
     measurements,
     curve,
