@@ -1,6 +1,6 @@
 // Claims that compare arms on each model by the loss that they add.
 import type { ExperimentClaim, ExperimentRow } from '@lowbit/core';
-import { type Sample, sampleOf, showSample, valuesOf } from './samples.js';
+import { type Sample, samplesOf, showSample, valuesOf } from '@lowbit/core/experiments';
 
 /** Arms that are compared, on each model. */
 export interface Comparison {
@@ -20,8 +20,9 @@ export function claimOn(name: string, statement: string, comparisons: readonly C
     check: (rows) =>
       valuesOf(rows, 'model').flatMap((model) =>
         comparisons.flatMap(({ subject, arms, holds }) => {
-          const gaps = Object.values(arms).map((arm) => sampleOf(rows, { model, ...arm }, 'loss-gap'));
-          if (!gaps.every((gap) => gap !== undefined)) return [];
+          const settings = Object.values(arms).map((arm) => ({ model, ...arm }));
+          const gaps = samplesOf(rows, settings, 'loss-gap');
+          if (!gaps) return [];
           const evidence = Object.keys(arms).map((arm, i) => `${arm} ${showSample(gaps[i])}`);
           return [{ subject: `${model}, ${subject}`, holds: holds(gaps), evidence: evidence.join('; ') }];
         }),

@@ -4,7 +4,7 @@ import type { QuadInput } from '../options.js';
 import { arm, formats, protocol, quadStep, weightStep } from './arms.js';
 import { claimOn } from './claim.js';
 import { gapDots } from './figure.js';
-import { isAtMost } from './samples.js';
+import { isAtMost } from './noise.js';
 
 const ROTATED = 'KV4, keys rotated';
 const PLAIN = 'KV4, keys as they are';

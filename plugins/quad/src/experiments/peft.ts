@@ -1,10 +1,10 @@
 // Tuning of the part in full precision, and the control that tells what of its gain is repair.
 import type { RecipeExperiment, StepReference } from '@lowbit/core';
+import { ascends } from '@lowbit/core/experiments';
 import type { TuneInput } from '../tune/options.js';
 import { arm, type Format, formats, protocol, quadStep, rotateStep, weightStep } from './arms.js';
 import { claimOn } from './claim.js';
 import { gapDots } from './figure.js';
-import { ascends } from './samples.js';
 
 /** Of models of some millions of weights. */
 const RATE = 1e-3;

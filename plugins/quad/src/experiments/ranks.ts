@@ -1,9 +1,9 @@
 // How many directions stay in full precision.
 import type { RecipeExperiment } from '@lowbit/core';
+import { means, panels } from '@lowbit/core/experiments';
 import { arm, formats, protocol, quadStep, weightStep } from './arms.js';
 import { type Comparison, claimOn } from './claim.js';
-import { means, panels } from './figure.js';
-import { isAtMost, NOISE } from './samples.js';
+import { isAtMost, NOISE } from './noise.js';
 
 const ranksTried = [0, 2, 4, 8, 16, 32];
 const formatsTried = ['W4A4', 'W3A3'] as const;

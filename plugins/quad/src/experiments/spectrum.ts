@@ -1,8 +1,8 @@
 // Energy of the residual stream by rank.
 import type { ArmOutcome, ExperimentRow, RecipeExperiment } from '@lowbit/core';
+import { means, panels } from '@lowbit/core/experiments';
 import { z } from 'zod';
 import { arm, protocol, quadStep } from './arms.js';
-import { means, panels } from './figure.js';
 
 /** Nothing is rounded: what is looked at is what `quad` logs of the basis. */
 const unrounded = { weights: 16, activations: 16, outputs: 16 };

@@ -1,9 +1,10 @@
 // Quantizers of the part that is not kept in full precision.
 import type { ExperimentRow, RecipeExperiment, StepReference } from '@lowbit/core';
+import { ascends } from '@lowbit/core/experiments';
 import { arm, type Format, protocol, quadStep, weightStep } from './arms.js';
 import { claimOn } from './claim.js';
 import { gapDots } from './figure.js';
-import { ascends, isAtMost } from './samples.js';
+import { isAtMost } from './noise.js';
 
 const formatsTried: Readonly<Record<string, Format>> = {
   W4A4: { weights: 4, activations: 4, outputs: 4 },
