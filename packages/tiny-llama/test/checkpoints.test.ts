@@ -90,9 +90,11 @@ describe('outlier channels', () => {
     const [[largest], [second]] = OUTLIER_CHANNELS.constant;
     for (const { block, largest: channels, median } of await residual(tinyLlamaOutliersDirectory())) {
       const ratio = (channel: number): number => (channels.find((one) => one.channel === channel)?.magnitude ?? 0) / median;
-      // Root mean squares, measured: 26 and 17 times the median before block 0, then 11 and 5 falling to 6 and 2 before block 5.
+      // Root mean squares, measured: 26 and 17 times the median before block 0; behind it the first falls from 11 to 6, the second fades,
+      // and others have grown: the fourth largest is 4 times the median.
       expect(ratio(largest)).toBeGreaterThan(block === 0 ? 20 : 5);
-      expect(ratio(second)).toBeGreaterThan(block === 0 ? 13 : 2);
+      if (block === 0) expect(ratio(second)).toBeGreaterThan(13);
+      else expect(channels[3].magnitude / median).toBeGreaterThan(3);
     }
   });
 
