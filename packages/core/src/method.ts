@@ -9,6 +9,7 @@ import type { Model } from './model.js';
 import type { Rng } from './rng.js';
 import type { Statistic } from './statistic.js';
 import type { StoreEntry } from './store.js';
+import type { FinetuneTask } from './task.js';
 import type { Tensor } from './tensor.js';
 
 /** What every stage of a method is given. */
@@ -88,6 +89,8 @@ export interface FinetuneContext<Options> extends MethodContext<Options> {
   /** The model as it was before the recipe. */
   readonly reference: Model;
   readonly calibration: TokenBatches;
+  /** What to tune for, if the run was given a task; a method whose aim is 'reference' has no use for it. */
+  readonly task?: FinetuneTask | undefined;
   /** Options that hold for a Linear by path, overrides applied; undefined when the step does not target it. */
   optionsFor(path: string): Options | undefined;
 }

@@ -3,6 +3,7 @@ import {
   type Backend,
   createRng,
   DenseLinear,
+  type FinetuneTask,
   type LinearKinds,
   LowbitError,
   type MethodDefinition,
@@ -20,6 +21,7 @@ import { checkStep, linearShapes, type PlannedStep, planRecipe, planStep } from 
 import { evaluateTree, hasExpressions } from './resolve.js';
 import { inStage, interruptible, methodContext, type NearestRounding, type Propagation, type Run } from './run.js';
 import { computeRunKey } from './run-key.js';
+import { aimsAtTask, checkTask } from './task.js';
 
 export interface QuantizeOptions {
   readonly model: Model;
@@ -27,6 +29,8 @@ export interface QuantizeOptions {
   readonly recipe: Recipe;
   /** Token windows that activations, statistics and losses are computed on. May be left out when no step needs data. */
   readonly calibration?: TokenBatches | undefined;
+  /** What steps whose aim is a task are tuned for. */
+  readonly task?: FinetuneTask | undefined;
   /** Any integer from 0 to 2^53 − 1; every draw of the run is addressed below it. Default: 0. */
   readonly seed?: number | undefined;
   /**
@@ -72,22 +76,25 @@ const noCalibration: TokenBatches = {
  *
  * Same model, recipe, calibration data, seed and backend with the same number of threads: same bytes.
  *
- * @throws RECIPE_EMPTY, RECIPE_STEP, TARGETS_EMPTY, OVERRIDES_EMPTY, GLOB_INVALID, SEED, and what `method.check` throws, before any
+ * @throws RECIPE_EMPTY, RECIPE_STEP, TARGETS_EMPTY, OVERRIDES_EMPTY, GLOB_INVALID, SEED, TASK_UNUSED, TASK_MODEL, and what `method.check` throws, before any
  *   weight is read; ABORTED when the signal is; CALIBRATION_EMPTY; NOT_FINITE; METHOD_SHAPE; METHOD_FAILED around foreign errors.
  */
 export async function quantize(options: QuantizeOptions): Promise<QuantizeResult> {
-  const { model: given, recipe, calibration = noCalibration, seed = 0, propagate = 'quantized', store, kinds, nearest, signal } = options;
+  const { model: given, recipe, calibration = noCalibration, task, seed = 0 } = options;
+  const { propagate = 'quantized', store, kinds, nearest, signal } = options;
   if (!Number.isSafeInteger(seed) || seed < 0)
     throw new LowbitError('SEED', `quantize: seed must be an integer from 0 to 2^53 − 1, got ${seed}`);
   const started = performance.now();
   const plan = planRecipe(recipe, given);
+  if (task) checkTask(recipe, task, given);
   const backend = interruptible(options.backend, signal);
-  const key = store && (await computeRunKey({ model: given, backend, recipe, calibration, seed, propagate, signal }));
+  const key = store && (await computeRunKey({ model: given, backend, recipe, calibration, task, seed, propagate, signal }));
   const emitter = createEmitter(options.onEvent);
   const run: Run = {
     backend,
     rng: createRng(seed),
     calibration,
+    task,
     propagate,
     signal,
     nearest,
@@ -163,15 +170,14 @@ async function finetune(run: Run, planned: PlannedStep, model: Model, reference:
   const hidden = canJudge ? await lastHidden(run, reference) : [];
   const before = canJudge ? await meanDivergence(run, reference, hidden, model) : 0;
   const shared = await methodContext(run, planned, 'finetune', 'model', step.options);
-  const context = { ...shared, reference, calibration: run.calibration, optionsFor: (path: string) => options.get(path) };
+  const { calibration, task } = run;
+  const context = { ...shared, reference, calibration, task, optionsFor: (path: string) => options.get(path) };
   const made = await inStage(planned, 'model', async () => method.finetune?.(model, context) ?? model);
   const tuned = await evaluateTree(run.backend, made);
   if (!canJudge) return tuned;
   const after = await meanDivergence(run, reference, hidden, tuned);
   run.emit({ type: 'log', step: index, path: 'model', record: { divergenceBefore: before, divergenceAfter: after } });
-  const { aim = 'reference' } = method;
-  const isTask = (typeof aim === 'function' ? aim(step.options) : aim) === 'task';
-  if (!isTask && !(after <= before * (1 + RELATIVE_NOISE) + ABSOLUTE_NOISE)) {
+  if (!aimsAtTask(step) && !(after <= before * (1 + RELATIVE_NOISE) + ABSOLUTE_NOISE)) {
     const message = `finetuning raised the KL divergence to the reference from ${before.toPrecision(4)} to ${after.toPrecision(4)} nats a token`;
     run.emit({ type: 'warning', step: index, path: 'model', code: 'FINETUNE_DIVERGED', message });
   }

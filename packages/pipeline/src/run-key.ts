@@ -1,6 +1,16 @@
 // The fingerprint of a run: everything that decides which weights come out.
 import { createHash } from 'node:crypto';
-import { type Backend, LowbitError, type Model, read, type Step, type TokenBatches, tensorsOf, throwIfAborted } from '@lowbit/core';
+import {
+  type Backend,
+  type FinetuneTask,
+  LowbitError,
+  type Model,
+  read,
+  type Step,
+  type TokenBatches,
+  tensorsOf,
+  throwIfAborted,
+} from '@lowbit/core';
 import type { Propagation } from './run.js';
 import { describeLinear } from './stored-block.js';
 
@@ -12,22 +22,25 @@ export interface RunKeyInputs {
   readonly backend: Backend;
   readonly recipe: readonly Step[];
   readonly calibration: TokenBatches;
+  readonly task?: FinetuneTask | undefined;
   readonly seed: number;
   readonly propagate: Propagation;
   readonly signal: AbortSignal | undefined;
 }
 
 /**
- * sha256 over the model (names, types, shapes and elements of all tensors: it is read once from end to end), the calibration data,
- * the seed, the engine with its threads, and every step.
+ * sha256 over the model (names, types, shapes and elements of all tensors: it is read once from end to end), the calibration data, the
+ * task, the seed, the engine with its threads, and every step.
  * @throws OPTIONS_NOT_PLAIN when a step's options hold something that has no canonical text.
  */
-export async function computeRunKey({ model, backend, recipe, calibration, seed, propagate, signal }: RunKeyInputs): Promise<string> {
+export async function computeRunKey(inputs: RunKeyInputs): Promise<string> {
+  const { model, backend, recipe, calibration, task, seed, propagate, signal } = inputs;
   const hash = createHash('sha256');
   const head = {
     runner: RUNNER_VERSION,
     config: model.config,
     calibration: calibration.hash,
+    task: task?.hash,
     seed,
     backend: backend.fingerprint,
     propagate,

@@ -2,6 +2,7 @@
 import { setImmediate } from 'node:timers/promises';
 import {
   type Backend,
+  type FinetuneTask,
   type Linear,
   type LinearKinds,
   LowbitError,
@@ -33,6 +34,7 @@ export interface Run {
   readonly backend: Backend;
   readonly rng: Rng;
   readonly calibration: TokenBatches;
+  readonly task: FinetuneTask | undefined;
   readonly propagate: Propagation;
   readonly signal: AbortSignal | undefined;
   readonly nearest: NearestRounding | undefined;

@@ -1,0 +1,35 @@
+// Which steps a task is for, and whether it fits a model.
+import { type FinetuneTask, LowbitError, type Model, type Recipe, type Step } from '@lowbit/core';
+
+/** Whether the finetune of a step is after a task rather than the answers of the model before the recipe. */
+export function aimsAtTask({ method, options }: Step): boolean {
+  const { aim = 'reference', finetune } = method;
+  return finetune !== undefined && (typeof aim === 'function' ? aim(options) : aim) === 'task';
+}
+
+/**
+ * Throws what is wrong with a task for a recipe and a model.
+ * @throws TASK_UNUSED when no step is tuned for it; TASK_MODEL when the model cannot read its examples.
+ */
+export function checkTask(recipe: Recipe, task: FinetuneTask, { config }: Model): void {
+  if (!recipe.some(aimsAtTask)) {
+    const names = recipe.map(({ method }) => method.name).join(', ');
+    throw new LowbitError(
+      'TASK_UNUSED',
+      `${task.description}: no step of the recipe (${names}) is tuned for a task; add one or leave the task out`,
+    );
+  }
+  const { length } = task.train;
+  if (length > config.contextLength) {
+    const context = `the model's context of ${config.contextLength}`;
+    throw new LowbitError('TASK_MODEL', `${task.description}: examples of ${length} tokens exceed ${context}; build it with shorter ones`);
+  }
+  const highest = [task.train, task.dev].flatMap(({ tokens }) => tokens.reduce((a, b) => Math.max(a, b), 0));
+  if (Math.max(...highest) >= config.vocabularySize) {
+    const vocabulary = `the model's vocabulary of ${config.vocabularySize}`;
+    throw new LowbitError(
+      'TASK_MODEL',
+      `${task.description}: token ${Math.max(...highest)} is outside ${vocabulary}; use the model's own tokenizer`,
+    );
+  }
+}
