@@ -28,8 +28,8 @@ export interface PositionsTerms {
 }
 
 /**
- * Builds the loss of the positions start … end − 1, counted through all windows of a batch, from what the last block gives for them,
- * [end − start, width]: `model.logits` has what follows. The loss of the batch is the sum over all positions.
+ * Builds the loss of the positions start … end − 1, counted through all windows of a batch (or through the list of positions that was
+ * asked for), from what the last block gives for them, [end − start, width]: `model.logits` has what follows. The loss of the batch is the sum over all positions.
  */
 export type PositionsLoss = (model: Model, hidden: Tensor, start: number, end: number) => PositionsTerms | Promise<PositionsTerms>;
 
@@ -40,6 +40,11 @@ export interface ModelLossRequest {
   /** int32 [batch, tokens] */
   readonly tokens: Tensor;
   readonly lossOf: PositionsLoss;
+  /**
+   * Positions that have a loss, in place of all: `lossOf` is given what the last block gives for them, in this order. One may be there several
+   * times. Equally many make equal shapes.
+   */
+  readonly positions?: Int32Array | undefined;
   /** Positions whose logits exist at one time. Default: as many as make 2^23 logits, 32 MiB. */
   readonly positionsAtOnce?: number | undefined;
 }
@@ -97,7 +102,7 @@ export async function modelGradients(request: ModelLossRequest & { readonly para
     const results = await backend.evaluate([terms.loss, ...parts, ...wanted]);
     await total.add(terms, results);
     const [along, ...found] = results.slice(1 + parts.length);
-    hiddenGradient.set(await readFloats(along), piece.start * hidden.shape[hidden.rank - 1]);
+    addRows(hiddenGradient, await readFloats(along), piece, request.positions);
     await gradients.add(names.head, found);
   }
   let upstream = tensor(hiddenGradient, hidden.shape);
@@ -172,15 +177,33 @@ interface Piece {
   readonly hidden: Tensor;
 }
 
-function piecesOf({ model, tokens, positionsAtOnce }: ModelLossRequest, hidden: Float32Array): Piece[] {
+function piecesOf({ model, tokens, positions, positionsAtOnce }: ModelLossRequest, hidden: Float32Array): Piece[] {
   const width = hidden.length / tokens.size;
+  const count = positions?.length ?? tokens.size;
+  const rows = positions ? rowsOf(hidden, positions, width) : hidden;
   const most = positionsAtOnce ?? Math.max(1, Math.floor(LOGITS / model.config.vocabularySize));
   // Pieces of equal size share a program: as few as may be, the last one perhaps smaller.
-  const size = Math.ceil(tokens.size / Math.ceil(tokens.size / most));
-  return Array.from({ length: Math.ceil(tokens.size / size) }, (_, i) => {
-    const [start, end] = [i * size, Math.min((i + 1) * size, tokens.size)];
-    return { start, end, hidden: tensor(hidden.subarray(start * width, end * width), [end - start, width]) };
+  const size = Math.ceil(count / Math.ceil(count / most));
+  return Array.from({ length: Math.ceil(count / size) }, (_, i) => {
+    const [start, end] = [i * size, Math.min((i + 1) * size, count)];
+    return { start, end, hidden: tensor(rows.subarray(start * width, end * width), [end - start, width]) };
   });
+}
+
+/** Rows of [positions, width] by index. */
+function rowsOf(values: Float32Array, indices: Int32Array, width: number): Float32Array {
+  const rows = new Float32Array(indices.length * width);
+  for (const [i, index] of indices.entries()) rows.set(values.subarray(index * width, (index + 1) * width), i * width);
+  return rows;
+}
+
+/** Adds the gradient of a piece to that of all positions. */
+function addRows(total: Float32Array, gradient: Float32Array, { start, end }: Piece, positions: Int32Array | undefined): void {
+  const width = gradient.length / (end - start);
+  for (let i = 0; i < gradient.length; i++) {
+    const row = start + Math.floor(i / width);
+    total[(positions ? positions[row] : row) * width + (i % width)] += gradient[i];
+  }
 }
 
 /** Sums of the loss and its parts over pieces. */
