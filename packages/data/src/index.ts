@@ -9,7 +9,11 @@ export {
 export { type Corpus, type CorpusOptions, corpusOf, cutOf, partOf, type Split } from './corpus.js';
 export { type SampleRequest, type SampleTokens, type SelfGeneratedOptions, selfGeneratedWindows } from './self-generated.js';
 export { sotuCorpus } from './sotu.js';
+export { sotuEra, sotuEraTables } from './sotu-era.js';
 export { type BosRule, type StreamOptions, type StreamRule, type TokenStream, tokenStream } from './stream.js';
+export { type BuiltTask, buildTask, describeTask, type TaskOptions, type TaskPartReport } from './task.js';
+export { readTaskFile, type TaskFileOptions, type TaskRow, type TaskTable, taskTable } from './task-table.js';
+export { type TextTaskOptions, textTask } from './task-text.js';
 export { type DocumentRule, readJsonlFile, readTextFile } from './text-file.js';
 export { createTokenizer, type EncodeOptions, loadTokenizer, type Tokenizer } from './tokenizer.js';
 export { batchWindows, cutWindows, hashTokens, type TokenWindows, type WindowRule, windowsOf } from './windows.js';

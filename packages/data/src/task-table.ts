@@ -1,0 +1,113 @@
+// Labelled examples as they lie in files: JSON Lines and tab-separated columns, every field a text by its name.
+import { createHash } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { basename } from 'node:path';
+import { LowbitError } from '@lowbit/core';
+
+/** One example. */
+export interface TaskRow {
+  /** 'train.tsv:3', for errors. */
+  readonly where: string;
+  /** The text of a field. @throws TASK_FIELD when the example has none of that name. */
+  field(name: string): string;
+}
+
+/** Examples before they are put into a template. */
+export interface TaskTable {
+  readonly name: string;
+  readonly rows: readonly TaskRow[];
+  /** Of the file's bytes. */
+  readonly sha256: string;
+}
+
+export interface TaskFileOptions {
+  /** Names of the columns of a .tsv file whose first line is an example; without them the first line names the columns. */
+  readonly columns?: readonly string[] | undefined;
+}
+
+/**
+ * Examples of a .jsonl file (an object a line; 'question.text' is a field within a field; numbers and booleans are texts as JSON writes
+ * them) or of a .tsv file as GLUE has them (no quoting). Empty lines are passed over.
+ * @throws TASK_MISSING, TASK_FILE with file and line, TASK_EMPTY.
+ */
+export async function readTaskFile(path: string, { columns }: TaskFileOptions = {}): Promise<TaskTable> {
+  const isTsv = path.endsWith('.tsv');
+  if (!isTsv && !path.endsWith('.jsonl')) {
+    throw new LowbitError('TASK_FILE', `${path}: examples are read from .jsonl and .tsv files; convert it, or rename it if it is one`);
+  }
+  if (!isTsv && columns)
+    throw new LowbitError('TASK_FILE', `${path}: columns are named for .tsv files; a .jsonl file names its fields itself`);
+  const bytes = await readFile(path).catch((cause: NodeJS.ErrnoException) => {
+    const what = cause.code === 'ENOENT' ? 'no such file; check the path' : `cannot be read (${cause.message})`;
+    throw new LowbitError('TASK_MISSING', `${path}: ${what}`, { cause });
+  });
+  let text: string;
+  try {
+    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch (cause) {
+    throw new LowbitError('TASK_FILE', `${path}: is not UTF-8; convert it, for example with iconv`, { cause });
+  }
+  const name = basename(path);
+  const lines = text.split(/\r?\n/).flatMap((line, i) => (line.trim() === '' ? [] : [{ line, where: `${name}:${i + 1}` }]));
+  const rows = isTsv ? tsvRows(lines, columns) : lines.map(({ line, where }) => jsonRow(line, where));
+  if (rows.length === 0)
+    throw new LowbitError('TASK_EMPTY', `${path}: has no example${isTsv && !columns ? ' below its header line' : ''}; check the file`);
+  return { name, rows, sha256: createHash('sha256').update(bytes).digest('hex') };
+}
+
+/** Examples in memory, fields by name. */
+export function taskTable(name: string, records: readonly Readonly<Record<string, string>>[]): TaskTable {
+  const rows = records.map((record, i) => rowOf(`${name}:${i + 1}`, record));
+  return { name, rows, sha256: createHash('sha256').update(JSON.stringify(records)).digest('hex') };
+}
+
+interface Line {
+  readonly line: string;
+  readonly where: string;
+}
+
+function tsvRows(lines: readonly Line[], columns: readonly string[] | undefined): TaskRow[] {
+  const names = columns ?? lines[0]?.line.split('\t') ?? [];
+  const hint = columns ? '' : "; if the file's first line is an example, name its columns";
+  return lines.slice(columns ? 0 : 1).map(({ line, where }) => {
+    const cells = line.split('\t');
+    if (cells.length !== names.length) {
+      const expected = `${names.length} (${names.join(', ')})`;
+      throw new LowbitError('TASK_FILE', `${where}: has ${cells.length} columns in place of ${expected}; separate them by tabs${hint}`);
+    }
+    return rowOf(where, Object.fromEntries(names.map((name, i) => [name, cells[i]])), hint);
+  });
+}
+
+function jsonRow(line: string, where: string): TaskRow {
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch (cause) {
+    throw new LowbitError('TASK_FILE', `${where}: is not JSON (${(cause as Error).message}); every line must hold one JSON object`, {
+      cause,
+    });
+  }
+  if (!isRecord(value)) throw new LowbitError('TASK_FILE', `${where}: is no JSON object; every line must hold one`);
+  return rowOf(where, value);
+}
+
+function rowOf(where: string, record: Readonly<Record<string, unknown>>, hint = ''): TaskRow {
+  const field = (name: string): string => {
+    const value = Object.hasOwn(record, name) ? record[name] : name.split('.').reduce<unknown>(within, record);
+    if (typeof value === 'string') return value;
+    if (typeof value === 'number' || typeof value === 'boolean') return String(value);
+    const known = `it has ${Object.keys(record).join(', ')}`;
+    const what = value === undefined ? `no field '${name}'` : `field '${name}' is no text`;
+    throw new LowbitError('TASK_FIELD', `${where}: ${what}; ${known}${hint}`);
+  };
+  return { where, field };
+}
+
+function within(value: unknown, key: string): unknown {
+  return isRecord(value) && Object.hasOwn(value, key) ? value[key] : undefined;
+}
+
+function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
