@@ -1,11 +1,8 @@
 // Options of zeroth-order fine-tuning, and how they meet the defaults of a preset.
 import { z } from 'zod';
+import { MOST_QUERIES, MOST_STEPS } from './direction/keys.js';
 import { type Defaults, type PresetName, presets } from './presets.js';
 import { variantNames } from './variants/names.js';
-
-/** Steps and queries have this many addresses for what is drawn. */
-export const MOST_STEPS = 2 ** 21 - 1;
-export const MOST_QUERIES = 2 ** 8;
 
 const written = z.strictObject({
   preset: z

@@ -1,0 +1,100 @@
+// A model in memory of which some tensors are trained: their elements are the run's own and change in place.
+import { LowbitError, type Model, materialize, read, readFloats, roundToFloat16, type Tensor, tensor } from '@lowbit/core';
+import type { AffineWeight } from '@lowbit/quant';
+import type { Parameter } from '../hooks.js';
+import { type Plan, type PlannedParameter, rolesByName, type TensorRole } from './parameters.js';
+
+/** A parameter with its elements. */
+export interface TrainedParameter {
+  readonly parameter: Parameter;
+  /** Read by the model's forward pass, written by updates. */
+  readonly values: Uint8Array | Float32Array;
+  /** Numbers that the updater keeps, by name. */
+  readonly slots: Map<string, Float32Array>;
+  /** Magnitudes of the weights that codes stand for, or of the elements. */
+  fillMagnitudes(out: Float32Array): void;
+}
+
+export interface TrainedModel {
+  readonly model: Model;
+  /** In the order of the model. */
+  readonly parameters: readonly TrainedParameter[];
+  /** Those of each block, by their tensor in `model`. */
+  readonly byBlock: readonly ReadonlyMap<Tensor, TrainedParameter>[];
+  /** The model with its parameters as they are stored, in memory that nothing changes: float16 where a layer promises it. */
+  stored(): Model;
+}
+
+/** @throws REPLAY_PARAMETER when the model lacks a planned tensor, or has one of another kind. */
+export async function trainedModel(given: Model, { parameters }: Pick<Plan, 'parameters'>): Promise<TrainedModel> {
+  const whole = await materialize(given);
+  const roles = rolesByName(whole);
+  const owned = new Map<Tensor, { readonly leaf: Tensor; readonly trained: TrainedParameter; readonly role: TensorRole }>();
+  for (const planned of parameters) {
+    const found = roles.get(planned.name);
+    if (found?.role.kind !== planned.kind) {
+      throw new LowbitError(
+        'REPLAY_PARAMETER',
+        `quzo: the model has no ${planned.kind} '${planned.name}'; give the model that the run was given, with the same earlier steps`,
+      );
+    }
+    owned.set(found.tensor, await own(found.tensor, found.role, planned));
+  }
+  const model = whole.map((t) => owned.get(t)?.leaf ?? t);
+  const trainedOf = new Map([...owned.values()].map(({ leaf, trained }) => [leaf, trained]));
+  const byBlock = model.blocks.map((block) => {
+    const own = new Map<Tensor, TrainedParameter>();
+    block.map((t) => {
+      const trained = trainedOf.get(t);
+      if (trained) own.set(t, trained);
+      return t;
+    });
+    return own;
+  });
+  return {
+    model,
+    byBlock,
+    parameters: byBlock.flatMap((block) => [...block.values()]),
+    stored: () =>
+      whole.map((t) => {
+        const trained = owned.get(t);
+        return trained ? tensor(storedValues(trained.trained.values, trained.role), t.shape) : t;
+      }),
+  };
+}
+
+async function own(t: Tensor, role: TensorRole, planned: PlannedParameter) {
+  const { name, kind, ...settings } = planned;
+  const values = (await read(t)).slice() as Uint8Array | Float32Array;
+  const maxCode = role.weight ? 2 ** role.weight.bits - 1 : 0;
+  const parameter: Parameter = { name, kind, shape: t.shape, size: t.size, maxCode, settings };
+  const fillMagnitudes = role.weight
+    ? await weightMagnitudes(values, role.weight)
+    : (out: Float32Array): void => {
+        for (let i = 0; i < values.length; i++) out[i] = Math.abs(values[i]);
+      };
+  return { leaf: tensor(values, t.shape), role, trained: { parameter, values, slots: new Map<string, Float32Array>(), fillMagnitudes } };
+}
+
+/** |scale · (code − zero)|, for magnitudes that are compared within a tensor. */
+async function weightMagnitudes(codes: Uint8Array | Float32Array, weight: AffineWeight): Promise<(out: Float32Array) => void> {
+  const { groupSize, zeroPoint, offset, bits } = weight;
+  const scale = await readFloats(weight.scale);
+  const points = zeroPoint && (await read(zeroPoint));
+  const offsets = offset && (await readFloats(offset));
+  const middle = bits === 1 ? 0.5 : 2 ** (bits - 1);
+  return (out) => {
+    for (let group = 0, i = 0; group < scale.length; group++) {
+      const s = scale[group];
+      const atZero = offsets ? offsets[group] : -s * (points ? points[group] : middle);
+      for (const end = i + groupSize; i < end; i++) out[i] = Math.abs(s * codes[i] + atZero);
+    }
+  };
+}
+
+const LARGEST_FLOAT16 = 65504;
+
+function storedValues(values: Uint8Array | Float32Array, { dtype }: TensorRole): Uint8Array | Float32Array {
+  if (dtype !== 'float16' || values instanceof Uint8Array) return values.slice();
+  return values.map((x) => roundToFloat16(Math.max(-LARGEST_FLOAT16, Math.min(LARGEST_FLOAT16, x))));
+}

@@ -1,0 +1,101 @@
+// How a step is taken: codes by whole numbers, float elements as it is.
+import { roundHalfEven } from '@lowbit/core';
+import { wordAt } from '../direction/noise.js';
+import type { Applied, Update, Updater } from '../hooks.js';
+import type { QuzoOptions } from '../options.js';
+
+type UpdaterOptions = Pick<QuzoOptions, 'rounding' | 'carryDecay' | 'weightDecay'>;
+
+/** Codes by the rounding of the options; scales, which keep their sign, without decay; adapters and dense weights with it. */
+export function updaterOf({ rounding, carryDecay, weightDecay }: UpdaterOptions): Updater {
+  const onCodes: Updater =
+    rounding === 'error-feedback' ? (update) => withCarry(update, carryDecay) : rounding === 'sr' ? stochastically : toNearest;
+  return (update) => {
+    const { kind } = update.parameter;
+    return kind === 'codes' ? onCodes(update) : kind === 'scales' ? scaleStep(update) : floatStep(update, weightDecay);
+  };
+}
+
+/**
+ * wanted = γ·carry − η·ĝ; the nearest whole number of it is applied, and the rest carried: applied + carry' = wanted, exactly, and
+ * |carry'| ≤ 1/2. What leads beyond the grid is cut, and at most 1/2 of it carried (error feedback as in quantized evolution strategies).
+ */
+function withCarry({ parameter: { maxCode }, values, gradient, learningRate, slot }: Update, decay: number): Applied {
+  const carry = slot('carry');
+  let [changed, clamped] = [0, 0];
+  for (let i = 0; i < values.length; i++) {
+    const wanted = Math.fround(decay * carry[i] - learningRate * gradient[i]);
+    if (wanted >= -0.5 && wanted <= 0.5) {
+      carry[i] = wanted;
+      continue;
+    }
+    const from = values[i];
+    const aim = from + roundHalfEven(wanted);
+    const to = Math.min(maxCode, Math.max(0, aim));
+    values[i] = to;
+    if (to !== from) changed++;
+    if (to === aim) carry[i] = wanted - (to - from);
+    else {
+      carry[i] = Math.min(0.5, Math.max(-0.5, wanted - (to - from)));
+      clamped++;
+    }
+  }
+  return { changed, clamped };
+}
+
+/** A step of δ codes moves by ⌊δ⌋ or ⌊δ⌋ + 1, by δ on average. */
+function stochastically({ parameter: { name, maxCode }, values, gradient, learningRate, draws }: Update): Applied {
+  const { low, high } = draws.key('update', name);
+  let [changed, clamped] = [0, 0];
+  for (let i = 0; i < values.length; i++) {
+    const step = Math.floor((wordAt(low, high, i) >>> 0) * 2 ** -32 - learningRate * gradient[i]);
+    if (step === 0) continue;
+    const aim = values[i] + step;
+    const to = Math.min(maxCode, Math.max(0, aim));
+    if (to !== aim) clamped++;
+    if (to !== values[i]) changed++;
+    values[i] = to;
+  }
+  return { changed, clamped };
+}
+
+/** Steps of half a code and less never arrive. */
+function toNearest({ parameter: { maxCode }, values, gradient, learningRate }: Update): Applied {
+  let [changed, clamped] = [0, 0];
+  for (let i = 0; i < values.length; i++) {
+    const wanted = -learningRate * gradient[i];
+    if (wanted >= -0.5 && wanted <= 0.5) continue;
+    const aim = values[i] + roundHalfEven(wanted);
+    const to = Math.min(maxCode, Math.max(0, aim));
+    if (to !== aim) clamped++;
+    if (to !== values[i]) changed++;
+    values[i] = to;
+  }
+  return { changed, clamped };
+}
+
+/** s ← max(s − η·ĝ, 0) (QZO); a negative scale stays at or below 0. */
+function scaleStep({ values, gradient, learningRate }: Update): Applied {
+  let [changed, clamped] = [0, 0];
+  for (let i = 0; i < values.length; i++) {
+    const from = values[i];
+    const isNegative = from < 0 || Object.is(from, -0);
+    const aim = from - learningRate * gradient[i];
+    const crosses = isNegative ? aim > 0 : aim < 0;
+    values[i] = crosses ? (isNegative ? -0 : 0) : aim;
+    if (crosses) clamped++;
+    if (values[i] !== from) changed++;
+  }
+  return { changed, clamped };
+}
+
+/** θ ← θ − η·(ĝ + decay·θ) */
+function floatStep({ values, gradient, learningRate }: Update, decay: number): Applied {
+  let changed = 0;
+  for (let i = 0; i < values.length; i++) {
+    const from = values[i];
+    values[i] = from - learningRate * (gradient[i] + decay * from);
+    if (values[i] !== from) changed++;
+  }
+  return { changed, clamped: 0 };
+}
