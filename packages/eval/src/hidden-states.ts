@@ -18,7 +18,7 @@ export interface Run {
 }
 
 /** Windows in batches of `size`; the last is filled up with copies, so that one compiled program serves all. */
-export function batchesOfWindows(windows: TokenWindows, size: number): WindowBatch[] {
+export function batchesOfWindows(windows: Pick<TokenWindows, 'count' | 'length' | 'tokens'>, size: number): WindowBatch[] {
   const batches: WindowBatch[] = [];
   for (let start = 0; start < windows.count; start += size) {
     const rows = Array.from({ length: size }, (_, i) => (start + i < windows.count ? start + i : -1));

@@ -11,4 +11,5 @@ export {
 } from './model-size.js';
 export { type Protocol, type ProtocolName, protocols, windowsByProtocol } from './protocols.js';
 export { type Estimate, exponentiate, meanPerToken, type WindowSums } from './ratio.js';
+export { type TaskEvaluatorOptions, taskEvaluator } from './task-evaluator.js';
 export { type TextEvaluatorOptions, textEvaluator } from './text-evaluator.js';
