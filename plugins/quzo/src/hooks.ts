@@ -72,7 +72,7 @@ export interface DirectionValues {
 }
 
 /**
- * Draws the direction of a parameter, element by element independent with mean 0; u has unit variance.
+ * Draws the direction of a parameter, uncorrelated elements of mean 0; u has unit variance.
  * @param rounding the stream that decides how u is rounded; ignored by directions that are not rounded.
  */
 export type Direction = (parameter: Parameter, draws: Draws, rounding: 'round1' | 'round2', scratch: Scratch) => DirectionValues;

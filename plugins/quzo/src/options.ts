@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { MOST_QUERIES, MOST_STEPS } from './direction/keys.js';
 import { type Defaults, type PresetName, presets } from './presets.js';
-import { variantNames } from './variants/names.js';
+import { variantDefaults, variantNames } from './variants/names.js';
 
 const written = z.strictObject({
   preset: z
@@ -57,8 +57,10 @@ const written = z.strictObject({
     .number()
     .min(0)
     .lt(1)
-    .default(0)
+    .optional()
     .describe('Share of the elements of each tensor, the largest magnitudes, that stay as they are'),
+  lozoRank: z.int().min(1).default(2).describe("Variant 'lozo': rank of the direction of a matrix"),
+  lozoInterval: z.int().min(1).default(50).describe("Variant 'lozo': steps for which one factor of the directions stays"),
   rank: z.int().min(1).optional().describe('Rank of new adapters'),
   alpha: z.number().gt(0).optional().describe('New adapters are scaled by alpha / rank'),
   holdOut: z
@@ -78,8 +80,17 @@ export type QuzoInput = z.input<typeof written>;
 /** Parsed: what is not written comes from the preset. */
 export type QuzoOptions = Defaults & Omit<z.output<typeof written>, keyof Defaults>;
 
-/** Schema of the method's options. An option that is written as undefined does not hide a default. */
-export const quzoOptions = written.transform((set): QuzoOptions => {
+/** Schema of the method's options. An option that is written as undefined does not hide a default; a variant's come before a preset's. */
+export const quzoOptions = written.transform((set, context): QuzoOptions => {
   const isWritten = Object.entries(set).filter(([, value]) => value !== undefined);
-  return { ...presets[set.preset], ...(Object.fromEntries(isWritten) as Omit<QuzoOptions, keyof Defaults>) };
+  const options = {
+    ...presets[set.preset],
+    ...variantDefaults[set.variant],
+    ...(Object.fromEntries(isWritten) as Omit<QuzoOptions, keyof Defaults>),
+  };
+  if (options.variant === 'fzoo' && options.queries < 2) {
+    const message = "variant 'fzoo' needs queries: 2 or more, as its steps are in units of how much their losses differ";
+    context.issues.push({ code: 'custom', message, input: options.queries, path: ['queries'] });
+  }
+  return options;
 });

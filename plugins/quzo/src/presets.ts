@@ -14,6 +14,7 @@ export interface Defaults {
   /** 0: none. */
   readonly clip: number;
   readonly batchWindows: number;
+  readonly sparsity: number;
   readonly rank: number;
   readonly alpha: number;
 }
@@ -30,6 +31,7 @@ const lattice: Defaults = {
   queries: 1,
   clip: 0,
   batchWindows: 8,
+  sparsity: 0,
   rank: 4,
   alpha: 8,
 };
