@@ -1,6 +1,13 @@
 // What rounding a direction does to an estimate: its mean along the gradient, and how much of it is signal.
-import type { ClaimVerdict, ComputedExperiment, ExperimentClaim, ExperimentContext, ExperimentRow } from '@lowbit/core';
-import { throwIfAborted } from '@lowbit/core';
+import {
+  type ClaimVerdict,
+  type ComputedExperiment,
+  type ExperimentClaim,
+  type ExperimentContext,
+  type ExperimentRow,
+  roundHalfEven,
+  throwIfAborted,
+} from '@lowbit/core';
 import { logarithmic, numberOf, show } from '@lowbit/core/experiments';
 import { directionOf } from '../direction/direction.js';
 import { createDraws } from '../direction/keys.js';
@@ -8,7 +15,7 @@ import type { Draws, Parameter } from '../hooks.js';
 import { dot, freshScratch, parameterOf, runSeedOf } from './draws.js';
 
 /** A grid that directions are rounded to. */
-interface Grid {
+export interface Grid {
   readonly grid: 'float' | 'codes';
   readonly distribution: 'gaussian' | 'rademacher';
   /** Bits of the grid that the largest element of the tensor spans; codes: σ. */
@@ -74,8 +81,12 @@ function momentsOf(shares: readonly Share[], elements: number) {
   return {
     along,
     'standard error': Math.sqrt(variance / (shares.length - 1)),
-    'd·SNR': energy === 0 ? 0 : (elements * along ** 2) / energy,
+    d·SNR: energy === 0 ? 0 : (elements * along ** 2) / energy,
   };
+}
+
+function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
 /** What the algebra says of an estimator whose rounded directions have the second moment s. */
@@ -202,7 +213,12 @@ export const bias: ComputedExperiment = {
   figure: {
     transform: [{ filter: `datum.elements === ${SIZE} && datum.estimator !== 'rge1-debiased' && datum['d·SNR'] > 0` }],
     facet: {
-      column: { field: 'grid', type: 'nominal', title: null, header: { labelExpr: "datum.value === 'codes' ? 'codes, by σ' : 'floats, by bits'" } },
+      column: {
+        field: 'grid',
+        type: 'nominal',
+        title: null,
+        header: { labelExpr: "datum.value === 'codes' ? 'codes, by σ' : 'floats, by bits'" },
+      },
       row: { field: 'distribution', type: 'nominal', title: null },
     },
     spec: {
