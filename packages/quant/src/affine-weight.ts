@@ -18,7 +18,10 @@ import { type ScaleDtype, symmetricZero } from './range.js';
 export interface AffineParts {
   /** 1 to 8. */
   readonly bits: number;
-  /** uint8 [out, in], 0 … 2^bits − 1. */
+  /**
+   * uint8 [out, in], 0 … 2^bits − 1. An expression may be float32, between and beyond the points of the grid: a perturbed weight, which
+   * computes and is not stored.
+   */
   readonly codes: Tensor;
   /** float32 [out, groups]. */
   readonly scale: Tensor;
@@ -129,7 +132,8 @@ function checkParts({ bits, codes, scale, zeroPoint, offset }: AffineParts): voi
     throw new LowbitError('AFFINE_WEIGHT', `an affine weight of ${bits} bits: ${problem}`);
   };
   if (!(Number.isInteger(bits) && bits >= 1 && bits <= 8)) fail('bits must be an integer from 1 to 8');
-  if (codes.dtype !== 'uint8' || codes.rank !== 2) fail(`codes must be uint8 [out, in], got ${codes.dtype} ${formatShape(codes.shape)}`);
+  const hasCodes = codes.dtype === 'uint8' || (codes.dtype === 'float32' && !codes.isLeaf);
+  if (!hasCodes || codes.rank !== 2) fail(`codes must be uint8 [out, in], got ${codes.dtype} ${formatShape(codes.shape)}`);
   const [out, inFeatures] = codes.shape;
   const grouping: Shape = scale.shape;
   if (scale.dtype !== 'float32' || scale.rank !== 2 || grouping[0] !== out || inFeatures % grouping[1] !== 0) {

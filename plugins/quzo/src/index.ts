@@ -18,4 +18,7 @@ export type {
   Update,
   Updater,
 } from './hooks.js';
+export { type ReplayOptions, replayLog } from './log/replay.js';
+export { parseTrajectory, type StepRecord, type Trajectory } from './log/trajectory.js';
+export { quzo } from './method.js';
 export { type QuzoInput, type QuzoOptions, quzoOptions } from './options.js';

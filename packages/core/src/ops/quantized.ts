@@ -9,7 +9,7 @@ import { linear, matmul } from './matmul.js';
 import { concat, reshape, slice } from './movement.js';
 
 /**
- * w = scale · code + offset, groups of `groupSize` consecutive inputs of one output row. codes uint8 or int8 [out, in]; scale and
+ * w = scale · code + offset, groups of `groupSize` consecutive inputs of one output row. codes uint8, int8 or float32 [out, in]; scale and
  * offset [out, in/groupSize] → float32 [out, in].
  */
 export function dequantize(codes: Tensor, scale: Tensor, offset: Tensor): Tensor {

@@ -1,0 +1,32 @@
+// The directional derivatives of a step.
+import type { Backend } from '@lowbit/core';
+import type { TaskBatch } from '@lowbit/train';
+import type { QueryLosses } from './hooks.js';
+import { centerLoss, perturbedLosses } from './perturbation/perturbed-losses.js';
+import type { Run } from './run.js';
+
+export interface Derivatives {
+  /** Mean of the losses that were evaluated. */
+  readonly loss: number;
+  /** μ of each query, cut to ± the clip; undefined when a loss was not finite. */
+  readonly mu: readonly number[] | undefined;
+}
+
+/** Evaluates the losses of all queries of a step on one batch. */
+export async function derivativesOf(backend: Backend, run: Run, step: number, batch: TaskBatch): Promise<Derivatives> {
+  const { hooks, options, trained, scratch } = run;
+  const { estimator } = hooks;
+  const center = estimator.needsCenter ? await centerLoss({ backend, trained, batch }) : undefined;
+  const queries: QueryLosses[] = [];
+  for (let query = 0; query < options.queries; query++) {
+    const draws = run.draws.at(step, query);
+    const radii = estimator.radii(draws);
+    queries.push({ radii, losses: await perturbedLosses({ backend, trained, batch, hooks, draws, radii, scratch }) });
+  }
+  const losses = [...queries.flatMap((query) => query.losses), ...(center === undefined ? [] : [center])];
+  const loss = losses.reduce((sum, x) => sum + x, 0) / losses.length;
+  const slopes = Number.isFinite(loss) ? estimator.slopes(queries, options.epsilon, center) : [Number.NaN];
+  const limit = options.clip > 0 ? options.clip : Number.MAX_VALUE;
+  const mu = slopes.map((slope) => Math.min(limit, Math.max(-limit, slope)));
+  return { loss, mu: mu.every(Number.isFinite) ? mu : undefined };
+}

@@ -1,0 +1,55 @@
+// A run as it stands after some steps: what training, resuming and replaying share.
+import type { Model } from '@lowbit/core';
+import { checkNames, createDraws } from './direction/keys.js';
+import type { Applied, Draws, Hooks } from './hooks.js';
+import { hooksOf } from './hooks-of.js';
+import { digestOf } from './log/digest.js';
+import type { StepRecord, TrajectoryHeader } from './log/trajectory.js';
+import { type QuzoOptions, quzoOptions } from './options.js';
+import { withAdapters } from './perturbation/adapters.js';
+import { createScratch, type ReusedScratch } from './perturbation/scratch.js';
+import { type TrainedModel, trainedModel } from './perturbation/trained.js';
+import { rateShareOf } from './schedule.js';
+import { takeStep } from './update/take-step.js';
+
+export interface Run {
+  readonly options: QuzoOptions;
+  readonly hooks: Hooks;
+  readonly draws: Draws;
+  readonly trained: TrainedModel;
+  readonly scratch: ReusedScratch;
+  /** Digest of the parameters as they are. */
+  digest(): string;
+  rateShare(step: number): number;
+  /** Takes a step whose derivatives are known. One without any changes nothing. */
+  apply(record: StepRecord): Applied;
+}
+
+/** A run before its first step, on the model that its header is about. */
+export async function openRun(given: Model, header: TrajectoryHeader): Promise<Run> {
+  const { runSeed, parameters, adapters } = header;
+  checkNames(
+    parameters.map(({ name }) => name),
+    runSeed,
+  );
+  const options = quzoOptions.parse(header.options);
+  const trained = await trainedModel(withAdapters(given, adapters, runSeed), { parameters });
+  const hooks = hooksOf(options);
+  const draws = createDraws(runSeed);
+  const scratch = createScratch();
+  const rateShare = rateShareOf(options);
+  return {
+    options,
+    hooks,
+    draws,
+    trained,
+    scratch,
+    rateShare,
+    digest: () => digestOf(trained.parameters),
+    apply({ step, mu }) {
+      if (mu.length === 0) return { changed: 0, clamped: 0 };
+      const { epsilon } = options;
+      return takeStep({ trained, hooks, draws: draws.at(step, 0), mu, epsilon, rateShare: rateShare(step), scratch });
+    },
+  };
+}
