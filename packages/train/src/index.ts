@@ -20,7 +20,7 @@ export { Stopwatch } from './stopwatch.js';
 export { calibrationTask, type TaskBatch, taskBatches, taskTraining } from './task-batches.js';
 export { judgeTask, type TaskResult, taskJudgement, taskLoss } from './task-loss.js';
 export { type EpochReport, type TrainOptions, type TrainResult, train, type Validation } from './train.js';
-export { nextTokenLoss, type PositionWeights, positionWeights, type WindowLossRequest, windowLoss } from './window-loss.js';
+export { nextTokenLoss, type PositionWeights, positionWeights, stagedTaskLoss, type WindowLossRequest, windowLoss } from './window-loss.js';
 export {
   planRounds,
   type Rounds,

@@ -1,5 +1,5 @@
 // Examples of a task in batches of one shape.
-import { type FinetuneTask, LowbitError, type Rng, type TaskExamples, type Tensor, type TokenBatches, tensor } from '@lowbit/core';
+import { type FinetuneTask, LowbitError, type Rng, read, type TaskExamples, type Tensor, type TokenBatches, tensor } from '@lowbit/core';
 import type { Indexed } from './loss.js';
 import { splitWindows } from './split-windows.js';
 import { readWindows, type Windows } from './windows.js';
@@ -58,6 +58,26 @@ export function taskBatches(task: FinetuneTask, part: 'train' | 'dev', indices: 
       return { tokens: tensor(rows, [size, length]), positions, targets, weights: weighted, candidates };
     },
   };
+}
+
+/** A batch in parts of so many examples, whose weighted sums add up to that of the batch. */
+export async function taskParts(batch: TaskBatch, size: number): Promise<TaskBatch[]> {
+  const [examples, length] = batch.tokens.shape;
+  if (size >= examples) return [batch];
+  const ids = (await read(batch.tokens)) as Int32Array;
+  const perExample = batch.positions.length / examples;
+  return Array.from({ length: Math.ceil(examples / size) }, (_, i) => {
+    const [first, end] = [i * size, Math.min((i + 1) * size, examples)];
+    const of = <T extends Int32Array | Float32Array>(values: T): T => values.slice(first * perExample, end * perExample) as T;
+    return {
+      tokens: tensor(ids.slice(first * length, end * length), [end - first, length]),
+      // What fills up points before its part's first row.
+      positions: of(batch.positions).map((position) => Math.max(0, position - first * length)),
+      targets: of(batch.targets),
+      weights: of(batch.weights),
+      candidates: batch.candidates,
+    };
+  });
 }
 
 function labelOf(labels: ReadonlyMap<number, number>, token: number, { description }: FinetuneTask): number {

@@ -1,44 +1,76 @@
-// The loss of a model on batches of windows, some windows at a time.
+// The loss of a model on batches of windows or of examples of a task, some of them at a time.
 import { add, type Backend, crossEntropy, type Model, mul, read, sum, type Tensor, tensor } from '@lowbit/core';
 import type { LossGradients, StagedLoss } from './loss.js';
 import { modelGradients, modelLoss, type PositionsLoss } from './model-gradients.js';
+import { type TaskBatch, taskParts } from './task-batches.js';
+import { taskLoss } from './task-loss.js';
 import type { WindowBatch } from './windows.js';
 import { withParameters } from './with-parameters.js';
 
-export interface WindowLossRequest {
+/** What a model computes on at once: some positions of it have a loss, or all. */
+interface ModelBatch {
+  /** int32 [rows, tokens] */
+  readonly tokens: Tensor;
+  readonly positions?: Int32Array | undefined;
+}
+
+interface SharedRequest {
   readonly backend: Backend;
   /** In memory. */
   readonly model: Model;
+  /** In place of the model, what a training step computes for a part of its batch: a model that drops inputs, for example. */
+  modelAt?: ((tokens: Tensor, step: number, part: number) => Model) | undefined;
+}
+
+export interface WindowLossRequest extends SharedRequest {
   /** Loss of some windows, which counts each by its weight: those of the parts of a batch add up to the batch's. */
   lossOf(part: WindowBatch): Promise<PositionsLoss>;
   /** Windows of a batch that are computed together, the others after them. Default: all. */
   readonly windowsAtOnce?: number | undefined;
-  /** In place of the model, what a training step computes for a part of its batch: a model that drops inputs, for example. */
-  modelAt?(tokens: Tensor, step: number, part: number): Model;
 }
 
 /** A model's loss and its gradients, each part of a batch one block at a time. */
-export function windowLoss({
+export function windowLoss({ lossOf, windowsAtOnce = Infinity, ...shared }: WindowLossRequest): StagedLoss<WindowBatch> {
+  return lossInParts({ ...shared, lossOf, partsOf: (batch) => partsOf(batch, windowsAtOnce) });
+}
+
+/** The same for a task: `examplesAtOnce` of a batch are computed together, the others after them. Default: all. */
+export function stagedTaskLoss({
+  examplesAtOnce = Infinity,
+  ...shared
+}: SharedRequest & { readonly examplesAtOnce?: number | undefined }): StagedLoss<TaskBatch> {
+  return lossInParts({ ...shared, lossOf: taskLoss, partsOf: (batch) => taskParts(batch, examplesAtOnce) });
+}
+
+interface PartsRequest<Batch> extends SharedRequest {
+  lossOf(part: Batch): Promise<PositionsLoss> | PositionsLoss;
+  /** Their losses add up to that of the batch. */
+  partsOf(batch: Batch): Promise<readonly Batch[]>;
+}
+
+function lossInParts<Batch extends ModelBatch>({
   backend,
   model,
   lossOf,
-  windowsAtOnce = Infinity,
+  partsOf,
   modelAt = () => model,
-}: WindowLossRequest): StagedLoss<WindowBatch> {
+}: PartsRequest<Batch>): StagedLoss<Batch> {
   return {
     async value(parameters, batch) {
       const whole = withParameters(model, parameters);
       let total = 0;
-      for (const part of await partsOf(batch, windowsAtOnce)) {
-        total += (await modelLoss({ backend, model: whole, tokens: part.tokens, lossOf: await lossOf(part) })).loss;
+      for (const part of await partsOf(batch)) {
+        const { tokens, positions } = part;
+        total += (await modelLoss({ backend, model: whole, tokens, positions, lossOf: await lossOf(part) })).loss;
       }
       return total;
     },
     async gradients(parameters, batch, step) {
       let total: LossGradients | undefined;
-      for (const [i, part] of (await partsOf(batch, windowsAtOnce)).entries()) {
-        const { tokens } = part;
-        const found = await modelGradients({ backend, model: modelAt(tokens, step, i), tokens, parameters, lossOf: await lossOf(part) });
+      for (const [i, part] of (await partsOf(batch)).entries()) {
+        const { tokens, positions } = part;
+        const own = modelAt(tokens, step, i);
+        const found = await modelGradients({ backend, model: own, tokens, positions, parameters, lossOf: await lossOf(part) });
         total = total ? await sumOf(backend, total, found) : found;
       }
       return total as LossGradients;

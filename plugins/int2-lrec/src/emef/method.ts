@@ -1,18 +1,19 @@
 // EMEF as a method: adapters trained on a task, straight on packed codes.
 import { defineMethod, type FinetuneContext, type Model } from '@lowbit/core';
-import { adam, planRounds, readWindows, Stopwatch, type TrainResult, train, trainingBatches, withParameters } from '@lowbit/train';
+import { adam, planRounds, Stopwatch, type TrainResult, train, withParameters } from '@lowbit/train';
 import { attachAdapters } from '../adapters/attach.js';
 import { sizedByOverrides } from '../adapters/overrides.js';
 import { checkRank } from '../adapters/ranks.js';
 import { storedFactors } from '../adapters/stored-factors.js';
 import { learningRateOf } from '../lrec/learning-rate.js';
-import { finetuningLoss } from './next-token.js';
+import { finetuningLoss } from './finetuning-loss.js';
+import { type Material, taskMaterial, windowMaterial } from './material.js';
 import { type EmefOptions, emefOptions } from './options.js';
 import { packedModel } from './packed-model.js';
 import { skippingZeros } from './skip-step.js';
 
 /**
- * EMEF (arXiv 2306.08162): LoRA fine-tuning of a quantized model on the calibration's text. In memory are packed codes, scales and adapters;
+ * EMEF (arXiv 2306.08162): LoRA fine-tuning of a quantized model on the run's task, or on the calibration's text where there is none. In memory are packed codes, scales and adapters;
  * weights are dequantized some rows at a time, in the forward and again in the backward pass. Layers that are not quantized are trained on
  * as they are.
  *
@@ -31,18 +32,19 @@ export const emef = sizedByOverrides(
 );
 
 async function tune(given: Model, context: FinetuneContext<EmefOptions>): Promise<Model> {
+  return context.task ? tuneOn(given, context, taskMaterial(context.task, context)) : tuneOn(given, context, await windowMaterial(context));
+}
+
+async function tuneOn<Batch>(given: Model, context: FinetuneContext<EmefOptions>, material: Material<Batch>): Promise<Model> {
   const { backend, options, rng } = context;
-  const windows = await readWindows(context.calibration);
+  const { batches, judged, tokensPerStep } = material;
   const adapters = attachAdapters(given, context.optionsFor, rng.at('adapters'));
   const packed = await packedModel(adapters.model);
-  const { batches, judged, heldOut } = trainingBatches(windows, options, rng);
-  const tokensPerStep = batches.size * windows.length;
   const { rounds, stepsPerRound } = planRounds(batches.length, options.epochs, Math.floor((options.maxTokens ?? Infinity) / tokensPerStep));
   let [steps, skipped] = [0, 0];
   const loss = finetuningLoss({
-    backend,
     model: packed.model,
-    windowsAtOnce: options.windowsAtOnce,
+    lossWith: (modelAt) => material.lossOf(backend, packed.model, modelAt),
     dropout: (path) => context.optionsFor(path)?.dropout ?? 0,
     rng: rng.at('dropout'),
     onSkip: () => skipped++,
@@ -77,8 +79,7 @@ async function tune(given: Model, context: FinetuneContext<EmefOptions>): Promis
   const seconds = clock.seconds();
   warnAbout(result, skipped, context);
   context.log({
-    windows: windows.count,
-    heldOutWindows: heldOut,
+    ...material.record,
     steps: rounds * stepsPerRound,
     skippedSteps: skipped,
     tokens: rounds * stepsPerRound * tokensPerStep,

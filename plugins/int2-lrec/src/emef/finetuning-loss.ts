@@ -1,14 +1,13 @@
-// What EMEF minimises, the cross-entropy of the next token, and its gradients: steps that are not finite are left out.
-import { type Backend, type Model, type Rng, readFloats, type Tensor, tensor } from '@lowbit/core';
-import { type NamedTensors, nextTokenLoss, type StagedLoss, type WindowBatch, windowLoss } from '@lowbit/train';
+// What EMEF minimises, cross-entropy of the next token or of a task, and its gradients: steps that are not finite are left out.
+import { type Model, type Rng, readFloats, type Tensor, tensor } from '@lowbit/core';
+import type { NamedTensors, StagedLoss } from '@lowbit/train';
 import { withDropout } from '../lrec/dropout.js';
 
-export interface FinetuningLoss {
-  readonly backend: Backend;
+export interface FinetuningLoss<Batch> {
   /** With adapters, in memory. */
   readonly model: Model;
-  /** Windows of a batch that are computed together. */
-  readonly windowsAtOnce: number;
+  /** The loss of the model or, in training steps, of what `modelAt` gives in its place. */
+  lossWith(modelAt: ((tokens: Tensor, step: number, part: number) => Model) | undefined): StagedLoss<Batch>;
   /** Share of the inputs that a Linear's adapter does not see while training, by path. */
   readonly dropout: (path: string) => number;
   /** Draws what is dropped, addressed by step. */
@@ -17,11 +16,11 @@ export interface FinetuningLoss {
   readonly onSkip: () => void;
 }
 
-/** Mean cross-entropy of the next token, in nats. */
-export function finetuningLoss({ backend, model, windowsAtOnce, dropout, rng, onSkip }: FinetuningLoss): StagedLoss<WindowBatch> {
+/** Mean cross-entropy, in nats, with inputs of adapters dropped in training steps. */
+export function finetuningLoss<Batch>({ model, lossWith, dropout, rng, onSkip }: FinetuningLoss<Batch>): StagedLoss<Batch> {
   const hasDropout = model.blocks.some(({ path, linears }) => Object.keys(linears).some((name) => dropout(`${path}.${name}`) > 0));
   const masked = (tokens: Tensor, step: number, part: number): Model => withDropout(model, tokens.shape, dropout, rng.at(step, part));
-  const all = windowLoss({ backend, model, windowsAtOnce, lossOf: nextTokenLoss, ...(hasDropout && { modelAt: masked }) });
+  const all = lossWith(hasDropout ? masked : undefined);
   return {
     value: all.value,
     async gradients(parameters, batch, step) {
