@@ -19,6 +19,7 @@ export type {
   Updater,
 } from './hooks.js';
 export { type ReplayOptions, replayLog } from './log/replay.js';
+export { LOG_FILE, parseLog, type RunLog } from './log/text.js';
 export { parseTrajectory, type StepRecord, type Trajectory } from './log/trajectory.js';
 export { quzo } from './method.js';
 export { type QuzoInput, type QuzoOptions, quzoOptions } from './options.js';

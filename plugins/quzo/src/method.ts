@@ -4,6 +4,7 @@ import { calibrationTask, judgeTask, Stopwatch, type TaskResult, taskTraining } 
 import { derivativesOf } from './derivatives.js';
 import { Progress, resumedFrom } from './log/progress.js';
 import { reopenRun, replaySteps } from './log/replay.js';
+import { LOG_FILE, logLines } from './log/text.js';
 import type { Trajectory, TrajectoryHeader } from './log/trajectory.js';
 import { type QuzoOptions, quzoOptions } from './options.js';
 import { planOf } from './perturbation/parameters.js';
@@ -47,7 +48,7 @@ async function finetune(given: Model, context: FinetuneContext<QuzoOptions>): Pr
   const [low, high] = [rng.at('run', 'low').integers(1, 2 ** 31 - 1)[0], rng.at('run', 'high').integers(1, 2 ** 21)[0]];
   const header: TrajectoryHeader = { format: 'lowbit-quzo', version: 1, runSeed: high * 2 ** 32 + low, options: { ...options }, ...plan };
   const run = await openRun(given, header);
-  const start = run.digest();
+  const start = await run.digest();
   const task = context.task ?? (await calibrationTask(context.calibration, options.holdOut, rng.at('held-out')));
   const { train, dev } = taskTraining(task, options.batchWindows, rng.at('order'));
   const clock = new Stopwatch();
@@ -108,14 +109,15 @@ async function finetune(given: Model, context: FinetuneContext<QuzoOptions>): Pr
     lossAfter: progress.judged.find(({ step }) => step === kept)?.loss,
     accuracyBefore: progress.judged[0].accuracy,
     accuracyAfter: progress.judged.find(({ step }) => step === kept)?.accuracy,
-    trajectory,
   });
-  if (kept === 0) return given;
-  if (kept === progress.records.length) return run.trained.stored();
-  // The best state is not kept beside the last one: its steps are taken again, which costs memory nothing and forward passes none.
-  const again = await reopenRun(given, trajectory);
-  replaySteps(again, trajectory.records, { signal });
-  return again.trained.stored();
+  let made = run;
+  if (kept < progress.records.length) {
+    // The best state is not kept beside the last one: its steps are taken again, which costs memory nothing and forward passes none.
+    made = await reopenRun(given, trajectory);
+    replaySteps(made, trajectory.records, { signal });
+  }
+  context.log({ file: LOG_FILE, lines: logLines({ trajectory, end: await made.digest() }) });
+  return kept > 0 ? made.trained.stored() : given;
 }
 
 /** The batch of a step, counted from 1: all batches in a drawn order, then in another. */

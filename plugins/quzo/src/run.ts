@@ -18,8 +18,8 @@ export interface Run {
   readonly draws: Draws;
   readonly trained: TrainedModel;
   readonly scratch: ReusedScratch;
-  /** Digest of the parameters as they are. */
-  digest(): string;
+  /** Digest of the model as it is. */
+  digest(): Promise<string>;
   rateShare(step: number): number;
   /** Takes a step whose derivatives are known. One without any changes nothing. */
   apply(record: StepRecord): Applied;
@@ -45,7 +45,7 @@ export async function openRun(given: Model, header: TrajectoryHeader): Promise<R
     trained,
     scratch,
     rateShare,
-    digest: () => digestOf(trained.parameters),
+    digest: () => digestOf(trained.model),
     apply({ step, mu }) {
       if (mu.length === 0) return { changed: 0, clamped: 0 };
       const { epsilon } = options;

@@ -26,7 +26,7 @@ const schema = z.strictObject({
       }),
     )
     .readonly(),
-  /** Digest of the parameters before the first step. */
+  /** Digest of the model before the first step. */
   start: z.string(),
   /** Directional derivatives of the queries of each step, as they were used. A step with none changed nothing. */
   records: z.array(z.strictObject({ step: z.int().min(1), mu: z.array(z.number()).readonly() })).readonly(),
