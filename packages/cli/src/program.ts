@@ -8,6 +8,7 @@ import { addGenerateCommand } from './commands/generate.js';
 import { addInspectCommand } from './commands/inspect.js';
 import { addMethodsCommand } from './commands/methods.js';
 import { addQuantizeCommand } from './commands/quantize.js';
+import { addReplayCommand } from './commands/replay.js';
 import { addReproduceCommand } from './commands/reproduce.js';
 import type { CommandContext } from './context.js';
 import { exitCodes, reportError } from './exit.js';
@@ -46,6 +47,7 @@ function createProgram(context: CommandContext): Command {
     .configureOutput({ writeOut: terminal.out, writeErr: terminal.err, getOutHelpWidth: () => 120, getErrHelpWidth: () => 120 })
     .showHelpAfterError('(lowbit --help lists commands, lowbit <command> --help its options)');
   addQuantizeCommand(program, context);
+  addReplayCommand(program, context);
   addEvalCommand(program, context);
   addBenchCommand(program, context);
   addReproduceCommand(program, context);

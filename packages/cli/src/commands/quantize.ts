@@ -24,6 +24,7 @@ import { builtInMethods } from '../methods.js';
 import { methodHelp } from '../option-help.js';
 import { readRecipe } from '../recipe.js';
 import { createReporter } from '../reporter.js';
+import { createRunFiles } from '../run-files.js';
 
 interface QuantizeArguments extends EngineArguments, OutputArguments, TextArguments {
   readonly recipe: readonly string[];
@@ -88,6 +89,7 @@ async function quantizeInto(
   checkRecipe(recipe, resolved.model);
   const backend = await openBackend(options);
   const reporter = createReporter(terminal, { isQuiet: options.quiet === true });
+  const runFiles = createRunFiles();
   try {
     const calibration = needsData(recipe)
       ? await calibrationText(textSource(options, directory) ?? resolved.text, options, {
@@ -114,6 +116,7 @@ async function quantizeInto(
         // The runner has accepted recipe, model and data when it says that it starts.
         if (event.type === 'run-start') context.startWork();
         reporter.event(event);
+        runFiles.event(event);
       },
     });
     const { versions } = provenanceOf(backend);
@@ -121,7 +124,7 @@ async function quantizeInto(
       recipe,
       versions,
       seed: options.seed,
-      sideFiles: resolved.checkpoint.sideFiles,
+      sideFiles: new Map([...resolved.checkpoint.sideFiles, ...runFiles.files()]),
       overwrite: options.force === true,
       signal,
       progress: (done, total) => reporter.progress('writing', out, done, total),

@@ -17,42 +17,39 @@ export function logLines({ trajectory: { records, ...header }, end }: RunLog): r
 }
 
 /**
- * The inverse, from the text of a file.
+ * The inverse, from the text of a file; `where` names it in errors.
  * @throws REPLAY_LOG naming the line that is damaged or missing.
  */
-export function parseLog(text: string): RunLog {
-  const [header, ...rest] = text.trimEnd().split('\n').map(parseLine);
-  const last = rest.pop();
-  const records = rest.map((value, i) => recordOf(value, i));
-  if (typeof last?.['end'] !== 'string' || last['steps'] !== records.length) {
-    const known = last?.['steps'] === undefined ? 'the line that ends a log is missing' : `${last['steps']} steps were written`;
-    throw damaged(rest.length + 2, `${known}, ${records.length} are there`);
-  }
+export function parseLog(text: string, where: string): RunLog {
+  const damaged = (line: number, why: string): LowbitError =>
+    new LowbitError('REPLAY_LOG', `${where}: line ${line}: ${why}; take the undamaged ${LOG_FILE} that was written with the model`);
+  const lines = text
+    .trimEnd()
+    .split('\n')
+    .map((line, i) => objectIn(line) ?? fail(damaged(i + 1, 'is no JSON object')));
+  const [header, last] = [lines[0], lines.length > 1 ? lines[lines.length - 1] : undefined];
+  const records = lines.slice(1, -1).map((line, i) => recordIn(line, i + 1) ?? fail(damaged(i + 2, `is not the record of step ${i + 1}`)));
+  if (typeof last?.['end'] !== 'string') throw damaged(lines.length + 1, 'the line that ends a log is missing');
+  if (last['steps'] !== records.length) throw damaged(lines.length, `the log has ${records.length} steps of ${String(last['steps'])}`);
   return { trajectory: parseTrajectory({ ...header, records }), end: last['end'] };
 }
 
 type Line = Readonly<Record<string, unknown>>;
 
-function parseLine(text: string, index: number): Line {
+function fail(error: LowbitError): never {
+  throw error;
+}
+
+function objectIn(text: string): Line | undefined {
   try {
     const value: unknown = JSON.parse(text);
-    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Line;
+    return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Line) : undefined;
   } catch {
-    // Said below, as of a value that is no object.
+    return undefined;
   }
-  throw damaged(index + 1, 'not a JSON object');
 }
 
-/** @param index of the step, counted from 0; its line follows that of the run. */
-function recordOf({ step, mu, ...others }: Line, index: number): StepRecord {
+function recordIn({ step, mu, ...others }: Line, expected: number): StepRecord | undefined {
   const isWhole = Array.isArray(mu) && mu.every((slope) => Number.isFinite(slope)) && Object.keys(others).length === 0;
-  if (step === index + 1 && isWhole) return { step, mu };
-  throw damaged(index + 2, `not the record of step ${index + 1}`);
-}
-
-function damaged(line: number, why: string): LowbitError {
-  return new LowbitError(
-    'REPLAY_LOG',
-    `line ${line}: ${why}; the log is damaged or no log of quzo: take the one that was written with the model`,
-  );
+  return step === expected && isWhole ? { step, mu } : undefined;
 }
