@@ -1,21 +1,27 @@
 // The evaluators that a benchmark can name.
-import { type Evaluator, LowbitError } from '@lowbit/core';
+import { type Evaluator, type FinetuneTask, LowbitError } from '@lowbit/core';
 import type { TokenWindows } from '@lowbit/data';
-import { diskEvaluator, layerErrorEvaluator, sizeEvaluator, textEvaluator } from '@lowbit/eval';
+import { diskEvaluator, layerErrorEvaluator, sizeEvaluator, taskEvaluator, textEvaluator } from '@lowbit/eval';
 import { didYouMean } from './suggestion.js';
 
 /** What evaluators are made from. */
 export interface Judged {
-  /** Held-out text. */
-  readonly windows: TokenWindows;
+  /** Held-out text, if an evaluator that reads it is among those that are wanted. */
+  readonly windows?: TokenWindows | undefined;
+  readonly task?: FinetuneTask | undefined;
   /** Where the model's files lie, if it is a saved one. */
   readonly directory?: string | undefined;
 }
 
 const factories = {
   /** perplexity, kl, top1-agreement, loss-gap. */
-  text: ({ windows }: Judged) => textEvaluator(windows),
-  'layer-error': ({ windows }: Judged) => layerErrorEvaluator(windows),
+  text: (judged: Judged) => textEvaluator(textOf(judged)),
+  'layer-error': (judged: Judged) => layerErrorEvaluator(textOf(judged)),
+  /** task-accuracy, task-loss. */
+  task: ({ task }: Judged) => {
+    if (task) return taskEvaluator(task);
+    throw new LowbitError('EVALUATOR_TASK', 'task: there is no task to judge by; name one, on the command line with --task');
+  },
   size: () => sizeEvaluator(),
   disk: ({ directory }: Judged) => {
     if (directory !== undefined) return diskEvaluator(directory);
@@ -24,6 +30,16 @@ const factories = {
 } satisfies Record<string, (judged: Judged) => Evaluator>;
 
 export type EvaluatorName = keyof typeof factories;
+
+/** Whether one of the evaluators reads held-out text. */
+export function readsText(names: readonly EvaluatorName[]): boolean {
+  return names.some((name) => name === 'text' || name === 'layer-error');
+}
+
+function textOf({ windows }: Judged): TokenWindows {
+  if (windows) return windows;
+  throw new LowbitError('EVALUATOR_TEXT', 'there is no held-out text to judge by; prepare some for evaluators that read it');
+}
 
 export const evaluatorNames = Object.keys(factories) as readonly EvaluatorName[];
 
@@ -45,7 +61,10 @@ function noFiles(): LowbitError {
   return new LowbitError('EVALUATOR_FILES', 'disk: the model has no files; save it with `lowbit quantize` and judge it with `lowbit eval`');
 }
 
-/** Evaluators by name over one held-out text. @throws EVALUATOR_FILES for 'disk' without a directory. */
+/**
+ * Evaluators by name over one held-out text and one task.
+ * @throws EVALUATOR_FILES for 'disk' without a directory, EVALUATOR_TASK for 'task' without one, EVALUATOR_TEXT.
+ */
 export function evaluatorsOf(names: readonly EvaluatorName[], judged: Judged): Evaluator[] {
   return names.map((name) => factories[name](judged));
 }

@@ -1,5 +1,5 @@
 // @lowbit/bench: models by recipes by evaluators by seeds, as rows and tables.
-export { type EvaluatorName, evaluatorName, evaluatorNames, evaluatorsOf, modelEvaluatorNames } from './evaluators.js';
+export { type EvaluatorName, evaluatorName, evaluatorNames, evaluatorsOf, modelEvaluatorNames, readsText } from './evaluators.js';
 export { type CheckedClaim, holds } from './experiment/claims.js';
 export { drawFigure, type Figure } from './experiment/figure.js';
 export { type ExperimentChanges, type ExperimentPlan, inOrder, planExperiment } from './experiment/plan.js';
@@ -18,4 +18,5 @@ export { type BenchRow, type FailedRow, isScore, type Provenance, type ScoreRow 
 export { type BenchCell, type BenchOptions, type BenchProgress, type CellOutcome, type LogRecord, runBenchmark } from './run.js';
 export { didYouMean } from './suggestion.js';
 export { markdownTable } from './table.js';
+export { type OpenedTask, openTask, type TaskSource } from './tasks.js';
 export { calibrationText, type HeldOutSize, heldOutText, type TextSize, type TextSource } from './texts.js';

@@ -9,7 +9,7 @@ import type { NamedRecipe } from './recipe.js';
 import type { BenchOptions } from './run.js';
 import { didYouMean } from './suggestion.js';
 
-export type Preset = Pick<BenchOptions, 'models' | 'recipes' | 'evaluators' | 'seeds' | 'calibration' | 'heldOut'>;
+export type Preset = Pick<BenchOptions, 'models' | 'recipes' | 'evaluators' | 'seeds' | 'calibration' | 'heldOut' | 'task'>;
 
 const methods = { rtn, gptq } as const;
 

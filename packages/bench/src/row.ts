@@ -9,7 +9,7 @@ export interface Provenance {
   readonly commit: string | null;
 }
 
-/** The calibration data of a cell. */
+/** The data of a cell. */
 interface CalibrationRecord {
   readonly description: string;
   /** sha256 over the token ids. */
@@ -22,6 +22,8 @@ interface RowBase extends Provenance, RecipeSummary {
   readonly recipe: string;
   readonly seed: number;
   readonly calibration: CalibrationRecord | null;
+  /** What the recipe was tuned for, where it was tuned for a task. */
+  readonly task?: CalibrationRecord | undefined;
   readonly evaluator: string;
   /** Wall time of quantizing the model; 0 for the dense one. */
   readonly seconds: number;

@@ -2,6 +2,7 @@
 import {
   type Backend,
   type Evaluator,
+  type FinetuneTask,
   LowbitError,
   type Model,
   type RunEvent,
@@ -11,9 +12,9 @@ import {
   throwIfAborted,
 } from '@lowbit/core';
 import { measureSize } from '@lowbit/eval';
-import { checkRecipe, quantize } from '@lowbit/pipeline';
+import { aimsAtTask, checkRecipe, quantize } from '@lowbit/pipeline';
 import { linearKinds } from '@lowbit/quant';
-import { type EvaluatorName, evaluatorsOf } from './evaluators.js';
+import { type EvaluatorName, evaluatorsOf, readsText } from './evaluators.js';
 import { type ResolvedModel, resolveModel } from './model-reference.js';
 import { nearestRounding } from './nearest-rounding.js';
 import { measurePeakMemory } from './peak-memory.js';
@@ -21,6 +22,7 @@ import { provenanceOf } from './provenance.js';
 import { type NamedRecipe, needsData, summarizeRecipe } from './recipe.js';
 import type { BenchRow, Provenance } from './row.js';
 import { writeSamples } from './samples.js';
+import { openTask, type TaskSource } from './tasks.js';
 import { type CalibrationText, calibrationText, type HeldOutSize, heldOutText, type TextSize, type TextSource } from './texts.js';
 
 export interface BenchOptions {
@@ -35,6 +37,8 @@ export interface BenchOptions {
   readonly calibration: TextSize & { readonly source?: TextSource | undefined };
   /** The same windows for all recipes and seeds of a model. */
   readonly heldOut: HeldOutSize & { readonly source?: TextSource | undefined };
+  /** What recipes with a step for tasks are tuned for, and what the evaluator 'task' judges by. */
+  readonly task?: TaskSource | undefined;
   /** Text that every model writes once it has been judged. */
   readonly samples?: SampleRequest | undefined;
   /** Relative model directories are resolved from here. */
@@ -83,6 +87,8 @@ interface Cell {
   readonly recipe: NamedRecipe;
   readonly seed: number;
   readonly evaluators: readonly Evaluator[];
+  /** Undefined for a recipe that is not tuned for one. */
+  readonly task: FinetuneTask | undefined;
   readonly provenance: Provenance;
   /** Filled as the methods log. */
   readonly logs: LogRecord[];
@@ -106,12 +112,15 @@ export async function runBenchmark(options: BenchOptions): Promise<BenchRow[]> {
   let left = work.reduce((sum, { cells }) => sum + cells.length, 0);
   for (const { model, cells } of work) {
     if (cells.length === 0) continue;
-    const evaluators = await evaluatorsFor(model, options);
+    const opened = options.task && (await openTask(options.task, model));
+    if (opened) options.onProgress?.({ type: 'note', text: `${model.name}: task: ${opened.report}` });
+    const evaluators = await evaluatorsFor(model, opened?.task, options);
     const calibrations = new Map<string, CalibrationText>();
     for (const { recipe, seed } of cells) {
       const own: BenchRow[] = [];
       const logs: LogRecord[] = [];
-      const texts = await runCell({ resolved: model, recipe, seed, evaluators, provenance, logs }, options, calibrations, (row) => {
+      const task = recipe.recipe.some(aimsAtTask) ? opened?.task : undefined;
+      const texts = await runCell({ resolved: model, recipe, seed, evaluators, task, provenance, logs }, options, calibrations, (row) => {
         own.push(row);
         options.onRow?.(row);
       });
@@ -124,12 +133,17 @@ export async function runBenchmark(options: BenchOptions): Promise<BenchRow[]> {
 }
 
 /** Evaluators over held-out text that does not depend on the seeds of the cells, so that their numbers can be compared. */
-async function evaluatorsFor({ name, model, tokenizer, text }: ResolvedModel, options: BenchOptions): Promise<Evaluator[]> {
+async function evaluatorsFor(
+  { name, model, tokenizer, text }: ResolvedModel,
+  task: FinetuneTask | undefined,
+  options: BenchOptions,
+): Promise<Evaluator[]> {
   const { backend, heldOut, signal, onProgress } = options;
+  if (!readsText(options.evaluators)) return evaluatorsOf(options.evaluators, { task });
   const progress = stageProgress(options, 'held-out text', name);
   const windows = await heldOutText(heldOut.source ?? text, heldOut, { model, tokenizer, backend, seed: 0, signal, progress });
   onProgress?.({ type: 'note', text: `${name}: judged on ${windows.description}, ${windows.scoredTokens} tokens scored` });
-  return evaluatorsOf(options.evaluators, { windows });
+  return evaluatorsOf(options.evaluators, { windows, task });
 }
 
 async function calibrationFor(
@@ -157,7 +171,7 @@ async function runCell(
   calibrations: Map<string, CalibrationText>,
   onRow: (row: BenchRow) => void,
 ): Promise<SampleText[]> {
-  const { resolved, recipe, seed, evaluators, provenance, logs } = cell;
+  const { resolved, recipe, seed, evaluators, task, provenance, logs } = cell;
   const { backend, signal, onProgress } = options;
   const summary = summarizeRecipe(recipe.recipe);
   const hasData = needsData(recipe.recipe);
@@ -174,6 +188,7 @@ async function runCell(
       seconds,
       peakRssMiB: peakMemory(),
       seed,
+      ...(task && { task: { description: task.description, hash: task.hash } }),
       calibration: calibration ? { description: calibration.batches.description, hash: calibration.batches.hash } : null,
       steps,
       ...provenance,
@@ -210,6 +225,7 @@ async function runCell(
               backend,
               recipe: recipe.recipe,
               calibration: calibration?.batches,
+              task,
               seed,
               kinds: linearKinds,
               nearest: nearestRounding(backend),

@@ -103,11 +103,13 @@ export async function heldOutText(source: TextSource, size: HeldOutSize, context
   return windowsByProtocol(protocol, await openCorpus(source, 'held-out'), context.tokenizer, { limit: windows, ...changes });
 }
 
-function defaultWindow({ config }: Model): number {
+/** Tokens of a window where nobody says otherwise. */
+export function defaultWindow({ config }: Model): number {
   return Math.min(DEFAULT_WINDOW, config.contextLength);
 }
 
-function checkWindow(window: number, { config }: Model): number {
+/** @throws WINDOW_CONTEXT */
+export function checkWindow(window: number, { config }: Model): number {
   if (window <= config.contextLength) return window;
   throw new LowbitError(
     'WINDOW_CONTEXT',
@@ -134,7 +136,7 @@ async function writeText(
 }
 
 /** A file is used whole unless a part was asked for; the default corpus has a part for each use. */
-async function openCorpus(source: Exclude<TextSource, { kind: 'self' }>, use: Split): Promise<Corpus> {
+export async function openCorpus(source: Exclude<TextSource, { kind: 'self' }>, use: Split): Promise<Corpus> {
   if (source.kind === 'sotu') return sotuCorpus(source.split ?? use);
   const { path, documents = 'whole', field = 'text', split = 'all' } = source;
   const corpus = path.endsWith('.jsonl') ? await readJsonlFile(path, { field }) : await readTextFile(path, { rule: documents });

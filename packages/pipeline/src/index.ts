@@ -3,3 +3,4 @@ export { compileGlob } from './globs.js';
 export { checkRecipe } from './plan.js';
 export { type QuantizeOptions, type QuantizeResult, quantize } from './quantize.js';
 export type { NearestRounding, Propagation } from './run.js';
+export { aimsAtTask } from './task.js';

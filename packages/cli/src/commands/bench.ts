@@ -33,8 +33,9 @@ import {
 import { type CommandContext, claimDirectory } from '../context.js';
 import { readRecipe } from '../recipe.js';
 import { createReporter, type Reporter } from '../reporter.js';
+import { addTaskOptions, type TaskArguments, taskSource } from '../task-arguments.js';
 
-interface BenchArguments extends EngineArguments, OutputArguments, TextArguments {
+interface BenchArguments extends EngineArguments, OutputArguments, TaskArguments, TextArguments {
   readonly preset?: string;
   readonly model?: readonly string[];
   readonly recipe?: readonly string[];
@@ -62,6 +63,7 @@ export function addBenchCommand(program: Command, context: CommandContext): void
     .option('--out <directory>', 'write results.jsonl and results.md there')
     .option('--force', 'overwrite results that are there');
   addTextOptions(command, 'text to calibrate on and, in another part, to judge on');
+  addTaskOptions(command, 'what recipes with a step for tasks are tuned for, and what all are judged by as well');
   addEngineOptions(command);
   addOutputOptions(command, 'rows on stdout, one JSON object each, instead of the table');
   command.action((options: BenchArguments) => runBench(options, context));
@@ -139,11 +141,14 @@ async function planOf(options: BenchArguments, directory: string): Promise<Prese
   const { calibrationWindows, windows, window } = options;
   const { calibration, heldOut, ...rest } = base ?? presetOf('tiny');
   const sources = textParts(options, directory);
+  const task = taskSource(options, directory);
+  const evaluators = options.evaluators?.map((name) => evaluatorName(name, modelEvaluatorNames));
   return {
     ...rest,
     models,
     recipes: recipes.length > 0 ? recipes : rest.recipes,
-    evaluators: options.evaluators?.map((name) => evaluatorName(name, modelEvaluatorNames)) ?? rest.evaluators,
+    task,
+    evaluators: evaluators ?? [...rest.evaluators, ...(task ? ['task' as const] : [])],
     seeds: options.seeds ?? rest.seeds,
     calibration: { ...calibration, source: sources.calibration, windows: calibrationWindows ?? calibration.windows, window },
     heldOut: { ...heldOut, source: sources.heldOut, windows: windows ?? heldOut.windows, window },

@@ -1,5 +1,14 @@
 // lowbit eval: judges a model on held-out text, against the dense model where one is given.
-import { type EvaluatorName, evaluatorName, evaluatorsOf, heldOutText, provenanceOf, resolveModel } from '@lowbit/bench';
+import {
+  type EvaluatorName,
+  evaluatorName,
+  evaluatorsOf,
+  heldOutText,
+  openTask,
+  provenanceOf,
+  readsText,
+  resolveModel,
+} from '@lowbit/bench';
 import { LowbitError, type Score } from '@lowbit/core';
 import { type ProtocolName, protocols } from '@lowbit/eval';
 import { type Command, Option } from 'commander';
@@ -17,10 +26,11 @@ import {
 import type { CommandContext } from '../context.js';
 import { addExecutionOption, type ExecutionArguments, withExecution } from '../execution.js';
 import { createReporter } from '../reporter.js';
+import { addTaskOptions, type TaskArguments, taskSource } from '../task-arguments.js';
 
-interface EvalArguments extends EngineArguments, ExecutionArguments, OutputArguments, TextArguments {
+interface EvalArguments extends EngineArguments, ExecutionArguments, OutputArguments, TaskArguments, TextArguments {
   readonly reference?: string;
-  readonly evaluators: readonly string[];
+  readonly evaluators?: readonly string[];
   readonly protocol?: ProtocolName;
   readonly windows: number;
   readonly window?: number;
@@ -30,18 +40,22 @@ interface EvalArguments extends EngineArguments, ExecutionArguments, OutputArgum
 export function addEvalCommand(program: Command, context: CommandContext): void {
   const command = program
     .command('eval')
-    .description('judge a model on held-out text')
+    .description('judge a model on held-out text, or on a task')
     .argument('<model>', 'tiny, tiny-outliers, stories15M, or the directory of a checkpoint')
     .option(
       '--reference <model>',
       'the dense model it was made from: adds KL divergence, top-1 agreement and loss gap, and writes the text of --text self',
     )
-    .option('--evaluators <names...>', 'text (perplexity, and what --reference adds), layer-error, size, disk', ['text', 'size'])
+    .option(
+      '--evaluators <names...>',
+      'text (perplexity, and what --reference adds), task (accuracy and loss), layer-error, size, disk; with --task: task size, else text size',
+    )
     .addOption(new Option('--protocol <name>', 'how the text is cut into windows').choices(Object.keys(protocols)))
     .option('--windows <count>', 'windows at most', integer(1), 64)
     .option('--window <tokens>', 'tokens in each (256, or the context if that is shorter)', integer(2))
     .option('--seed <number>', 'of the text that --text self writes', integer(0), 0);
   addTextOptions(command, 'held-out text');
+  addTaskOptions(command, 'what to judge by');
   addExecutionOption(command);
   addEngineOptions(command);
   addOutputOptions(command, 'one JSON object a score on stdout');
@@ -53,27 +67,31 @@ async function runEval(
   options: EvalArguments,
   { terminal, directory, signal, startWork }: CommandContext,
 ): Promise<void> {
-  const names: EvaluatorName[] = options.evaluators.map((name) => evaluatorName(name));
+  const source = taskSource(options, directory);
+  const names: EvaluatorName[] = (options.evaluators ?? [source ? 'task' : 'text', 'size']).map((name) => evaluatorName(name));
   if (names.includes('layer-error') && options.reference === undefined) {
     throw new LowbitError('REFERENCE_MISSING', 'layer-error compares with the dense model; name it with --reference');
   }
   const resolved = await resolveModel(modelReference, directory);
   const executed = withExecution(resolved.model, resolved.name, options);
+  const task = source && (await openTask(source, resolved));
   const reference = options.reference === undefined ? undefined : await resolveModel(options.reference, directory);
   const backend = await openBackend(options);
   const reporter = createReporter(terminal, { isQuiet: options.quiet === true });
   try {
     if (executed.note !== undefined) reporter.note(executed.note);
-    const source = textSource(options, directory) ?? (reference ?? resolved).text;
-    const windows = await heldOutText(source, options, {
-      ...(reference ?? resolved),
-      backend,
-      seed: options.seed,
-      signal,
-      progress: (done, total) => reporter.progress('held-out text', resolved.name, done, total),
-    });
-    reporter.note(`judged on ${windows.description}, ${windows.scoredTokens} tokens scored`);
-    for (const evaluator of evaluatorsOf(names, { windows, directory: resolved.checkpoint.path })) {
+    if (task) reporter.note(`task: ${task.report}`);
+    const windows = readsText(names)
+      ? await heldOutText(textSource(options, directory) ?? (reference ?? resolved).text, options, {
+          ...(reference ?? resolved),
+          backend,
+          seed: options.seed,
+          signal,
+          progress: (done, total) => reporter.progress('held-out text', resolved.name, done, total),
+        })
+      : undefined;
+    if (windows) reporter.note(`judged on ${windows.description}, ${windows.scoredTokens} tokens scored`);
+    for (const evaluator of evaluatorsOf(names, { windows, task: task?.task, directory: resolved.checkpoint.path })) {
       const started = performance.now();
       const scores = await evaluator.evaluate(executed.model, {
         backend,

@@ -1,7 +1,7 @@
 // lowbit quantize: applies a recipe to a model and writes the result as a checkpoint.
 import { realpath } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { calibrationText, nearestRounding, needsData, provenanceOf, type ResolvedModel, resolveModel } from '@lowbit/bench';
+import { calibrationText, nearestRounding, needsData, openTask, provenanceOf, type ResolvedModel, resolveModel } from '@lowbit/bench';
 import { LowbitError, type Recipe } from '@lowbit/core';
 import { createFileStore, directoryBytes, saveCheckpoint } from '@lowbit/formats';
 import { checkRecipe, type Propagation, quantize } from '@lowbit/pipeline';
@@ -25,8 +25,9 @@ import { methodHelp } from '../option-help.js';
 import { readRecipe } from '../recipe.js';
 import { createReporter } from '../reporter.js';
 import { createRunFiles } from '../run-files.js';
+import { addTaskOptions, type TaskArguments, taskSource } from '../task-arguments.js';
 
-interface QuantizeArguments extends EngineArguments, OutputArguments, TextArguments {
+interface QuantizeArguments extends EngineArguments, OutputArguments, TaskArguments, TextArguments {
   readonly recipe: readonly string[];
   readonly out: string;
   readonly windows: number;
@@ -55,6 +56,7 @@ export function addQuantizeCommand(program: Command, context: CommandContext): v
     .addOption(new Option('--propagate <stream>', 'what feeds the next block').choices(['quantized', 'dense']).default('quantized'))
     .option('--store <directory>', 'keep finished blocks there; the same command continues where a killed one stopped');
   addTextOptions(command, 'calibration text');
+  addTaskOptions(command, 'what to tune for');
   addEngineOptions(command);
   addOutputOptions(command, 'one JSON object about the run on stdout');
   command.addHelpText('after', () => `\nMethods:\n\n${builtInMethods.map(({ definition }) => methodHelp(definition)).join('\n\n')}`);
@@ -87,10 +89,13 @@ async function quantizeInto(
   }
   // Calibration text may take minutes to write.
   checkRecipe(recipe, resolved.model);
+  const source = taskSource(options, directory);
+  const opened = source && (await openTask(source, resolved));
   const backend = await openBackend(options);
   const reporter = createReporter(terminal, { isQuiet: options.quiet === true });
   const runFiles = createRunFiles();
   try {
+    if (opened) reporter.note(`task: ${opened.report}`);
     const calibration = needsData(recipe)
       ? await calibrationText(textSource(options, directory) ?? resolved.text, options, {
           ...resolved,
@@ -106,6 +111,7 @@ async function quantizeInto(
       backend,
       recipe,
       calibration: calibration?.batches,
+      task: opened?.task,
       seed: options.seed,
       propagate: options.propagate,
       store: options.store === undefined ? undefined : createFileStore(resolve(directory, options.store)),
