@@ -2,7 +2,6 @@
 import {
   add,
   type Backend,
-  type DenseLinear,
   flattenRows,
   linear,
   matmul,
@@ -20,7 +19,7 @@ import {
 import { cholesky, solveTriangular } from '@lowbit/linalg';
 import type { SplitLinear } from '@lowbit/quant';
 
-/** What is summed over the rows x that a layer reads: x_o are its r outlier inputs, e = ŷ − y how far it is from the dense layer. */
+/** What is summed over the rows x that a layer reads: x_o are its r outlier inputs, e how far its products are from x Wᵀ, biases left out. */
 export interface ColumnSums {
   /** Σ x_oᵀ x_o, [r, r] */
   readonly products: Tensor;
@@ -32,11 +31,13 @@ export interface ColumnSums {
   readonly signal: Tensor;
 }
 
-/** The sums of one batch x [..., in]: expressions. */
-export function columnSums(layer: SplitLinear, { weight, bias }: DenseLinear, x: Tensor): ColumnSums {
+/** The sums of one batch x [..., in] against a weight W [out, in]: expressions. */
+export function columnSums(layer: SplitLinear, weight: Tensor, x: Tensor): ColumnSums {
   const rows = flattenRows(x);
   const product = linear(rows, weight);
-  const error = sub(layer.forward(rows), bias ? add(product, bias) : product);
+  // What the layer gives for zeros is its bias, wherever in it that lies.
+  const bias = layer.forward(tensor(new Float32Array(layer.inFeatures), [1, layer.inFeatures]));
+  const error = sub(sub(layer.forward(rows), bias), product);
   const free = slice(rows, 1, 0, layer.rank);
   return {
     products: matmul(free, free, { transposeA: true }),

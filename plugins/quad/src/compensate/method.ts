@@ -3,7 +3,6 @@ import {
   add,
   type Block,
   type BlockContext,
-  DenseLinear,
   defineMethod,
   type LinearGroup,
   LowbitError,
@@ -22,12 +21,12 @@ type Context = BlockContext<CompensateOptions>;
 
 /**
  * The outlier columns of QUAD (arXiv 2503.19353) as free parameters: after any weight quantizer, those that bring the outputs on the
- * calibration closest to what the dense weight gives for the same inputs. Codes, scales and everything else stay, and it costs nothing
+ * calibration closest to what the dense weight gives for the same inputs. Biases are left out on both sides. Codes, scales and everything else stay, and it costs nothing
  * at run time. Targeted Linears without outlier columns are passed over.
  */
 export const compensate = defineMethod({
   name: 'compensate',
-  version: 1,
+  version: 2,
   description: 'Outlier columns that make up for the rounding of the other weights and of activations, in closed form',
   options: compensateOptions,
   refineBlock: compensateBlock,
@@ -39,24 +38,25 @@ interface Target {
   readonly split: SplitLinear;
   /** The layer as it is to be compared: with its rounding of inputs, or without. */
   readonly compared: SplitLinear;
-  /** In full precision, its inputs not rounded. */
-  readonly dense: DenseLinear;
+  /** The weight in full precision, [out, in]. */
+  readonly dense: Tensor;
   readonly options: CompensateOptions;
 }
 
 async function compensateBlock(given: Block, context: Context): Promise<Block> {
-  const dense = await context.reference();
-  const groups = given.groups.filter((group) => targetsIn(group, given, dense, context).length > 0);
+  const reference = await context.reference();
+  const groups = given.groups.filter((group) => targetsIn(group, given, reference, context).length > 0);
   if (groups.length === 0) {
     throw new LowbitError(
       'LINEAR_NOT_SPLIT',
       `${given.path}: no targeted Linear has outlier columns; put quad with a rank above 0 before this step, or change its targets`,
     );
   }
+  warnIfQuantized(reference, context);
   let block = given;
   for (const [index, group] of groups.entries()) {
     // Later groups read what the columns of earlier ones have become.
-    const targets = targetsIn(group, block, dense, context);
+    const targets = targetsIn(group, block, reference, context);
     const sums = await foldSums(block, group, targets, context, (share) => context.progress(index + share, groups.length));
     const changed: Record<string, SplitLinear> = {};
     for (const [i, target] of targets.entries()) changed[target.name] = await compensated(target, sums[i], context);
@@ -67,15 +67,25 @@ async function compensateBlock(given: Block, context: Context): Promise<Block> {
 
 function targetsIn(group: LinearGroup, block: Block, reference: Block, { optionsFor }: Context): Target[] {
   return group.linears.flatMap((name) => {
-    const [split, options, whole] = [block.linears[name], optionsFor(name), reference.linears[name]];
+    const [split, options] = [block.linears[name], optionsFor(name)];
     if (!(split instanceof SplitLinear) || !options) return [];
     const { rest } = split;
     const isRounded = rest instanceof ActivationQuantizedLinear && options.activations === 'quantized';
     const compared = rest instanceof ActivationQuantizedLinear && !isRounded ? split.with({ rest: rest.base }) : split;
-    const { linear } = quantizablePart(whole);
-    const dense = new DenseLinear(whole.effectiveWeight(), linear instanceof DenseLinear ? linear.bias : undefined);
-    return [{ name, split, compared, dense, options }];
+    return [{ name, split, compared, dense: reference.linears[name].effectiveWeight(), options }];
   });
+}
+
+/** Of a model that was quantized before this run, the weights are not known. */
+function warnIfQuantized({ path, linears }: Block, { optionsFor, warn }: Context): void {
+  const quantized = Object.keys(linears).find(
+    (name) => optionsFor(name) && linears[name] instanceof SplitLinear && quantizablePart(linears[name]).linear.kind !== 'dense',
+  );
+  if (!quantized) return;
+  warn(
+    'REFERENCE_QUANTIZED',
+    `${path}.${quantized}: was quantized before this run, so the error of its codes is not known and the columns make up for rounded inputs alone; put compensate into the recipe that quantizes`,
+  );
 }
 
 /** The sums of all targets over the block's inputs, one evaluation a batch. */
@@ -86,12 +96,12 @@ async function foldSums(
   { backend, inputs }: Context,
   progress: (share: number) => void,
 ): Promise<ColumnSums[]> {
-  const weights = await backend.evaluate(targets.map(({ dense }) => dense.weight));
+  const weights = await backend.evaluate(targets.map(({ dense }) => dense));
   let totals: readonly Tensor[] | undefined;
   for (let i = 0; i < inputs.length; i++) {
     const x = block.trace(await inputs.at(i)).inputs[group.name];
-    const parts = targets.flatMap(({ compared, dense }, t) => {
-      const { products, coupling, error, signal } = columnSums(compared, dense.withWeight(weights[t]), x);
+    const parts = targets.flatMap(({ compared }, t) => {
+      const { products, coupling, error, signal } = columnSums(compared, weights[t], x);
       return [products, coupling, error, signal];
     });
     const previous: readonly Tensor[] | undefined = totals;
@@ -108,7 +118,7 @@ async function foldSums(
 /** The layer with the best columns, or as it is where they are no better once they are stored. */
 async function compensated({ name, split, dense, options }: Target, sums: ColumnSums, { backend, log }: Context): Promise<SplitLinear> {
   const { rank, outFeatures, outlier, outlierDtype } = split;
-  const solution = await bestColumns(backend, sums, outlier, slice(dense.weight, 1, 0, rank), options.dampening);
+  const solution = await bestColumns(backend, sums, outlier, slice(dense, 1, 0, rank), options.dampening);
   const columns = tensor(storedColumns(solution.columns, outlierDtype), [outFeatures, rank]);
   const change = await errorChange(backend, sums, outlier, columns);
   const [error, signal] = [await readNumber(sums.error), await readNumber(sums.signal)];
