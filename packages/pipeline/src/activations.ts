@@ -36,11 +36,14 @@ export class DenseStream {
     this.#model = model;
   }
 
-  /** What the model gives after block `index`. Ask for blocks in order; an answer holds until the next question. */
-  async after(index: number): Promise<readonly Tensor[]> {
+  /**
+   * What the model gives after block `index`. Ask for blocks in order; an answer holds until the next question.
+   * @param resolved that block in memory, so that it is not evaluated again.
+   */
+  async after(index: number, resolved: Block): Promise<readonly Tensor[]> {
     this.#stream ??= await embed(this.#run, this.#model);
     for (; this.#next <= index; this.#next++) {
-      const block = await resolveTree(this.#run.backend, this.#model.blocks[this.#next]);
+      const block = this.#next === index ? resolved : await resolveTree(this.#run.backend, this.#model.blocks[this.#next]);
       await forwardAll(this.#run, block, this.#stream, this.#stream);
     }
     return this.#stream;

@@ -2,7 +2,7 @@
 import { type Block, type BlockContext, batchesOf, LowbitError, type Model, materialize, type Tensor, throwIfAborted } from '@lowbit/core';
 import { DenseStream, embed, forwardAll } from './activations.js';
 import type { PlannedStep } from './plan.js';
-import { type BlockWork, quantizeLinears, requireReference, statisticsByPath } from './quantize-linears.js';
+import { type BlockWork, once, quantizeLinears, requireReference, statisticsByPath } from './quantize-linears.js';
 import { evaluateTree, hasExpressions, resolveTree } from './resolve.js';
 import { entryKey, inStage, methodContext, type Run } from './run.js';
 import { foldsStatistics, type StatisticsByPath } from './statistics.js';
@@ -138,16 +138,17 @@ class BlockWalk {
       run: this.#run,
       planned: this.#planned,
       model: this.#model,
+      original,
       inputs,
       dense,
       statistics: this.#statistics,
       progress: this.#progress,
     };
-    const quantized = method.quantizeLinear ? await quantizeLinears(work, original) : original;
+    const quantized = method.quantizeLinear ? await quantizeLinears(work) : original;
     return method.refineBlock ? this.#refine(index, quantized, work, targets) : quantized;
   }
 
-  async #refine(index: number, block: Block, { inputs, dense }: BlockWork, targets: readonly Tensor[]): Promise<Block> {
+  async #refine(index: number, block: Block, { original, inputs, dense }: BlockWork, targets: readonly Tensor[]): Promise<Block> {
     const { method, options } = this.#planned.step;
     const units = this.#run.calibration.length;
     const shared = await methodContext(this.#run, this.#planned, 'refine', block.path, options, this.#progress.within(block.path, units));
@@ -156,8 +157,8 @@ class BlockWalk {
       path: block.path,
       inputs: batchesOf(inputs),
       targets: batchesOf(targets),
-      denseTargets: async () => batchesOf(this.#run.propagate === 'dense' ? targets : await this.#denseStream.after(index)),
-      reference: async () => resolveTree(this.#run.backend, requireReference(dense, block.path)),
+      denseTargets: async () => batchesOf(this.#run.propagate === 'dense' ? targets : await this.#denseStream.after(index, original)),
+      reference: once(async () => resolveTree(this.#run.backend, requireReference(dense, block.path))),
       optionsFor: (name) => this.#planned.options.get(`${block.path}.${name}`),
     };
     const refined = await inStage(this.#planned, block.path, async () => method.refineBlock?.(block, context) ?? block);

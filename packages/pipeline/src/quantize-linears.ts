@@ -23,6 +23,8 @@ export interface BlockWork {
   readonly planned: PlannedStep;
   /** The whole model as the walk was given it. */
   readonly model: Model;
+  /** The block as the step was given it, in memory. */
+  readonly original: Block;
   /** Inputs of the block in the stream that is propagated; empty when the step reads no activations. */
   readonly inputs: readonly Tensor[];
   /** The block in full precision, in the same basis; undefined when a quantized model was transformed. */
@@ -46,9 +48,9 @@ export function statisticsByPath(planned: PlannedStep): Map<string, Readonly<Rec
 }
 
 /** The block with its targeted Linears quantized, group by group in the order of computation. */
-export async function quantizeLinears(work: BlockWork, original: Block): Promise<Block> {
+export async function quantizeLinears(work: BlockWork): Promise<Block> {
   const { run, planned, inputs, progress } = work;
-  let block = original;
+  let block = work.original;
   for (const group of block.groups) {
     const names = group.linears.filter((name) => planned.options.has(`${block.path}.${name}`));
     const onBatch = (): void => progress.advance(`${block.path} ${group.name}`);
@@ -120,7 +122,8 @@ export function requireReference(dense: Block | undefined, path: string): Block 
   );
 }
 
-function once<T>(make: () => Promise<T>): () => Promise<T> {
+/** The same promise at every call. */
+export function once<T>(make: () => Promise<T>): () => Promise<T> {
   let made: Promise<T> | undefined;
   return () => (made ??= make());
 }

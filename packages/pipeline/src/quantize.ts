@@ -104,7 +104,7 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeResult
   const linears = plan.reduce((total, { step, options: targeted }) => total + (step.method.quantizeLinear ? targeted.size : 0), 0);
   run.emit({ type: 'run-start', steps: recipe.length, blocks: given.blocks.length, linears });
   let state: RunState = { model: given, dense: given };
-  for (const planned of plan) state = await runStep(run, planned, state, given);
+  for (const [i, planned] of plan.entries()) state = await runStep(run, planned, state, given, plan[i + 1]?.step.method);
   const { model } = state;
   const milliseconds = performance.now() - started;
   run.emit({ type: 'run-done', milliseconds });
@@ -119,7 +119,13 @@ interface RunState {
   readonly dense: Model | undefined;
 }
 
-async function runStep(run: Run, { index, step }: PlannedStep, { model: given, dense }: RunState, reference: Model): Promise<RunState> {
+async function runStep(
+  run: Run,
+  { index, step }: PlannedStep,
+  { model: given, dense }: RunState,
+  reference: Model,
+  next: MethodDefinition | undefined,
+): Promise<RunState> {
   const { method } = step;
   const started = performance.now();
   // Earlier steps may have changed kinds and shapes, so targets and checks are looked at again.
@@ -133,15 +139,25 @@ async function runStep(run: Run, { index, step }: PlannedStep, { model: given, d
   run.emit({ type: 'step-start', step: index, method: method.name, targets: planned.options.size });
   let model = method.transform ? await transform(run, planned, given) : given;
   const reshaped = method.transform ? (dense === given ? model : undefined) : dense;
-  if (method.quantizeLinear || method.refineBlock || hasExpressions(model)) model = await quantizeBlocks(run, planned, model, reshaped);
+  // Transforms are not piled up, and training wants all blocks at once.
+  const isLeftToNext = !method.finetune && next !== undefined && walksBlocks(next) && !next.transform;
+  if (walksBlocks(method) || (hasExpressions(model) && !isLeftToNext)) model = await quantizeBlocks(run, planned, model, reshaped);
   if (method.finetune) model = await finetune(run, planned, model, reference);
   run.emit({ type: 'step-done', step: index, method: method.name, milliseconds: performance.now() - started });
   return { model, dense: staysDense(method, reshaped, dense === given, model) ? model : reshaped };
 }
 
-/** Whether nothing is quantized in `model` either: then later steps are compared with it, its transforms evaluated and its training kept. */
+/**
+ * Whether a step goes through the blocks one by one, and so evaluates each when its turn comes: what a transform in the step before it
+ * left as expressions need not be in memory all at once.
+ */
+function walksBlocks({ quantizeLinear, refineBlock }: MethodDefinition): boolean {
+  return quantizeLinear !== undefined || refineBlock !== undefined;
+}
+
+/** Whether nothing is quantized in `model` either: then later steps are compared with it, its training kept. */
 function staysDense(method: MethodDefinition, reshaped: Model | undefined, wasDense: boolean, model: Model): boolean {
-  if (reshaped === undefined || method.quantizeLinear || method.refineBlock) return false;
+  if (reshaped === undefined || walksBlocks(method)) return false;
   if (!method.finetune) return method.transform !== undefined;
   return (
     wasDense &&
