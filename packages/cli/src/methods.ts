@@ -8,7 +8,7 @@ import { decoupleq, experiments as decoupleqExperiments, decoupleqSft } from '@l
 import { gptq } from '@lowbit/gptq';
 import { emef, experiments as int2LrecExperiments, lowRankCorrection, lrec, mergeAdapters } from '@lowbit/int2-lrec';
 import { activations, compensate, quad, experiments as quadExperiments, rotate, tune } from '@lowbit/quad';
-import { quzo } from '@lowbit/quzo';
+import { quzo, experiments as quzoExperiments } from '@lowbit/quzo';
 import { rtn } from '@lowbit/rtn';
 
 /** A method as the command line sees it: options of any kind in, a step out. */
@@ -44,7 +44,7 @@ export const builtInPlugins: readonly Plugin[] = [
     methods: [activations, rotate, quad, compensate, tune] as unknown as readonly AnyMethod[],
     experiments: quadExperiments,
   },
-  { name: 'quzo', methods: [quzo as unknown as AnyMethod], experiments: [] },
+  { name: 'quzo', methods: [quzo as unknown as AnyMethod], experiments: quzoExperiments },
 ];
 
 /** Their methods. */

@@ -1,4 +1,5 @@
 // @lowbit/quzo: fine-tuning of quantized models by forward passes alone.
+export { experiments } from './experiments/index.js';
 export type {
   Applied,
   Direction,

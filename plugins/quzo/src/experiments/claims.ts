@@ -1,0 +1,73 @@
+// Claims about losses of a few seeds: what counts as a fall, and what as equal.
+import type { ClaimVerdict, ExperimentClaim, ExperimentRow } from '@lowbit/core';
+import { combine, type Sample, samplesOf, show, showSample, valuesOf } from '@lowbit/core/experiments';
+
+/** Upper 5 % points of Student's t by degrees of freedom, from 1. */
+const points = [6.314, 2.92, 2.353, 2.132, 2.015, 1.943, 1.895, 1.86, 1.833];
+
+/** First minus second, seed by seed: what both owe to the seed drops out. */
+function difference(first: Sample, second: Sample): Sample {
+  return combine((a, b) => a - b, first, second);
+}
+
+/** The least mean of a difference that a one-sided test at 5 % calls positive; infinite for one seed. */
+function leastGain({ bySeed, deviation }: Sample): number {
+  const point = points[Math.min(bySeed.size - 1, points.length) - 1] ?? Number.POSITIVE_INFINITY;
+  return (point * deviation) / Math.sqrt(bySeed.size);
+}
+
+/** Paired t test, one-sided, at 5 %: whether the first is below the second. */
+export function isBelow(first: Sample, second: Sample): boolean {
+  const gain = difference(second, first);
+  return gain.mean > 0 && gain.mean > leastGain(gain);
+}
+
+/** What the test could have told. */
+export function power(first: Sample, second: Sample): string {
+  const gain = difference(second, first);
+  return `falls by ${show(gain.mean)}, a fall of ${show(leastGain(gain))} would be significant`;
+}
+
+/**
+ * Whether the first loses to the second by no more than seeds differ: two standard deviations of what two such means differ by. Stricter
+ * than that no test tells them apart, which few seeds never do.
+ */
+export function isWithinSeeds(first: Sample, second: Sample): boolean {
+  return difference(first, second).mean <= seedNoise(first, second);
+}
+
+export function seedNoise(first: Sample, second: Sample): number {
+  return 2 * Math.sqrt((first.deviation ** 2 + second.deviation ** 2) / first.bySeed.size);
+}
+
+/** Arms that are compared on each model. */
+export interface Comparison {
+  /** What the arms have in common: 'INT4'. */
+  readonly subject: string;
+  /** Fields that tell an arm's rows, by what the evidence calls the arm. */
+  readonly arms: Readonly<Record<string, ExperimentRow>>;
+  /** The added loss of each arm, in their order, and the share of elements that a step changes. */
+  holds(gaps: readonly Sample[], changed: readonly Sample[]): boolean;
+  /** More for the evidence. */
+  detail?(gaps: readonly Sample[], changed: readonly Sample[]): string;
+}
+
+/** One verdict for each comparison on each model that has rows of all its arms. */
+export function claimOn(name: string, statement: string, comparisons: readonly Comparison[]): ExperimentClaim {
+  return {
+    name,
+    statement,
+    check: (rows) => valuesOf(rows, 'model').flatMap((model) => comparisons.flatMap((one) => verdictOn(rows, model, one))),
+  };
+}
+
+function verdictOn(rows: readonly ExperimentRow[], model: ExperimentRow[string], comparison: Comparison): ClaimVerdict[] {
+  const { subject, arms, holds, detail } = comparison;
+  const settings = Object.values(arms).map((arm) => ({ model, ...arm }));
+  const gaps = samplesOf(rows, settings, 'loss-gap');
+  const changed = samplesOf(rows, settings, 'changed');
+  if (!gaps || !changed) return [];
+  const losses = Object.keys(arms).map((arm, i) => `${arm} ${showSample(gaps[i])}`);
+  const evidence = [...losses, ...(detail ? [detail(gaps, changed)] : [])].join('; ');
+  return [{ subject: `${model}, ${subject}`, holds: holds(gaps, changed), evidence }];
+}
