@@ -10,7 +10,15 @@ export interface Derivatives {
   readonly loss: number;
   /** μ of each query, cut to ± the clip; undefined when a loss was not finite. */
   readonly mu: readonly number[] | undefined;
+  /** Queries whose losses differ by little more than float32 can tell. */
+  readonly noisy: number;
 }
+
+/** Losses from float32 logits are exact to about this share of them; 1 / 2ε amplifies it in μ. */
+const LOSS_NOISE = 1e-7;
+
+/** A difference of losses of which more than this share is such noise says little. */
+const NOISE_SHARE = 0.1;
 
 /** Evaluates the losses of all queries of a step on one batch. */
 export async function derivativesOf(backend: Backend, run: Run, step: number, batch: TaskBatch): Promise<Derivatives> {
@@ -28,5 +36,11 @@ export async function derivativesOf(backend: Backend, run: Run, step: number, ba
   const slopes = Number.isFinite(loss) ? estimator.slopes(queries, options.epsilon, center) : [Number.NaN];
   const limit = options.clip > 0 ? options.clip : Number.MAX_VALUE;
   const mu = slopes.map((slope) => Math.min(limit, Math.max(-limit, slope)));
-  return { loss, mu: mu.every(Number.isFinite) ? mu : undefined };
+  const noisy = queries.filter((query) => isNoisy(center === undefined ? query.losses : [...query.losses, center])).length;
+  return { loss, mu: mu.every(Number.isFinite) ? mu : undefined, noisy };
+}
+
+function isNoisy(losses: readonly number[]): boolean {
+  const largest = Math.max(...losses);
+  return LOSS_NOISE * largest > NOISE_SHARE * (largest - Math.min(...losses));
 }

@@ -26,7 +26,7 @@ const lattice: Defaults = {
   perturbBits: 8,
   epsilon: 1,
   rounding: 'error-feedback',
-  learningRate: 0.01,
+  learningRate: 100,
   schedule: 'linear',
   queries: 1,
   clip: 0,
@@ -55,7 +55,7 @@ export const presets = {
     rank: 8,
     alpha: 16,
   },
-  'qes-int4': { ...lattice, estimator: 'rge1', distribution: 'gaussian', epsilon: 0.1, learningRate: 1e-3, queries: 4 },
+  'qes-int4': { ...lattice, estimator: 'rge1', distribution: 'gaussian', epsilon: 0.1, learningRate: 1, queries: 4 },
   'qzo-int4': { ...lattice, parameters: 'scales', estimator: 'mezo', epsilon: 1e-3, learningRate: 1e-6, clip: 100 },
   'zo-lora-int4': { ...lattice, parameters: 'adapters', estimator: 'mezo', epsilon: 1e-2, learningRate: 1e-3, queries: 4 },
   mezo: {

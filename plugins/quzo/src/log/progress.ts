@@ -8,7 +8,11 @@ export interface Judgement extends TaskResult {
   readonly step: number;
 }
 
-type Start = TrajectoryHeader & { readonly start: string };
+/** A run before its first step, with the digest of its model. */
+export type Start = TrajectoryHeader & { readonly start: string };
+
+/** Steps in a row whose losses are not finite, after which a run ends. */
+const MOST_SKIPPED = 16;
 
 export class Progress {
   readonly records: StepRecord[];
@@ -30,6 +34,16 @@ export class Progress {
 
   get judgementsWithoutGain(): number {
     return this.judged.length - 1 - this.judged.indexOf(this.best);
+  }
+
+  /** Steps whose losses were not finite. */
+  get skipped(): number {
+    return this.records.filter(({ mu }) => mu.length === 0).length;
+  }
+
+  get hasDiverged(): boolean {
+    const last = this.records.slice(-MOST_SKIPPED);
+    return last.length === MOST_SKIPPED && last.every(({ mu }) => mu.length === 0);
   }
 
   /** JSON has no NaN and no infinity. */

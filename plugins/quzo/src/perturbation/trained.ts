@@ -21,15 +21,14 @@ export interface TrainedModel {
   readonly parameters: readonly TrainedParameter[];
   /** Those of each block, by their tensor in `model`. */
   readonly byBlock: readonly ReadonlyMap<Tensor, TrainedParameter>[];
-  /** The model with its parameters as they are stored, in memory that nothing changes: float16 where a layer promises it. */
+  /** The model with its parameters as they are stored, float16 where a layer promises it. It holds until the next step: other tensors are shared. */
   stored(): Model;
 }
 
 /** @throws REPLAY_PARAMETER when the model lacks a planned tensor, or has one of another kind. */
 export async function trainedModel(given: Model, { parameters }: Pick<Plan, 'parameters'>): Promise<TrainedModel> {
-  const whole = await materialize(given);
-  const roles = rolesByName(whole);
-  const owned = new Map<Tensor, { readonly leaf: Tensor; readonly trained: TrainedParameter; readonly role: TensorRole }>();
+  const roles = rolesByName(given);
+  const owned = new Map<Tensor, Owned>();
   for (const planned of parameters) {
     const found = roles.get(planned.name);
     if (found?.role.kind !== planned.kind) {
@@ -40,30 +39,36 @@ export async function trainedModel(given: Model, { parameters }: Pick<Plan, 'par
     }
     owned.set(found.tensor, await own(found.tensor, found.role, planned));
   }
-  const model = whole.map((t) => owned.get(t)?.leaf ?? t);
-  const trainedOf = new Map([...owned.values()].map(({ leaf, trained }) => [leaf, trained]));
+  const model = await materialize(given.map((t) => owned.get(t)?.leaf ?? t));
+  const byLeaf = new Map([...owned.values()].map((one) => [one.leaf, one]));
   const byBlock = model.blocks.map((block) => {
-    const own = new Map<Tensor, TrainedParameter>();
+    const found = new Map<Tensor, TrainedParameter>();
     block.map((t) => {
-      const trained = trainedOf.get(t);
-      if (trained) own.set(t, trained);
+      const one = byLeaf.get(t);
+      if (one) found.set(t, one.trained);
       return t;
     });
-    return own;
+    return found;
   });
   return {
     model,
     byBlock,
     parameters: byBlock.flatMap((block) => [...block.values()]),
     stored: () =>
-      whole.map((t) => {
-        const trained = owned.get(t);
-        return trained ? tensor(storedValues(trained.trained.values, trained.role), t.shape) : t;
+      model.map((t) => {
+        const one = byLeaf.get(t);
+        return one ? storedLeaf(one) : t;
       }),
   };
 }
 
-async function own(t: Tensor, role: TensorRole, planned: PlannedParameter) {
+interface Owned {
+  readonly leaf: Tensor;
+  readonly role: TensorRole;
+  readonly trained: TrainedParameter;
+}
+
+async function own(t: Tensor, role: TensorRole, planned: PlannedParameter): Promise<Owned> {
   const { name, kind, ...settings } = planned;
   const values = (await read(t)).slice() as Uint8Array | Float32Array;
   const maxCode = role.weight ? 2 ** role.weight.bits - 1 : 0;
@@ -94,7 +99,8 @@ async function weightMagnitudes(codes: Uint8Array | Float32Array, weight: Affine
 
 const LARGEST_FLOAT16 = 65504;
 
-function storedValues(values: Uint8Array | Float32Array, { dtype }: TensorRole): Uint8Array | Float32Array {
-  if (dtype !== 'float16' || values instanceof Uint8Array) return values.slice();
-  return values.map((x) => roundToFloat16(Math.max(-LARGEST_FLOAT16, Math.min(LARGEST_FLOAT16, x))));
+function storedLeaf({ leaf, role, trained: { values } }: Owned): Tensor {
+  if (role.dtype !== 'float16') return leaf;
+  const stored = (values as Float32Array).map((x) => roundToFloat16(Math.max(-LARGEST_FLOAT16, Math.min(LARGEST_FLOAT16, x))));
+  return tensor(stored, leaf.shape);
 }
