@@ -13,7 +13,7 @@ export interface TaskExamples {
 
 /**
  * A task: what to train on and what to judge by. Its loss is the mean cross-entropy of the weighted tokens, in nats; where there are
- * candidates, over their logits alone (label words, MeZO arXiv 2305.17333, appendix E), else over the vocabulary.
+ * candidates, over their logits alone (label words, as in MeZO, arXiv 2305.17333), else over the vocabulary.
  */
 export interface FinetuneTask {
   /** Where it came from: 'sst2.tsv, 2 labels, 1000 train and 200 dev examples of 64 tokens'. */
