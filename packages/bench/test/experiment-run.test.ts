@@ -18,6 +18,7 @@ import { planExperiment } from '../src/experiment/plan.js';
 import { reportExperiment } from '../src/experiment/report.js';
 import { isFailed, isText, resultsIn } from '../src/experiment/rows.js';
 import { runExperiment } from '../src/experiment/run-experiment.js';
+import { settingsOf } from '../src/experiment/settings.js';
 import { resolveModel } from '../src/model-reference.js';
 import type { BenchProgress } from '../src/run.js';
 import { buildRecipe, compared, squares } from './experiments.js';
@@ -29,6 +30,19 @@ beforeAll(async () => {
 afterAll(() => backend.dispose());
 
 const directory = process.cwd();
+
+it('judges by a task, without text where no evaluator reads any', async () => {
+  const task = { source: 'sotu-era', length: 48, limit: { train: 8, dev: 8 } } as const;
+  const arms = compared.arms.filter(({ name }) => name === 'rtn, 2');
+  const plan = await planExperiment('sample/task', { ...compared, arms, evaluators: ['task'], seeds: [0], task }, buildRecipe);
+  expect(settingsOf(plan, backend)).toMatchObject({ task, evaluators: ['task'] });
+  const notes: string[] = [];
+  const onProgress = (progress: BenchProgress) => progress.type === 'note' && notes.push(progress.text);
+  const [dense, rounded] = await runExperiment(plan, { backend, directory, onProgress });
+  for (const row of [dense, rounded])
+    expect(row).toMatchObject({ 'task-accuracy': expect.any(Number) as number, 'task-loss': expect.any(Number) as number });
+  expect(notes).toEqual([expect.stringMatching(/tiny: task: sotu-era .* 8 of 5003 examples/)]);
+});
 
 describe('arms on tiny', () => {
   const outcomes: ArmOutcome[] = [];

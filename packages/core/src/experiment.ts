@@ -100,10 +100,20 @@ interface ExperimentBase {
   readonly claims?: readonly ExperimentClaim[];
 }
 
+/** A task that needs no file. */
+export interface ExperimentTask {
+  /** Was a sentence said before 1900? */
+  readonly source: 'sotu-era';
+  /** Tokens of an example at most. */
+  readonly length?: number;
+  /** Examples at most, to tune for and to judge by. */
+  readonly limit?: { readonly train?: number; readonly dev?: number };
+}
+
 /** Arms that are quantized and judged by one protocol. */
 export interface RecipeExperiment extends ExperimentBase {
   readonly arms: readonly ExperimentArm[];
-  /** 'text' (perplexity, kl, top1-agreement, loss-gap) unless told otherwise; 'layer-error'. */
+  /** 'text' (perplexity, kl, top1-agreement, loss-gap) unless told otherwise; 'layer-error'; 'task' (task-accuracy, task-loss). */
   readonly evaluators?: readonly string[];
   /** Models by name; tiny and stories15M by default. */
   readonly models?: readonly string[];
@@ -111,6 +121,8 @@ export interface RecipeExperiment extends ExperimentBase {
   readonly seeds?: readonly number[];
   readonly calibrationWindows?: number;
   readonly heldOutWindows?: number;
+  /** What arms with a step for tasks are tuned for, and what the evaluator 'task' judges by. */
+  readonly task?: ExperimentTask;
   /** Makes each text a row of its own, with the fields `prompt` and `text`; the report lists them, and tables, figures and claims leave them out. */
   readonly samples?: SampleRequest;
   /** Rows of one outcome; one row with its parameters and scores by default. The runner adds model, seed and arm. */

@@ -26,6 +26,7 @@ export type {
   ExperimentModel,
   ExperimentRow,
   ExperimentTable,
+  ExperimentTask,
   ExperimentValue,
   RecipeExperiment,
   SampleRequest,

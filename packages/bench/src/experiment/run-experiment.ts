@@ -83,14 +83,14 @@ async function modelsOf(plan: ComputedPlan, { directory, onProgress }: Experimen
 async function runArms(plan: RecipePlan, options: ExperimentOptions, isDone: IsDone, add: Add): Promise<void> {
   const { backend, directory, signal, onProgress } = options;
   const { models, arms, evaluators, seeds, calibration, heldOut } = plan;
-  const { samples } = plan.experiment;
+  const { samples, task } = plan.experiment;
   const cellOf = ({ model, recipe, seed }: { model: string; recipe: string; seed: number }): ExperimentCell => ({
     model,
     arm: recipe,
     seed: recipe === DENSE ? null : seed,
   });
   await runBenchmark({
-    ...{ backend, directory, signal, onProgress, models, evaluators, seeds, calibration, heldOut, samples },
+    ...{ backend, directory, signal, onProgress, models, evaluators, seeds, calibration, heldOut, task, samples },
     recipes: arms,
     isDone: (cell) => isDone(cellOf(cell)),
     onCell: (outcome) => add(cellOf(outcome), rowsOfCell(plan, outcome), outcome.left),

@@ -1,6 +1,6 @@
 // What a folder of rows was made with, so that a run can go on with it.
 import { isDeepStrictEqual } from 'node:util';
-import { type Backend, LowbitError, type SampleRequest } from '@lowbit/core';
+import { type Backend, type ExperimentTask, LowbitError, type SampleRequest } from '@lowbit/core';
 import { type StepRecord, stepRecord } from '@lowbit/formats';
 import { provenanceOf } from '../provenance.js';
 import { type ExperimentPlan, isComputed } from './plan.js';
@@ -14,6 +14,7 @@ export interface ExperimentSettings {
   readonly evaluators?: readonly string[];
   readonly calibration?: object;
   readonly heldOut?: object;
+  readonly task?: ExperimentTask | undefined;
   readonly samples?: SampleRequest | undefined;
   readonly arms?: Readonly<Record<string, { readonly calibrationWindows?: number | undefined; readonly steps: readonly StepRecord[] }>>;
   readonly versions: Readonly<Record<string, string>>;
@@ -27,7 +28,7 @@ export function settingsOf(plan: ExperimentPlan, backend: Backend): ExperimentSe
   const tail = { versions, backend: engine, commits: [commit] };
   if (isComputed(plan)) return { experiment: plan.name, seeds: plan.seeds, ...(plan.models && { models: plan.models }), ...tail };
   const { name: experiment, models, seeds, evaluators, calibration, heldOut } = plan;
-  const { samples } = plan.experiment;
+  const { samples, task } = plan.experiment;
   const arms = plan.arms.map(({ name, recipe, calibrationWindows }) => [name, { calibrationWindows, steps: recipe.map(stepRecord) }]);
   // As it will be read back: JSON has no undefined.
   const settings = {
@@ -37,6 +38,7 @@ export function settingsOf(plan: ExperimentPlan, backend: Backend): ExperimentSe
     evaluators,
     calibration,
     heldOut,
+    task,
     samples,
     arms: Object.fromEntries(arms) as object,
     ...tail,
@@ -49,7 +51,7 @@ export function settingsOf(plan: ExperimentPlan, backend: Backend): ExperimentSe
  * @throws RESUME_SETTINGS naming what differs.
  */
 export function joinSettings(earlier: ExperimentSettings, now: ExperimentSettings, directory: string): ExperimentSettings {
-  const fields = ['experiment', 'evaluators', 'calibration', 'heldOut', 'samples', 'versions', 'backend'] as const;
+  const fields = ['experiment', 'evaluators', 'calibration', 'heldOut', 'task', 'samples', 'versions', 'backend'] as const;
   const changed: string[] = fields.filter((field) => !isDeepStrictEqual(earlier[field], now[field]));
   const arms = Object.entries(now.arms ?? {}).filter(([name, arm]) => {
     const before = earlier.arms?.[name];
