@@ -1,6 +1,7 @@
 // QUAD (arXiv 2503.19353): the directions of most energy stay in full precision, and the rest of the residual stream is rotated.
 import { defineMethod } from '@lowbit/core';
 import { requireFullPrecision } from './fold/requirements.js';
+import { checkModel, readsActivations } from './model-check.js';
 import { quadOptions } from './options.js';
 import { transformModel } from './transform.js';
 
@@ -11,5 +12,7 @@ export const quad = defineMethod({
   description: 'Outlier directions in full precision, the rest rotated, activations rounded (arXiv 2503.19353)',
   options: quadOptions,
   check: requireFullPrecision,
+  checkModel,
+  readsCalibration: readsActivations,
   transform: (model, context) => transformModel(model, context.options, context),
 });

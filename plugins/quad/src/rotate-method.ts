@@ -1,7 +1,8 @@
 // QuaRot (arXiv 2404.00456): the residual stream and what lies inside the blocks in Hadamard bases, activations rounded.
 import { defineMethod } from '@lowbit/core';
 import { requireFullPrecision } from './fold/requirements.js';
-import { rotateOptions } from './options.js';
+import { checkModel } from './model-check.js';
+import { type QuadOptions, type RotateOptions, rotateOptions } from './options.js';
 import { transformModel } from './transform.js';
 
 /** `quad` with no direction set apart. */
@@ -11,8 +12,11 @@ export const rotate = defineMethod({
   description: 'Hadamard rotations and rounded activations (QuaRot, arXiv 2404.00456)',
   options: rotateOptions,
   check: requireFullPrecision,
-  transform: (model, context) => {
-    const without = { rank: 0, layout: 'expand', gram: 'pre', basis: 'svd', basisWindows: 1 } as const;
-    return transformModel(model, { ...context.options, ...without }, context);
-  },
+  checkModel: (model, options) => checkModel(model, withoutOutliers(options)),
+  readsCalibration: () => false,
+  transform: (model, context) => transformModel(model, withoutOutliers(context.options), context),
 });
+
+function withoutOutliers(options: RotateOptions): QuadOptions {
+  return { ...options, rank: 0, layout: 'expand', gram: 'pre', basis: 'svd', basisWindows: 1 };
+}

@@ -1,15 +1,15 @@
 // The transform behind `rotate` and `quad`: outlier directions, isometry, rotations inside blocks, and what was done for the log.
 import { Embedding, type Model, mean, sub, type Tensor, type TransformContext } from '@lowbit/core';
-import { energyCaptured, outlierBasis, readsActivations } from './basis/basis.js';
+import { energyCaptured, outlierBasis } from './basis/basis.js';
 import { type ResidualGram, residualGram } from './basis/gram.js';
 import type { InnerRotations } from './fold/linears.js';
 import { rotatedModel } from './fold/model.js';
-import { requireRotatable } from './fold/requirements.js';
 import { byRows } from './fold/rows.js';
 import { type AxisRotation, hadamardOrFallback, noRotation, randomAxis } from './isometry/axis-rotation.js';
 import { Isometry } from './isometry/isometry.js';
 import { reflections } from './isometry/reflections.js';
-import { checkRank, type QuadOptions } from './options.js';
+import { type RotationSizes, readsActivations, rotationSizes } from './model-check.js';
+import type { QuadOptions } from './options.js';
 
 type Context = TransformContext<unknown>;
 
@@ -21,13 +21,14 @@ export interface Basis {
   readonly gram: ResidualGram | undefined;
 }
 
-/** Chooses the basis for a model that `requireRotatable` accepts. */
+/** Chooses the basis for a model that `checkModel` accepts. */
 export async function chooseBasis(model: Model, options: QuadOptions, context: Context): Promise<Basis> {
   const { hiddenSize: width } = model.config;
-  const inner = await innerRotations(model, options, context);
+  const sizes = rotationSizes(model, options);
+  const inner = await innerRotations(sizes, options, context);
   const { rank, layout } = options;
-  const rotation = await residualRotation(layout === 'compact' ? width - rank : width, 'residual', options.fallback, options, context);
-  const gram = rank > 0 && readsActivations(options.basis) ? await summed(model, options, context) : undefined;
+  const rotation = await residualRotation(sizes.residual, 'residual', options.fallback, options, context);
+  const gram = readsActivations(options) ? await summed(model, options, context) : undefined;
   if (rank === 0) return { inner, gram, isometry: new Isometry({ layout, width, outliers: undefined, rotation }) };
   const { backend, rng } = context;
   const columns = await outlierBasis({ backend, kind: options.basis, width, rank, gram, rng: rng.at('basis') });
@@ -41,12 +42,11 @@ export async function chooseBasis(model: Model, options: QuadOptions, context: C
 }
 
 /**
- * Rotates a model's residual stream and what lies inside its blocks, splits off the outlier directions, and rounds activations.
- * @throws as `requireRotatable`; RANK, HADAMARD_SIZE, CALIBRATION_EMPTY, BASIS_SIZE, FLOAT16_RANGE.
+ * Rotates the residual stream of a model that `checkModel` accepts and what lies inside its blocks, splits off the outlier directions, and
+ * rounds activations.
+ * @throws CALIBRATION_EMPTY, FLOAT16_RANGE.
  */
 export async function transformModel(given: Model, options: QuadOptions, context: Context): Promise<Model> {
-  requireRotatable(given);
-  checkRank(options, given.config.hiddenSize);
   const model = options.preset === 'reference' ? await withMeanFreeEmbedding(given, context) : given;
   const basis = await chooseBasis(model, options, context);
   report(basis, options, context);
@@ -74,17 +74,14 @@ async function residualRotation(
   return hadamardOrFallback(size, { backend, fallback, rng: draws, hasSigns: true });
 }
 
-/** Sizes of all blocks are equal in every family; those of the first decide. */
-async function innerRotations(model: Model, { fallback, onlineRotation }: QuadOptions, { backend, rng }: Context): Promise<InnerRotations> {
-  const [block] = model.blocks;
-  const { headCount, headDim, output } = block.attention;
+async function innerRotations(sizes: RotationSizes, { fallback }: QuadOptions, { backend, rng }: Context): Promise<InnerRotations> {
   const of = (size: number, address: string): Promise<AxisRotation> =>
     hadamardOrFallback(size, { backend, fallback, rng: rng.at('rotation', address), hasSigns: false });
-  const hidden = block.groups.flatMap(({ linears, writesResidual }) => (writesResidual ? linears.filter((name) => name !== output) : []));
+  const { withinHeads, acrossHeads, hidden } = sizes;
   return {
-    withinHeads: await of(headDim, 'within-heads'),
-    acrossHeads: onlineRotation ? await of(headCount, 'across-heads') : undefined,
-    hidden: onlineRotation && hidden.length > 0 ? await of(block.linears[hidden[0]].inFeatures, 'hidden') : undefined,
+    withinHeads: await of(withinHeads, 'within-heads'),
+    acrossHeads: acrossHeads === undefined ? undefined : await of(acrossHeads, 'across-heads'),
+    hidden: hidden === undefined ? undefined : await of(hidden, 'hidden'),
   };
 }
 

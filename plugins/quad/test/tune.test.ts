@@ -77,7 +77,7 @@ async function changedNames(before: Model, after: Model): Promise<string[]> {
 
 const fieldOf = (name: string): string => name.split('.').at(-1) as string;
 const { model: given } = await run(base);
-const long: TuneInput = { ...quick, learningRate: 1e-2, epochs: 8 };
+const long: TuneInput = { ...quick, learningRate: 3e-2, epochs: 8 };
 const tuned = await run([...base, tune(long)]);
 
 describe('tune', () => {
@@ -137,6 +137,22 @@ describe('tune', () => {
     expect(log['scaleParameters']).toBe(0);
     const { model: before } = await run([unrounded]);
     expect(new Set((await changedNames(before, model)).map(fieldOf))).toEqual(new Set(['outlier']));
+  });
+
+  it('moves scales by a share of what they were, whatever that is', async () => {
+    const [rate, steps] = [0.01, 2];
+    const { model, log } = await run([
+      ...base,
+      tune({ ...quick, parameters: ['scale'], learningRate: rate, warmup: 0, maxTokens: 96, keepBest: false }),
+    ]);
+    expect(log['steps']).toBe(steps);
+    for (const name of [...tensorsOf(given).keys()].filter((one) => fieldOf(one) === 'scale')) {
+      const [was, is] = [await readFloats(tensorsOf(given).get(name) as Tensor), await readFloats(tensorsOf(model).get(name) as Tensor)];
+      const shares = [...is].map((x, i) => Math.abs(x / was[i] - 1));
+      // Adam's first steps are those of a sign; float16 adds half a thousandth.
+      expect(Math.max(...shares), name).toBeLessThan(steps * rate + 1e-3);
+      expect(Math.max(...shares), name).toBeGreaterThan(rate / 2);
+    }
   });
 
   it('trains what it is told to, by Linear too', async () => {
@@ -211,8 +227,8 @@ describe('gradients of the tuned parameters', () => {
       calibration: arithmetic,
     });
     const whole = await materialize(model);
-    const { parameters } = trainableOf(whole, { optionsFor: () => tune().options });
-    const loss = windowLoss({ backend: oracle, model: whole, lossOf: nextTokenLoss });
+    const { parameters, lossOf } = trainableOf(whole, { optionsFor: () => tune().options });
+    const loss = lossOf(oracle, windowLoss({ backend: oracle, model: whole, lossOf: nextTokenLoss }));
     const batch = { tokens: await arithmetic.at(1), weights: [0.5, 0.5] };
     const { gradients } = await loss.gradients(parameters, batch, 1);
     const lossAt = (name: string, index: number, value: number): Promise<number> => {

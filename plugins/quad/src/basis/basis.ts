@@ -6,11 +6,6 @@ import type { ResidualGram } from './gram.js';
 /** 'svd': the directions of most energy; the others are for comparison. */
 export type BasisKind = 'svd' | 'channels' | 'random' | 'bottom';
 
-/** Whether the directions depend on activations. */
-export function readsActivations(kind: BasisKind): boolean {
-  return kind !== 'random';
-}
-
 export interface BasisRequest {
   readonly backend: Backend;
   readonly kind: BasisKind;
@@ -25,13 +20,23 @@ export interface BasisRequest {
 /** All eigenvectors are computed on the host, at 60 n³ flops. */
 const LARGEST_FULL_PROBLEM = 1024;
 
+/** @throws BASIS_SIZE for 'bottom' of a wide stream. */
+export function checkBasis(kind: BasisKind, width: number): void {
+  if (kind !== 'bottom' || width <= LARGEST_FULL_PROBLEM) return;
+  throw new LowbitError(
+    'BASIS_SIZE',
+    `quad: basis 'bottom' decomposes the whole second moment, and a width of ${width} is beyond ${LARGEST_FULL_PROBLEM}; use it on small models, for comparison`,
+  );
+}
+
 /**
  * Orthonormal columns [width, rank], up to float32 rounding. 'svd': the largest eigenvectors of the second moment, that is the right singular
  * vectors of the stream; 'channels': the coordinates of most energy, as QUIK keeps them; 'random': uniformly distributed; 'bottom': the
  * directions of least energy.
- * @throws BASIS_SIZE for 'bottom' of a wide stream; the errors of `topEigenvectors`.
+ * @throws as `checkBasis`; the errors of `topEigenvectors`.
  */
 export async function outlierBasis({ backend, kind, width, rank, gram, rng }: BasisRequest): Promise<Float32Array> {
+  checkBasis(kind, width);
   if (kind === 'random') return (await qr(backend, rng.normal(width * rank), [width, rank])).q;
   const { matrix } = gram as ResidualGram;
   if (kind === 'svd') return (await topEigenvectors(backend, Float32Array.from(matrix), width, rank, { rng })).vectors;
@@ -47,12 +52,6 @@ function loudestChannels(matrix: Float64Array, width: number, rank: number): Flo
 }
 
 function quietestDirections(matrix: Float64Array, width: number, rank: number): Float32Array {
-  if (width > LARGEST_FULL_PROBLEM) {
-    throw new LowbitError(
-      'BASIS_SIZE',
-      `quad: basis 'bottom' decomposes the whole second moment, and a width of ${width} is beyond ${LARGEST_FULL_PROBLEM}; use it on small models, for comparison`,
-    );
-  }
   const { vectors } = symmetricEigen(matrix, width);
   return Float32Array.from({ length: width * rank }, (_, at) => vectors[(width - 1 - (at % rank)) * width + Math.floor(at / rank)]);
 }

@@ -24,7 +24,7 @@ import { trainableOf } from './trainable.js';
  */
 export const tune = defineMethod({
   name: 'tune',
-  version: 1,
+  version: 2,
   description: 'Outlier columns and scales trained on a task or towards the dense model, codes frozen (QUAD, arXiv 2503.19353)',
   options: tuneOptions,
   check: checkKind,
@@ -59,7 +59,7 @@ async function finetune(given: Model, context: FinetuneContext<TuneOptions>): Pr
     backend,
     parameters: trainable.parameters,
     optimizer: adam({ weightDecay, ...(clipNorm > 0 && { clipNorm }) }),
-    lossOf: loss,
+    lossOf: trainable.lossOf(backend, loss),
     batches,
     epochs: rounds,
     stepsPerEpoch: stepsPerRound,

@@ -1,7 +1,18 @@
-// What tuning may change of a model: outlier columns and scales, by name, and how each is stored.
-import { type FinetuneContext, type Linear, LowbitError, type Model, readFloats, type Tensor, tensor, tensorsOf } from '@lowbit/core';
+// What tuning may change of a model: outlier columns and scales, by name, in what form they are trained, and how each is stored.
+import {
+  type Backend,
+  type FinetuneContext,
+  type Linear,
+  LowbitError,
+  type Model,
+  mul,
+  readFloats,
+  type Tensor,
+  tensor,
+  tensorsOf,
+} from '@lowbit/core';
 import { ActivationQuantizedLinear, LowRankLinear, QuantizedLinear, RotatedLinear, type ScaleDtype, SplitLinear } from '@lowbit/quant';
-import type { NamedTensors } from '@lowbit/train';
+import type { NamedTensors, StagedLoss } from '@lowbit/train';
 import { storedColumns, storedScales } from '../stored.js';
 import type { TuneOptions } from './options.js';
 
@@ -14,11 +25,16 @@ interface Role {
 }
 
 export interface Trainable {
-  /** Leaves by their names in the model. */
+  /**
+   * By their names in the model: outlier columns as they are, and scales as factors of what they were, all 1. Adam moves every element by
+   * about the rate, which for scales is far more than for columns unless it is a share of them.
+   */
   readonly parameters: NamedTensors;
   /** Elements of each kind. */
   readonly counts: Readonly<Record<Part, number>>;
-  /** The same parameters as they are stored: in float16 where the layer says so; a scale keeps its sign and never becomes 0. */
+  /** The loss of these parameters, given that of what they stand for in the model. */
+  lossOf<Batch>(backend: Backend, loss: StagedLoss<Batch>): StagedLoss<Batch>;
+  /** What they stand for, as it is stored: in float16 where the layer says so; a scale keeps its sign and never becomes 0. */
   storedAs(values: NamedTensors): Promise<NamedTensors>;
 }
 
@@ -47,18 +63,53 @@ export function trainableOf(model: Model, { optionsFor }: Pick<FinetuneContext<T
   });
   const countOf = (part: Part): number =>
     entries.reduce((total, { original, role }) => total + (role.part === part ? original.size : 0), 0);
+  const scales = entries.filter(({ role }) => role.part === 'scale');
   return {
-    parameters: new Map(entries.map(({ name, original }) => [name, original])),
+    parameters: new Map(entries.map(({ name, original, role }) => [name, role.part === 'scale' ? onesLike(original) : original])),
     counts: { outlier: countOf('outlier'), scale: countOf('scale') },
+    lossOf: (backend, loss) => relativeLoss(backend, loss, new Map(scales.map(({ name, original }) => [name, original]))),
     async storedAs(values) {
       const stored = new Map<string, Tensor>();
       for (const { name, original, role } of entries) {
         const elements = await readFloats(values.get(name) as Tensor);
-        const kept =
-          role.part === 'outlier' ? storedColumns(elements, role.dtype) : storedScales(elements, await readFloats(original), role.dtype);
-        stored.set(name, tensor(kept, original.shape));
+        stored.set(name, tensor(await storedElements(elements, original, role), original.shape));
       }
       return stored;
+    },
+  };
+}
+
+function onesLike({ size, shape }: Tensor): Tensor {
+  return tensor(new Float32Array(size).fill(1), shape);
+}
+
+async function storedElements(elements: Float32Array, original: Tensor, { part, dtype }: Role): Promise<Float32Array> {
+  if (part === 'outlier') return storedColumns(elements, dtype);
+  const before = await readFloats(original);
+  return storedScales(
+    before.map((scale, i) => scale * elements[i]),
+    before,
+    dtype,
+  );
+}
+
+/** A loss of tensors some of which are given as factors of what they were, `starts`: their gradients are those of the factors. */
+function relativeLoss<Batch>(backend: Backend, loss: StagedLoss<Batch>, starts: NamedTensors): StagedLoss<Batch> {
+  if (starts.size === 0) return loss;
+  const names = [...starts.keys()];
+  const scaled = async (tensors: NamedTensors, release: readonly Tensor[] = []): Promise<NamedTensors> => {
+    const products = names.map((name) => mul(starts.get(name) as Tensor, tensors.get(name) as Tensor));
+    const leaves = await backend.evaluate(products, { release });
+    const byName = new Map(names.map((name, i) => [name, leaves[i]]));
+    return new Map([...tensors].map(([name, t]) => [name, byName.get(name) ?? t]));
+  };
+  return {
+    value: async (values, batch) => loss.value(await scaled(values), batch),
+    async gradients(values, batch, step) {
+      const inModel = await scaled(values);
+      const { loss: value, gradients } = await loss.gradients(inModel, batch, step);
+      const spent = [inModel, gradients].flatMap((map) => names.map((name) => map.get(name) as Tensor));
+      return { loss: value, gradients: await scaled(gradients, spent) };
     },
   };
 }
