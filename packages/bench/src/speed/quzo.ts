@@ -1,0 +1,211 @@
+// bench:quzo: what a step of training by forward passes costs beside a forward pass alone and beside a step with gradients, for a Llama
+// with INT8 codes. Peak memory is that of processes that do one thing each; times are of one process, in turns. Weights come as from a
+// file, one layer at a time, and for memory programs give their working memory back. Ratios of one run.
+import { execFileSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { createOnnxBackend } from '@lowbit/backend-onnxruntime';
+import { type Backend, createRng, lazyTensor, type Model, materialize, mul, sub, type Tensor, tensor, tensorsOf } from '@lowbit/core';
+import { AffineWeight, QuantizedLinear } from '@lowbit/quant';
+import { derivativesOf, openRun, planOf, type QuzoInput, quzo, type Run } from '@lowbit/quzo';
+import { modelGradients, modelLoss, type TaskBatch, taskLoss } from '@lowbit/train';
+import { type LlamaShape, type MakeLinear, syntheticLlama } from './llama.js';
+import { reportBench } from './report.js';
+
+const WINDOWS = 16;
+const TOKENS = 256;
+const DEEP = 8;
+const SHALLOW = 4;
+/** Inputs that share a scale. */
+const GROUP = 128;
+const ROUNDS = 3;
+
+const shapeOf = (blocks: number): LlamaShape => ({ width: 1024, inner: 2816, blocks, heads: 16, vocabulary: 4096, context: TOKENS });
+
+/** Compiles the code that a step runs through, before memory is measured. */
+const warmUp: LlamaShape = { width: 128, inner: 256, blocks: 2, heads: 2, vocabulary: 64, context: TOKENS };
+
+const rng = createRng(0);
+
+/** INT8 codes that are drawn when they are read; what a model says does not matter. */
+const codedLayer: MakeLinear = (path, outFeatures, inFeatures) => {
+  const size = outFeatures * inFeatures;
+  const codes = (): Uint8Array => Uint8Array.from(rng.at(path).integers(size, 256));
+  const perGroup = [outFeatures, inFeatures / GROUP];
+  const scale = new Float32Array(size / GROUP).fill(inFeatures ** -0.5 / 74);
+  return new QuantizedLinear(
+    new AffineWeight({
+      bits: 8,
+      codes: lazyTensor([outFeatures, inFeatures], 'uint8', codes),
+      scale: tensor(scale, perGroup),
+      scaleDtype: 'float32',
+    }),
+  );
+};
+
+/** Windows of random tokens, every next one predicted. */
+function batchOf({ vocabulary }: LlamaShape): TaskBatch {
+  const ids = Int32Array.from(rng.at('tokens').integers(WINDOWS * TOKENS, vocabulary));
+  const positions = Int32Array.from(ids.keys()).filter((position) => position % TOKENS !== TOKENS - 1);
+  return {
+    tokens: tensor(ids, [WINDOWS, TOKENS]),
+    positions,
+    targets: positions.map((position) => ids[position + 1]),
+    weights: new Float32Array(positions.length).fill(1 / positions.length),
+    candidates: undefined,
+  };
+}
+
+const forward = async (backend: Backend, model: Model, batch: TaskBatch): Promise<number> =>
+  (await modelLoss({ backend, model, tokens: batch.tokens, positions: batch.positions, lossOf: taskLoss(batch) })).loss;
+
+/** A run of quzo that is to take one step after another: signs, one rounding, codes. */
+async function runOn(model: Model, rounding: 'sr' | 'error-feedback'): Promise<Run> {
+  const input: QuzoInput = { preset: 'quzo-lattice-int8', rounding, schedule: 'constant' };
+  const { options } = quzo(input);
+  return openRun(model, { format: 'lowbit-quzo', version: 1, runSeed: 1, options: { ...options }, ...planOf(model, () => options) });
+}
+
+async function takeStep(backend: Backend, run: Run, batch: TaskBatch, step: number): Promise<number> {
+  const { loss, mu = [] } = await derivativesOf(backend, run, step, batch);
+  run.apply({ step, mu });
+  return loss;
+}
+
+/** A step of gradient descent on all weights of the blocks' Linears. */
+async function descend(backend: Backend, model: Model, batch: TaskBatch): Promise<number> {
+  const parameters = new Map<string, Tensor>();
+  for (const { path, linears } of model.blocks)
+    for (const [name, linear] of Object.entries(linears)) parameters.set(`${path}.${name}.weight`, [...tensorsOf(linear).values()][0]);
+  const { tokens, positions } = batch;
+  const { loss, gradients } = await modelGradients({ backend, model, tokens, positions, parameters, lossOf: taskLoss(batch) });
+  for (const [name, gradient] of gradients) {
+    const weight = parameters.get(name) as Tensor;
+    await backend.evaluate([sub(weight, mul(gradient, tensor(1e-3)))], { release: [gradient] });
+  }
+  return loss;
+}
+
+/** What a process does once; its peak is compared with that of the others. */
+const jobs: Readonly<Record<string, (backend: Backend, shape: LlamaShape) => Promise<number>>> = {
+  inference: async (backend, shape) => forward(backend, await materialize(syntheticLlama(shape, codedLayer)), batchOf(shape)),
+  step: async (backend, shape) => takeStep(backend, await runOn(syntheticLlama(shape, codedLayer), 'sr'), batchOf(shape), 1),
+  carry: async (backend, shape) => takeStep(backend, await runOn(syntheticLlama(shape, codedLayer), 'error-feedback'), batchOf(shape), 1),
+  gradients: (backend, shape) => descend(backend, syntheticLlama(shape), batchOf(shape)),
+};
+
+interface Peak {
+  /** Bytes, before and at the peak. */
+  readonly process: number;
+  readonly peak: number;
+  readonly loss: number;
+}
+
+async function measurePeak(job: string, blocks: number): Promise<Peak> {
+  const backend = await createOnnxBackend({ keepMemory: false });
+  await jobs[job](backend, warmUp);
+  const { rss } = process.memoryUsage();
+  const loss = await jobs[job](backend, shapeOf(blocks));
+  const peak = process.resourceUsage().maxRSS * 1024;
+  await backend.dispose();
+  return { process: rss, peak, loss };
+}
+
+interface Times {
+  /** Milliseconds of a forward pass, of a step's losses and of its update, medians. */
+  readonly forward: number;
+  readonly losses: number;
+  readonly update: number;
+}
+
+async function measureTimes(): Promise<Times> {
+  const shape = shapeOf(SHALLOW);
+  const [backend, batch] = [await createOnnxBackend(), batchOf(shape)];
+  const run = await runOn(syntheticLlama(shape, codedLayer), 'error-feedback');
+  const { model } = run.trained;
+  const times: Record<keyof Times, number[]> = { forward: [], losses: [], update: [] };
+  const timed = async <T>(name: keyof Times, round: number, work: () => T | Promise<T>): Promise<T> => {
+    const started = performance.now();
+    const result = await work();
+    // The first round compiles and is not counted.
+    if (round > 0) times[name].push(performance.now() - started);
+    return result;
+  };
+  for (let round = 0; round <= ROUNDS; round++) {
+    await timed('forward', round, () => forward(backend, model, batch));
+    const { mu = [] } = await timed('losses', round, () => derivativesOf(backend, run, round + 1, batch));
+    await timed('update', round, () => run.apply({ step: round + 1, mu }));
+  }
+  await backend.dispose();
+  return { forward: median(times.forward), losses: median(times.losses), update: median(times.update) };
+}
+
+function median(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
+}
+
+function child<T>(...words: readonly string[]): T {
+  const script = fileURLToPath(import.meta.url);
+  return JSON.parse(String(execFileSync(process.execPath, [...process.execArgv, script, ...words]))) as T;
+}
+
+/** Bytes of codes and scales. */
+function codeBytes(blocks: number): number {
+  const { width, inner } = shapeOf(blocks);
+  return blocks * (4 * width * width + 3 * width * inner) * (1 + 4 / GROUP);
+}
+
+function report(): void {
+  const peak = (job: string, blocks: number): Peak => child<Peak>(job, String(blocks));
+  const [inference, step, carry, gradients] = ['inference', 'step', 'carry', 'gradients'].map((job) => peak(job, DEEP));
+  const shallow = peak('step', SHALLOW);
+  const shallowGradients = peak('gradients', SHALLOW);
+  const times = child<Times>('times');
+
+  const beside = ({ peak, process }: Peak, blocks: number): number => peak - process - codeBytes(blocks);
+  const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(0)} MB`;
+  const show = ({ peak, process }: Peak): string => `${megabytes(peak)}, of which the process had ${megabytes(process)} before`;
+  const seconds = (milliseconds: number): string => `${(milliseconds / 1000).toFixed(2)} s`;
+  const metrics = {
+    rssOverInference: step.peak / inference.peak,
+    carryOverInference: carry.peak / inference.peak,
+    gradientsOverStep: gradients.peak / step.peak,
+    activationsFlatness: beside(step, DEEP) / beside(shallow, SHALLOW),
+    stepOverForward: (times.losses + times.update) / times.forward,
+    lossesOverForward: times.losses / times.forward,
+  };
+  const { width, inner } = shapeOf(DEEP);
+  const perBlock = (deep: Peak, few: Peak): string => megabytes((deep.peak - few.peak) / (DEEP - SHALLOW));
+  reportBench(
+    'quzo',
+    [
+      ['model', `width ${width}, inner ${inner}, INT8 codes in groups of ${GROUP}; ${WINDOWS} windows of ${TOKENS} tokens`],
+      [`inference, ${DEEP} blocks: peak`, show(inference)],
+      ['step, rounded at random: peak', show(step)],
+      ['step with a float32 carry: peak', show(carry)],
+      ['step with gradients, float32 weights: peak', show(gradients)],
+      [
+        'peak of a step over that of inference',
+        `${metrics.rssOverInference.toFixed(3)}; with a carry ${metrics.carryOverInference.toFixed(3)}`,
+      ],
+      ['peak with gradients over that of a step', metrics.gradientsOverStep.toFixed(2)],
+      [
+        `beside codes and process, ${DEEP} and ${SHALLOW} blocks`,
+        `${megabytes(beside(step, DEEP))} and ${megabytes(beside(shallow, SHALLOW))}: ${metrics.activationsFlatness.toFixed(3)}`,
+      ],
+      [
+        'peak, each block more',
+        `${perBlock(step, shallow)}, its codes ${megabytes(codeBytes(1))}; with gradients ${perBlock(gradients, shallowGradients)}`,
+      ],
+      [
+        `time with a carry, ${SHALLOW} blocks`,
+        `forward ${seconds(times.forward)}, losses of a step ${seconds(times.losses)}, its update ${seconds(times.update)}`,
+      ],
+      ['step over forward', `${metrics.stepOverForward.toFixed(3)}; its losses alone ${metrics.lossesOverForward.toFixed(3)}`],
+    ],
+    metrics,
+  );
+}
+
+const [job, blocks] = process.argv.slice(2);
+if (job === undefined) report();
+else process.stdout.write(`${JSON.stringify(job === 'times' ? await measureTimes() : await measurePeak(job, Number(blocks)))}\n`);
