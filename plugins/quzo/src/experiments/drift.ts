@@ -10,9 +10,11 @@ import {
   type ExperimentRow,
   mul,
   readFloats,
+  roundHalfEven,
   roundToBfloat16,
   roundToFloat16,
   sum,
+  type Tensor,
   tensor,
   throwIfAborted,
 } from '@lowbit/core';
@@ -26,8 +28,7 @@ const SIZE = 8192;
 /** Of the weights: that of a layer some thousand wide. */
 const DEVIATION = 0.02;
 const EPSILON = 1e-3;
-const steps = [1, 10, 100, 1000];
-const LAST = steps[steps.length - 1];
+const LAST = 1000;
 
 const formats: Readonly<Record<string, (x: number) => number>> = {
   float32: Math.fround,
@@ -51,99 +52,94 @@ function codesOf(weights: Float32Array, maxCode: number): Float64Array {
     const group = weights.subarray(start, start + GROUP);
     const [least, most] = [Math.min(...group), Math.max(...group)];
     codes.set(
-      Float64Array.from(group, (x) => Math.round((maxCode * (x - least)) / (most - least))),
+      Float64Array.from(group, (x) => roundHalfEven((maxCode * (x - least)) / (most - least))),
       start,
     );
   }
   return codes;
 }
 
-type Progress = (values: Float64Array, step: number) => void;
+/** Perturbs values and undoes it, whatever is left of it. */
+type Trip = (values: Float64Array, draws: Draws) => void | Promise<void>;
 
 /** Every operation rounded once, as on tensors of the format: θ ← θ + (k·u)·ε. */
-function walkFloats(values: Float64Array, round: (x: number) => number, root: Draws, after: Progress): void {
+function inFormat(round: (x: number) => number): Trip {
   const direction = directionOf({ distribution: 'gaussian', isRounded: false });
   const parameter = parameterOf('weights', 'weights', SIZE, {});
-  for (let step = 1; step <= LAST; step++) {
-    const u = direction(parameter, root.at(step, 0), 'round1', freshScratch).values;
+  return (values, draws) => {
+    const u = direction(parameter, draws, 'round1', freshScratch).values;
     for (let i = 0; i < SIZE; i++) {
       const drawn = round(u[i]);
       for (const times of walk) values[i] = round(values[i] + round(round(times * drawn) * EPSILON));
     }
-    after(values, step);
-  }
+  };
 }
 
 /** Codes that are kept on their grid at every stop of the walk. */
-function walkCodes(values: Float64Array, maxCode: number, root: Draws, after: Progress): void {
+function onGrid(maxCode: number): Trip {
   const direction = directionOf({ distribution: 'gaussian', isRounded: true });
   const parameter = parameterOf('codes', 'codes', SIZE, { epsilon: SIGMA });
-  for (let step = 1; step <= LAST; step++) {
-    const q = direction(parameter, root.at(step, 0), 'round1', freshScratch).values;
+  return (values, draws) => {
+    const q = direction(parameter, draws, 'round1', freshScratch).values;
     for (let i = 0; i < SIZE; i++) {
       for (const times of walk) values[i] = Math.min(maxCode, Math.max(0, values[i] + times * q[i]));
     }
-    after(values, step);
-  }
+  };
 }
 
 /** As the plugin perturbs: expressions over a tensor that nothing writes to. What is looked at afterwards is the tensor. */
-async function evaluateFunctional(values: Float64Array, root: Draws, backend: Backend, after: Progress): Promise<void> {
+function byExpressions(backend: Backend): Trip {
   const direction = directionOf({ distribution: 'rademacher', isRounded: false });
   const parameter = parameterOf('weights', 'weights', SIZE, {});
-  const weights = tensor(Float32Array.from(values), [SIZE]);
-  for (let step = 1; step <= LAST; step++) {
-    const u = cast(tensor(direction(parameter, root.at(step, 0), 'round1', freshScratch).values, [SIZE]), 'float32');
+  let weights: Tensor | undefined;
+  return async (values, draws) => {
+    weights ??= tensor(Float32Array.from(values), [SIZE]);
+    const u = cast(tensor(direction(parameter, draws, 'round1', freshScratch).values, [SIZE]), 'float32');
     for (const radius of [1, -1]) {
       const [moved] = await backend.evaluate([sum(add(weights, mul(u, tensor(radius * EPSILON))))]);
       await readFloats(moved);
     }
-    if (steps.includes(step)) values.set(await readFloats(weights));
-    after(values, step);
-  }
+    values.set(await readFloats(weights));
+  };
 }
 
-/** Rows of one walk at the steps that are shown. */
-async function measured(fields: ExperimentRow, start: Float64Array, run: (values: Float64Array, after: Progress) => unknown) {
+/** What is left of each number of trips. */
+async function leftOver(start: Float64Array, trip: Trip, root: Draws, steps: readonly number[]): Promise<ExperimentRow[]> {
   const rows: ExperimentRow[] = [];
-  const mean = start.reduce((sum, x) => sum + x, 0) / SIZE;
-  const spread = start.reduce((sum, x) => sum + (x - mean) ** 2, 0);
-  await run(start.slice(), (values, step) => {
-    if (!steps.includes(step)) return;
+  const mean = start.reduce((total, x) => total + x, 0) / SIZE;
+  const spread = start.reduce((total, x) => total + (x - mean) ** 2, 0);
+  const values = start.slice();
+  for (let step = 1; step <= Math.max(...steps); step++) {
+    await trip(values, root.at(step, 0));
+    if (!steps.includes(step)) continue;
     let [changed, energy] = [0, 0];
     for (let i = 0; i < SIZE; i++) {
       energy += (values[i] - start[i]) ** 2;
       if (values[i] !== start[i]) changed++;
     }
-    rows.push({ ...fields, steps: step, changed: changed / SIZE, 'relative error': Math.sqrt(energy / spread) });
-  });
+    rows.push({ steps: step, changed: changed / SIZE, 'relative error': Math.sqrt(energy / spread) });
+  }
   return rows;
 }
 
 const FUNCTIONAL = 'expressions over float32 (here)';
 
-async function compute({ backend, rng, signal, progress }: ExperimentContext): Promise<ExperimentRow[]> {
+/** A row for each way to perturb after each of some numbers of steps. */
+export async function driftRows(context: ExperimentContext, steps: readonly number[]): Promise<ExperimentRow[]> {
+  const { backend, rng, signal, progress } = context;
   const root = createDraws(runSeedOf(rng));
   const normal = rng.at('weights').normal(SIZE);
   const floats = (round: (x: number) => number): Float64Array => Float64Array.from(normal, (x) => round(DEVIATION * x));
-  const walks = [
-    ...Object.entries(formats).map(
-      ([format, round]) =>
-        () =>
-          measured({ perturbed: `${format}, in place` }, floats(round), (values, after) => walkFloats(values, round, root, after)),
-    ),
-    ...bitsOfCodes.map((bits) => () => {
-      const maxCode = 2 ** bits - 1;
-      const perturbed = `INT${bits} in place, cut at its ends`;
-      return measured({ perturbed }, codesOf(normal, maxCode), (values, after) => walkCodes(values, maxCode, root, after));
-    }),
-    () => measured({ perturbed: FUNCTIONAL }, floats(Math.fround), (values, after) => evaluateFunctional(values, root, backend, after)),
+  const ways: (readonly [string, Float64Array, Trip])[] = [
+    ...Object.entries(formats).map(([format, round]) => [`${format}, in place`, floats(round), inFormat(round)] as const),
+    ...bitsOfCodes.map((bits) => [`INT${bits} in place, cut at its ends`, codesOf(normal, 2 ** bits - 1), onGrid(2 ** bits - 1)] as const),
+    [FUNCTIONAL, floats(Math.fround), byExpressions(backend)],
   ];
   const rows: ExperimentRow[] = [];
-  for (const [done, walk] of walks.entries()) {
+  for (const [done, [perturbed, start, trip]] of ways.entries()) {
     throwIfAborted(signal);
-    progress?.(done, walks.length);
-    rows.push(...(await walk()));
+    progress?.(done, ways.length);
+    rows.push(...(await leftOver(start, trip, root, steps)).map((row) => ({ perturbed, ...row })));
   }
   return rows;
 }
@@ -180,7 +176,7 @@ export const drift: ComputedExperiment = {
     `codes over the range of each ${GROUP} of them with σ = ${SIGMA}; nothing is learned, so that all that changes is error: the share of elements that differ after some steps, and their distance relative to the deviation of the weights. Every operation is rounded once, as on tensors of the format. ` +
     'This plugin writes nothing: the perturbed weights are expressions, and the weights themselves are read back at the end.',
   source: 'arXiv 2305.17333, algorithm 1; codes as in quantized evolution strategies',
-  compute,
+  compute: (context) => driftRows(context, [1, 10, 100, LAST]),
   table: { rows: ['perturbed'], columns: 'steps', values: ['relative error', 'changed'] },
   figure: {
     width: 420,
