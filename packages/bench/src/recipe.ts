@@ -10,9 +10,16 @@ export interface NamedRecipe {
   readonly calibrationWindows?: number | undefined;
 }
 
-/** Whether some step looks at data. */
+/** Whether some step looks at calibration data. */
 export function needsData(recipe: Recipe): boolean {
-  return recipe.some(({ method }) => Boolean(method.statistics || method.transform || method.refineBlock || method.finetune));
+  return recipe.some(({ method, options, overrides }) => {
+    if (method.refineBlock) return true;
+    const reads = method.transform !== undefined || method.finetune !== undefined;
+    if (reads && (method.readsCalibration?.(options) ?? true)) return true;
+    const { statistics = {} } = method;
+    if (typeof statistics !== 'function') return Object.keys(statistics).length > 0;
+    return [options, ...overrides.map((override) => override.options)].some((one) => Object.keys(statistics(one)).length > 0);
+  });
 }
 
 /** What rows say about a recipe. */

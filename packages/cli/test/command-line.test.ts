@@ -109,6 +109,8 @@ describe('a recipe that does not fit the model', () => {
   it.each([
     ['gptq:groupSize=16,targets=["**.q_porj"]', 'TARGETS_EMPTY'],
     ['gptq:groupSize=24', 'GROUP_SIZE'],
+    ['quad:rank=33+gptq:groupSize=16', 'RANK'],
+    ['quad:rank=4,targets=["**.mlp.*"]', 'TARGETS_UNUSED'],
   ])('%s is refused before calibration text is written', async (recipe, code) => {
     const self = ['--text', 'self', '--window', '32', '--threads', '1'];
     const outcome = await lowbit(['quantize', 'toy', '--recipe', recipe, '--out', 'misfit/toy', ...self]);
@@ -125,6 +127,18 @@ describe('a recipe that does not fit the model', () => {
     expect(rows.at(-1)).toMatchObject({ error: { code }, calibration: null });
     expect(bench.errors).not.toContain('calibrated');
   });
+});
+
+describe('a recipe that reads no data', () => {
+  it.each(['rotate+rtn:groupSize=16', 'quad:rank=4,basis=random+rtn:groupSize=16', 'activations:bits=8+rtn:groupSize=16'])(
+    '%s needs no calibration text',
+    async (recipe) => {
+      const self = ['--text', 'self', '--threads', '1', '--force'];
+      const outcome = await lowbit(['quantize', 'toy', '--recipe', recipe, '--out', 'data-free', ...self]);
+      expect(outcome).toMatchObject({ code: 0 });
+      expect(outcome.errors).not.toContain('calibration');
+    },
+  );
 });
 
 describe('bad input leaves no output directory', () => {

@@ -32,7 +32,7 @@ export interface MethodContext<Options> {
   warn(code: string, message: string): void;
 }
 
-/** Before anything else: function-preserving rewrites of the whole model. */
+/** Before anything else: function-preserving rewrites of the whole model, whatever the targets. */
 export interface TransformContext<Options> extends MethodContext<Options> {
   readonly calibration: TokenBatches;
 }
@@ -129,6 +129,16 @@ export interface MethodDefinition<Schema extends StandardSchemaV1 = StandardSche
   readonly statistics?: Readonly<Record<string, Statistic>> | StatisticsFor<Options>;
   /** Throws, before any weight is read, when a targeted layer cannot be handled with these options. */
   check?(linear: LinearShape, options: Options): void;
+  /**
+   * Throws, before any weight is read, when a model as a whole cannot be handled with these options: its width, its norms, its kinds of
+   * layers. Called when the step begins, and before any data is prepared for a recipe's first step, whose model is known by then.
+   */
+  checkModel?(model: Model, options: Options): void;
+  /**
+   * Whether `transform` and `finetune` read calibration batches with these options, so that none are prepared in vain. Default: they do.
+   * What statistics and `refineBlock` need is known without.
+   */
+  readsCalibration?(options: Options): boolean;
   transform?(model: Model, context: TransformContext<Options>): Promise<Model>;
   quantizeLinear?(linear: Linear, context: LinearContext<Options>): Promise<Linear>;
   refineBlock?(block: Block, context: BlockContext<Options>): Promise<Block>;
@@ -137,7 +147,7 @@ export interface MethodDefinition<Schema extends StandardSchemaV1 = StandardSche
   readonly aim?: FinetuneAim | AimFor<Options>;
 }
 
-/** Settings every method accepts beside its own options. */
+/** Settings every method accepts beside its own options; one that only transforms refuses them, since it sees the whole model. */
 export interface StepSettings<Input> {
   /** Globs over Linear paths ('model.layers.*.mlp.*', '**.down_proj'); all Linears of all blocks by default. '!' negates. */
   readonly targets?: readonly string[];

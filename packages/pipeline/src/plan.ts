@@ -1,5 +1,14 @@
 // What a recipe will do to a model, resolved and checked before any weight is read.
-import { type LinearShape, LowbitError, type Model, quantizablePart, type Recipe, type Statistic, type Step } from '@lowbit/core';
+import {
+  DEFAULT_TARGETS,
+  type LinearShape,
+  LowbitError,
+  type Model,
+  quantizablePart,
+  type Recipe,
+  type Statistic,
+  type Step,
+} from '@lowbit/core';
 import { compileGlob } from './globs.js';
 
 /** A step with its globs resolved against a model. */
@@ -83,7 +92,8 @@ function listed(items: readonly string[], separator: string): string {
 /**
  * Throws what is wrong with a recipe for a model: targets and overrides that match nothing, layers that a step cannot handle. Reads
  * no weight, so it can be called before any data is prepared; `quantize` begins with it.
- * @throws RECIPE_EMPTY, RECIPE_STEP, TARGETS_EMPTY, OVERRIDES_EMPTY, GLOB_INVALID, and what `method.check` throws.
+ * @throws RECIPE_EMPTY, RECIPE_STEP, TARGETS_UNUSED, TARGETS_EMPTY, OVERRIDES_EMPTY, GLOB_INVALID, and what `method.check` and
+ *   `method.checkModel` throw.
  */
 export function checkRecipe(recipe: Recipe, model: Model): void {
   planRecipe(recipe, model);
@@ -91,7 +101,8 @@ export function checkRecipe(recipe: Recipe, model: Model): void {
 
 /**
  * Resolves a whole recipe and runs `method.check` on every Linear whose kind and shape are known by then: as the model has them, or
- * as the `makes` of an earlier step says. What an earlier step may have changed otherwise is checked when its step begins.
+ * as the `makes` of an earlier step says. What an earlier step may have changed otherwise is checked when its step begins, and so is the
+ * model as a whole after the first step.
  */
 export function planRecipe(recipe: Recipe, model: Model): PlannedStep[] {
   if (recipe.length === 0)
@@ -102,6 +113,7 @@ export function planRecipe(recipe: Recipe, model: Model): PlannedStep[] {
   const known = new Map(shapes.map((shape) => [shape.path, shape]));
   for (const step of planned) {
     checkStep(step, [...known.values()]);
+    if (step.index === 0) step.step.method.checkModel?.(model, step.step.options);
     const { transform, quantizeLinear, makes } = step.step.method;
     for (const path of transform ? paths : step.options.keys()) {
       const before = known.get(path);
@@ -129,7 +141,17 @@ function requireStep(step: Step, index: number): Step {
       `step ${index}: method '${method.name}' has none of transform, quantizeLinear, refineBlock, finetune`,
     );
   }
+  requireUsedSettings(step);
   return step;
+}
+
+/** A method that only transforms sees the whole model: targets and overrides would be passed over in silence. */
+function requireUsedSettings({ method, targets, overrides }: Step): void {
+  if (method.quantizeLinear || method.refineBlock || method.finetune) return;
+  const hasTargets = targets.some((glob) => !DEFAULT_TARGETS.includes(glob));
+  if (!hasTargets && overrides.length === 0) return;
+  const given = [...(hasTargets ? ['targets'] : []), ...(overrides.length > 0 ? ['overrides'] : [])].join(' and ');
+  throw new LowbitError('TARGETS_UNUSED', `${method.name}: changes the model as a whole and reads no ${given}; leave them out`);
 }
 
 /** Runs the method's own check on the targeted Linears among `shapes` and throws what it found, gathered. */

@@ -76,8 +76,8 @@ const noCalibration: TokenBatches = {
  *
  * Same model, recipe, calibration data, seed and backend with the same number of threads: same bytes.
  *
- * @throws RECIPE_EMPTY, RECIPE_STEP, TARGETS_EMPTY, OVERRIDES_EMPTY, GLOB_INVALID, SEED, TASK_UNUSED, TASK_MODEL, and what `method.check` throws, before any
- *   weight is read; ABORTED when the signal is; CALIBRATION_EMPTY; NOT_FINITE; METHOD_SHAPE; METHOD_FAILED around foreign errors.
+ * @throws RECIPE_EMPTY, RECIPE_STEP, TARGETS_UNUSED, TARGETS_EMPTY, OVERRIDES_EMPTY, GLOB_INVALID, SEED, TASK_UNUSED, TASK_MODEL, and what `method.check` and
+ *   `method.checkModel` throw, before any weight is read; ABORTED when the signal is; CALIBRATION_EMPTY; NOT_FINITE; METHOD_SHAPE; METHOD_FAILED around foreign errors.
  */
 export async function quantize(options: QuantizeOptions): Promise<QuantizeResult> {
   const { model: given, recipe, calibration = noCalibration, task, seed = 0 } = options;
@@ -136,6 +136,7 @@ async function runStep(
     shapes.map(({ path }) => path),
   );
   checkStep(planned, shapes);
+  method.checkModel?.(given, step.options);
   run.emit({ type: 'step-start', step: index, method: method.name, targets: planned.options.size });
   let model = method.transform ? await transform(run, planned, given) : given;
   const reshaped = method.transform ? (dense === given ? model : undefined) : dense;

@@ -119,6 +119,53 @@ describe('checks', () => {
   });
 });
 
+describe('checks of the whole model', () => {
+  const narrow = defineMethod({
+    name: 'test-narrow',
+    version: 1,
+    options: z.strictObject({ width: z.number() }),
+    checkModel({ width }, options) {
+      if (width !== options.width) throw new LowbitError('WIDTH', `test-narrow: ${width} is not ${options.width}`);
+    },
+    transform: async (given) => given,
+  });
+
+  it('run at once for the first step, and when a later one begins', async () => {
+    const loaded: string[] = [];
+    const lazy = createToyModel({ onLoad: (name) => loaded.push(name) });
+    const run = (...recipe: Recipe) => quantize({ model: lazy, backend: createReferenceBackend(), recipe });
+    expect(failure([narrow({ width: 36 })]).code).toBe('WIDTH');
+    await expect(run(narrow({ width: 36 }))).rejects.toMatchObject({ code: 'WIDTH' });
+    expect(loaded).toEqual([]);
+    expect(() => plan(rotate({ extra: 4 }), narrow({ width: 36 }))).not.toThrow();
+    await expect(run(rotate({ extra: 4 }), narrow({ width: 36 }))).resolves.toBeDefined();
+    await expect(run(rotate({ extra: 4 }), narrow({ width: 32 }))).rejects.toMatchObject({ code: 'WIDTH' });
+  });
+
+  it('come after those of its Linears', () => {
+    const check = (): void => {
+      throw new LowbitError('FIRST', 'no');
+    };
+    expect(failure([defineMethod({ ...narrow.definition, check })({ width: 36 })]).code).toBe('FIRST');
+  });
+});
+
+describe('targets and overrides of a step that only transforms', () => {
+  it.each([
+    [{ targets: ['**.mlp.*'] }, /test-rotate: .* reads no targets; leave them out/],
+    [{ overrides: { '**.mlp.*': { extra: 1 } } }, /reads no overrides/],
+    [{ targets: ['!**.mlp.*'], overrides: { '**.q_proj': {} } }, /reads no targets and overrides/],
+  ])('%j are refused', (settings, message) => {
+    expect(failure([rotate(settings)])).toMatchObject({ code: 'TARGETS_UNUSED', message: expect.stringMatching(message) });
+  });
+
+  it('may be the default, and mean what they say for a step with another stage', () => {
+    expect(() => plan(rotate({ targets: ['**'] }))).not.toThrow();
+    const both = defineMethod({ ...nearest.definition, transform: async (given) => given });
+    expect(plan(both({ targets: ['**.mlp.*'] }))[0].options.size).toBe(6);
+  });
+});
+
 describe('recipes', () => {
   it('need a step, called, with a stage', () => {
     expect(failure([]).code).toBe('RECIPE_EMPTY');

@@ -96,7 +96,8 @@ export function describeMethod<Schema extends Method['definition']['options']>(
       expect(() => step({ noSuchOption: 1 })).toThrow(expect.objectContaining({ code: 'OPTIONS_INVALID', message }));
     });
 
-    it('changes every Linear that it targets, and no other', async () => {
+    const takesTargets = Boolean(definition.quantizeLinear ?? definition.refineBlock ?? definition.finetune);
+    it.runIf(takesTargets)('changes every Linear that it targets, and no other', async () => {
       const narrowed = linearsOf(await run(step({ targets })));
       expect([...narrowed.keys()]).toEqual([...linearsOf(before).keys()]);
       for (const [path, linear] of linearsOf(before)) {
@@ -106,6 +107,13 @@ export function describeMethod<Schema extends Method['definition']['options']>(
         else if (!definition.transform) expect(isSame, `${path} is not targeted and changed`).toBe(true);
         expect(await fingerprint(linearsOf(complete).get(path)!), path).not.toBe(await fingerprint(linear));
       }
+    });
+
+    it.skipIf(takesTargets)('changes every Linear, and refuses targets', async () => {
+      for (const [path, linear] of linearsOf(before)) {
+        expect(await fingerprint(linearsOf(complete).get(path)!), path).not.toBe(await fingerprint(linear));
+      }
+      await expect(run(step({ targets }))).rejects.toMatchObject({ code: 'TARGETS_UNUSED' });
     });
 
     if (override !== undefined) {

@@ -245,7 +245,7 @@ describe('before there is data', () => {
     const code = (wanted: string): unknown => expect.objectContaining({ code: wanted });
     expect(() => check(quad({ rank: 33 }))).toThrow(code('RANK'));
     expect(() => check(rotate({ targets: ['**.mlp.*'] }))).toThrow(code('TARGETS_UNUSED'));
-    const odd = createToyModel({ innerSize: 38, hiddenSize: 24 });
+    const odd = createToyModel({ innerSize: 38, hiddenSize: 24, headCount: 3, keyValueHeadCount: 1 });
     expect(() => checkRecipe([rotate({ fallback: 'error' })], odd)).toThrow(code('HADAMARD_SIZE'));
     expect(() => checkRecipe([rotate({ fallback: 'error', onlineRotation: false })], odd)).not.toThrow();
     // 24 is the order of a Hadamard matrix; 24 − 2, what is left in layout 'compact', is not.
