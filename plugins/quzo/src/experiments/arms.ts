@@ -25,20 +25,23 @@ export type BaseName = keyof typeof bases;
 
 /** Adapters, dense weights and scales for equal steps, with rates that were the best of a few on tiny. */
 export const trainings = {
-  lora: { preset: 'zo-lora-int4', learningRate: 3e-3 },
-  mezo: { preset: 'mezo', distribution: 'rademacher', learningRate: 1e-4 },
+  lora: { preset: 'zo-lora-int4', learningRate: 4e-3 },
+  mezo: { preset: 'mezo', distribution: 'rademacher', learningRate: 3e-4 },
 } as const satisfies Record<string, QuzoInput>;
 
 /** Scales of 4-bit codes are 17 times those of 8-bit ones: ε goes with the scale, η with its square. */
 export const onScales: Readonly<Record<BaseName, QuzoInput>> = {
-  INT8: { preset: 'qzo-int4', epsilon: 1e-5, learningRate: 1e-7 },
-  INT4: { preset: 'qzo-int4', epsilon: 2e-4, learningRate: 3e-5 },
+  INT8: { preset: 'qzo-int4', epsilon: 1e-5, learningRate: 2e-7 },
+  INT4: { preset: 'qzo-int4', epsilon: 2e-4, learningRate: 2e-5 },
 };
 
-/** One code of 8 bits at a time; a tenth of one of 4 bits, which is a larger share of a weight. */
+/**
+ * One code of 8 bits at a time; a tenth of one of 4 bits, which is a larger share of a weight. Steps of 8-bit codes are of the order of a
+ * code; those of 4-bit codes stay below half of one, where rounding to nearest drops all of them.
+ */
 export const onCodes: Readonly<Record<BaseName, QuzoInput & { readonly learningRate: number }>> = {
-  INT8: { preset: 'quzo-lattice-int8', epsilon: 1, learningRate: 100 },
-  INT4: { preset: 'quzo-lattice-int8', epsilon: 0.1, learningRate: 0.3 },
+  INT8: { preset: 'quzo-lattice-int8', epsilon: 1, learningRate: 200 },
+  INT4: { preset: 'quzo-lattice-int8', epsilon: 0.1, learningRate: 0.5 },
 };
 
 /** Ways to keep codes whole, by name; the last is the published rule with its normal directions. */
