@@ -18,12 +18,16 @@ import {
 /** What is summed: 'pre', what norms read, where a token counts by its energy; 'post', what they give without their weight, where all tokens count alike. */
 export type GramSite = 'pre' | 'post';
 
-export interface GramOptions {
+export interface GramOptions extends Pass {
+  readonly site: GramSite;
+}
+
+/** One pass over the model. */
+interface Pass {
   readonly backend: Backend;
   readonly calibration: TokenBatches;
   /** Windows of the calibration that are used, from its beginning. */
   readonly windows: number;
-  readonly site: GramSite;
   /** As the published code does: RMS norms with an epsilon of 1e-5, and the model's first norm all but left out. */
   readonly asReference: boolean;
   readonly signal?: AbortSignal | undefined;
@@ -47,38 +51,52 @@ const REFERENCE_EPSILON = 1e-5;
  * over batches, norms and blocks float64, so the result is that of all tokens however they are split into batches.
  * @throws CALIBRATION_EMPTY without data.
  */
-export async function residualGram(model: Model, options: GramOptions): Promise<ResidualGram> {
+export async function residualGram(model: Model, { site, ...pass }: GramOptions): Promise<ResidualGram> {
+  return (await residualGrams(model, [site], pass))[site];
+}
+
+/** `residualGram` of several sites from one pass. */
+export async function residualGrams<Site extends GramSite>(
+  model: Model,
+  sites: readonly Site[],
+  options: Pass,
+): Promise<Record<Site, ResidualGram>> {
   const { backend, windows, signal, asReference } = options;
   const batches = await firstWindows(options.calibration, windows);
   const tokens = batches.reduce((total, { size }) => total + size, 0);
   let stream = await embedded(backend, model, batches);
   const width = stream[0].shape[2];
-  const matrix = new Float64Array(width * width);
+  const matrices = sites.map(() => new Float64Array(width * width));
   for (const [index, lazy] of model.blocks.entries()) {
     throwIfAborted(signal);
     const block = await materialize(asReference ? withEpsilon(lazy, REFERENCE_EPSILON) : lazy);
     const next: Tensor[] = [];
     let release: readonly Tensor[] = [];
     for (const [i, x] of stream.entries()) {
-      const { output, grams } = blockGrams(block, x, options.site);
+      const { output, grams } = blockGrams(block, x, sites);
       const [y, ...sums] = await backend.evaluate([output, ...grams], { release });
       next.push(y);
-      // The published running mean counts the first norm's sum over all tokens as that of one token.
-      for (const [norm, sum] of sums.entries()) await addTo(matrix, sum, asReference && index === 0 && norm === 0 ? 1 / tokens : 1);
+      for (const [at, sum] of sums.entries()) {
+        // The published running mean counts the first norm's sum over all tokens as that of one token.
+        const weight = asReference && index === 0 && at < sites.length ? 1 / tokens : 1;
+        await addTo(matrices[at % sites.length], sum, weight);
+      }
       release = sums;
       options.onBatch?.(index * stream.length + i + 1, model.blocks.length * stream.length);
     }
     stream = next;
   }
-  return { width, matrix, tokens };
+  const grams = sites.map((site, i) => [site, { width, matrix: matrices[i], tokens }]);
+  return Object.fromEntries(grams) as Record<Site, ResidualGram>;
 }
 
-function blockGrams(block: Block, x: Tensor, site: GramSite): { output: Tensor; grams: Tensor[] } {
+/** The output, and norm after norm the second moments at each site. */
+function blockGrams(block: Block, x: Tensor, sites: readonly GramSite[]): { output: Tensor; grams: Tensor[] } {
   const { output, normInputs } = block.trace(x);
   const names = new Set(block.groups.flatMap(({ reads }) => ('norm' in reads ? [reads.norm] : [])));
-  const grams = [...names].map((name) => {
+  const grams = [...names].flatMap((name) => {
     const read = normInputs[name];
-    return gram.of(flattenRows(site === 'pre' ? read : block.norms[name].with({ weight: undefined }).forward(read)));
+    return sites.map((site) => gram.of(flattenRows(site === 'pre' ? read : block.norms[name].with({ weight: undefined }).forward(read))));
   });
   return { output, grams };
 }
