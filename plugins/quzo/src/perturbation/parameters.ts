@@ -26,7 +26,7 @@ export interface Plan {
 }
 
 /** The tensors of a Linear that could be trained, those of what it wraps too. */
-export function rolesIn(linear: Linear): Map<Tensor, TensorRole> {
+function rolesIn(linear: Linear): Map<Tensor, TensorRole> {
   if (linear instanceof QuantizedLinear) {
     const { weight } = linear;
     return new Map<Tensor, TensorRole>([
