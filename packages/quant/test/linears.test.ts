@@ -1,6 +1,7 @@
 // The Linears of this package: what they compute, what they cost, how they are rebuilt, and the gradients that reach their parts.
 import { createReferenceBackend } from '@lowbit/backend-reference';
 import {
+  cast,
   createRng,
   DenseLinear,
   grad,
@@ -9,6 +10,7 @@ import {
   mul,
   readFloats,
   restoreLinear,
+  sub,
   sum,
   type Tensor,
   tensor,
@@ -110,6 +112,16 @@ describe('AffineWeight', () => {
     expectClose(
       await values(dOffset),
       groupSums(() => 1),
+    );
+  });
+
+  it('computes with codes between and beyond the points of its grid, where they are an expression', async () => {
+    const perturbed = integer.with({ codes: sub(cast(integer.codes, 'float32'), 9.5) });
+    const { scale } = fitGrid(weight, [6, 8], { ...options, symmetric: false });
+    const before = await values(integer.dequantized());
+    expectClose(
+      await values(perturbed.dequantized()),
+      before.map((w, i) => w - 9.5 * scale[Math.floor(i / 4)]),
     );
   });
 
