@@ -8,7 +8,7 @@ import { transformModel } from './transform.js';
 /** Weights are left to the quantizer after it in the recipe; outlier columns stay as they are. */
 export const quad = defineMethod({
   name: 'quad',
-  version: 1,
+  version: 2,
   description: 'Outlier directions in full precision, the rest rotated, activations rounded (arXiv 2503.19353)',
   options: quadOptions,
   check: requireFullPrecision,

@@ -1,6 +1,6 @@
 // The transform behind `rotate` and `quad`: outlier directions, isometry, rotations inside blocks, and what was done for the log.
 import { Embedding, type Model, mean, sub, type Tensor, type TransformContext } from '@lowbit/core';
-import { energyCaptured, outlierBasis } from './basis/basis.js';
+import { type Convergence, energyCaptured, outlierBasis } from './basis/basis.js';
 import { type ResidualGram, residualGram } from './basis/gram.js';
 import type { InnerRotations } from './fold/linears.js';
 import { rotatedModel } from './fold/model.js';
@@ -19,6 +19,8 @@ export interface Basis {
   readonly inner: InnerRotations;
   /** Of the calibration, where it was summed. */
   readonly gram: ResidualGram | undefined;
+  /** Of its eigenvectors, where the directions are such. */
+  readonly convergence: Convergence | undefined;
 }
 
 /** Chooses the basis for a model that `checkModel` accepts. */
@@ -29,16 +31,19 @@ export async function chooseBasis(model: Model, options: QuadOptions, context: C
   const { rank, layout } = options;
   const rotation = await residualRotation(sizes.residual, 'residual', options.fallback, options, context);
   const gram = readsActivations(options) ? await summed(model, options, context) : undefined;
-  if (rank === 0) return { inner, gram, isometry: new Isometry({ layout, width, outliers: undefined, rotation }) };
+  if (rank === 0) {
+    const isometry = new Isometry({ layout, width, outliers: undefined, rotation });
+    return { inner, gram, convergence: undefined, isometry };
+  }
   const { backend, rng } = context;
-  const columns = await outlierBasis({ backend, kind: options.basis, width, rank, gram, rng: rng.at('basis') });
+  const { columns, convergence } = await outlierBasis({ backend, kind: options.basis, width, rank, gram, rng: rng.at('basis') });
   // What the outlier columns are rotated by matters little, so a size without a Hadamard matrix is no reason to stop.
   const fallback = options.fallback === 'error' ? 'block-diagonal' : options.fallback;
   const outliers = {
     reflections: reflections(columns, width, rank),
     rotation: await residualRotation(rank, 'outliers', fallback, options, context),
   };
-  return { inner, gram, isometry: new Isometry({ layout, width, outliers, rotation }) };
+  return { inner, gram, convergence, isometry: new Isometry({ layout, width, outliers, rotation }) };
 }
 
 /**
@@ -92,18 +97,37 @@ async function withMeanFreeEmbedding(model: Model, { backend }: Context): Promis
   return model.with({ embedding: new Embedding(await byRows(backend, weight, weight.shape[1], centred)) });
 }
 
-function report({ isometry, inner, gram }: Basis, options: QuadOptions, { log, warn }: Context): void {
+/** What rotates, by the name of the log, in the words of a warning. */
+const places = {
+  residual: 'the residual stream',
+  outliers: 'the directions in full precision',
+  withinHeads: 'the features within heads',
+  acrossHeads: 'heads among each other',
+  hidden: 'the inputs of the MLP output projection',
+} as const;
+
+function report({ isometry, inner, gram, convergence }: Basis, options: QuadOptions, { log, warn }: Context): void {
   const rotations = { residual: isometry.rotation, outliers: isometry.outliers?.rotation, ...inner };
-  const entries = Object.entries(rotations).flatMap(([name, rotation]) =>
-    rotation ? [{ name, size: rotation.size, form: rotation.form }] : [],
-  );
+  const entries = (Object.keys(places) as (keyof typeof places)[]).flatMap((name) => {
+    const { size, form } = rotations[name] ?? {};
+    return size === undefined ? [] : [{ name, size, form }];
+  });
   const { outliers, rank, width, residualWidth } = isometry;
   const energy = gram && outliers ? [...energyCaptured(gram, outliers.reflections.basis, rank)] : [];
-  log({ rank, width, residualWidth, energy, tokens: gram?.tokens ?? 0, rotations: entries });
-  if (options.rotation === 'random') return;
+  const eigenvectors = convergence && { iterations: convergence.iterations, residual: convergence.residual };
+  log({ rank, width, residualWidth, energy, tokens: gram?.tokens ?? 0, ...(eigenvectors && { eigenvectors }), rotations: entries });
   for (const { name, size, form } of entries) {
-    if (name === 'outliers' || (form !== 'block-diagonal' && form !== 'random')) continue;
-    const instead = form === 'random' ? 'a random orthogonal matrix' : 'a Hadamard matrix for each stretch of a power of two';
-    warn('HADAMARD_FALLBACK', `no Hadamard matrix of order ${size} is known (${name}); ${instead} rotates it`);
+    // What the outlier columns are rotated by matters little, and a random rotation of the stream is what was asked for.
+    if (name === 'outliers' || (name === 'residual' && options.rotation === 'random')) continue;
+    if (form !== 'block-diagonal' && form !== 'random') continue;
+    const instead = form === 'random' ? 'by a random orthogonal matrix' : 'by a Hadamard matrix for each stretch of a power of two';
+    warn('HADAMARD_FALLBACK', `no Hadamard matrix of order ${size} is known: ${places[name]} are rotated ${instead}`);
+  }
+  if (convergence?.converged === false) {
+    const { iterations, residual } = convergence;
+    warn(
+      'BASIS_NOT_CONVERGED',
+      `the directions of most energy were still changing after ${iterations} iterations (relative residual ${residual.toPrecision(2)}); they hold the energy that the log says, and a rank beyond which directions hold clearly less converges sooner`,
+    );
   }
 }

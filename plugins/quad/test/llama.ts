@@ -134,6 +134,7 @@ export async function smallModel(config: SmallConfig, onRead?: (name: string) =>
 export interface Said {
   readonly logs: Readonly<Record<string, unknown>>[];
   readonly warnings: string[];
+  readonly messages: string[];
 }
 
 /** The context of a transform, outside a run. */
@@ -142,7 +143,7 @@ export function contextOf<Options>(
   options: Options,
   { seed = 3, calibration = tokensFor(smallConfig) } = {},
 ): TransformContext<Options> & Said {
-  const said: Said = { logs: [], warnings: [] };
+  const said: Said = { logs: [], warnings: [], messages: [] };
   return {
     ...said,
     backend,
@@ -154,7 +155,10 @@ export function contextOf<Options>(
     progress: () => {},
     save: async () => {},
     log: (record) => void said.logs.push(record),
-    warn: (code) => void said.warnings.push(code),
+    warn(code, message) {
+      said.warnings.push(code);
+      said.messages.push(message);
+    },
   };
 }
 

@@ -1,6 +1,7 @@
 // The methods in recipes: the contract, quantizers after them, what is refused, and that directions in full precision help.
 import {
   type Backend,
+  createRng,
   DenseLinear,
   type Model,
   Norm,
@@ -176,6 +177,31 @@ describe('quad', () => {
     expect(record).toMatchObject({ rotations: expect.arrayContaining([{ name: 'residual', size: 32, form: 'hadamard' }]) });
     expect(record.energy).toHaveLength(4);
     expect(record.energy[3]).toBeGreaterThan(0.5);
+    const { eigenvectors } = record as unknown as { eigenvectors: { iterations: number; residual: number } };
+    expect(eigenvectors.iterations).toBeGreaterThan(0);
+    expect(eigenvectors.residual).toBeLessThanOrEqual(1e-4);
+  });
+
+  it('says where the directions of most energy have not converged', async () => {
+    const noise = createRng(5);
+    const noisy: Backend = {
+      ...backend,
+      evaluate: async (tensors, options) => {
+        const leaves = await backend.evaluate(tensors, options);
+        const shaken = leaves.map(async (leaf, i) => {
+          const draws = noise.at(i).normal(leaf.size);
+          return tensor(
+            (await readFloats(leaf)).map((x, j) => x * (1 + 1e-3 * draws[j])),
+            leaf.shape,
+          );
+        });
+        return (await Promise.all(shaken)) as never;
+      },
+    };
+    const { method, options } = quad({ rank: 4, ...off });
+    const said = contextOf(noisy, options);
+    await method.transform?.(loud, said);
+    expect(said.warnings).toEqual(['BASIS_NOT_CONVERGED']);
   });
 
   it('says where there is no Hadamard matrix, or refuses', async () => {
@@ -184,6 +210,14 @@ describe('quad', () => {
     expect(outcome.warnings).toEqual(['HADAMARD_FALLBACK', 'HADAMARD_FALLBACK']);
     expect(await logitError(model, outcome.model)).toBeLessThan(1e-9);
     await expect(run([rotate({ fallback: 'error' })], model)).rejects.toMatchObject({ code: 'HADAMARD_SIZE' });
+    const { method, options } = rotate({ ...off, rotation: 'random' });
+    const said = contextOf(backend, options);
+    await method.transform?.(model, said);
+    // Of the stream a random rotation is what was asked for.
+    expect(said.messages).toEqual([
+      'no Hadamard matrix of order 6 is known: the features within heads are rotated by a Hadamard matrix for each stretch of a power of two',
+      'no Hadamard matrix of order 38 is known: the inputs of the MLP output projection are rotated by a Hadamard matrix for each stretch of a power of two',
+    ]);
   });
 
   it('repeats the published code where asked: mean-free embeddings change the function', async () => {
@@ -222,20 +256,31 @@ describe('quad', () => {
 
   it('refuses what it cannot do, before it reads a weight', async () => {
     const code = (wanted: string): unknown => expect.objectContaining({ code: wanted });
-    await expect(run([rtn({ bits: 4, groupSize: -1 }), quad()])).rejects.toEqual(code('LINEAR_NOT_DENSE'));
-    await expect(run([quad({ rank: 4 }), quad({ rank: 4 })])).rejects.toEqual(code('LINEAR_NOT_DENSE'));
-    await expect(run([rotate(), rotate()])).rejects.toEqual(code('LINEAR_NOT_DENSE'));
-    await expect(run([quad({ rank: 33 })])).rejects.toEqual(code('RANK'));
-    await expect(run([quad({ rank: 32, layout: 'compact' })])).rejects.toEqual(code('RANK'));
-    await expect(run([quad({ rank: 4 })], loud, { ...calibration, length: 0 })).rejects.toEqual(code('CALIBRATION_EMPTY'));
+    const reads: string[] = [];
+    const { model } = await smallModel(smallConfig, (name) => reads.push(name));
+    const tokens = tokensFor(smallConfig);
+    const refused = (recipe: Recipe, given = model, data = tokens) => expect(run(recipe, given, data)).rejects;
+    await refused([rtn({ bits: 4, groupSize: -1 }), quad()]).toEqual(code('LINEAR_NOT_DENSE'));
+    await refused([quad({ rank: 33 })]).toEqual(code('RANK'));
+    await refused([quad({ rank: 32, layout: 'compact' })]).toEqual(code('RANK'));
+    await refused([quad({ rank: 4 })], model, { ...tokens, length: 0 }).toEqual(code('CALIBRATION_EMPTY'));
     const layerNorm = new Norm('layer', 32, 1e-5, tensor(new Float32Array(32), [32]));
-    const foreign = loud.withBlock(1, loud.blocks[1].with({ norms: { input_layernorm: layerNorm } }));
-    await expect(run([rotate()], foreign)).rejects.toThrow(/NORM_KIND.*layers\.1\.input_layernorm/);
-    await expect(run([rotate()], loud.with({ norm: layerNorm }))).rejects.toEqual(code('NORM_KIND'));
-    const huge = loud.with({ embedding: loud.embedding.map(({ shape }) => tensor(new Float32Array(64 * 32).fill(1e5), shape)) });
-    await expect(run([rotate()], huge)).rejects.toThrow(/FLOAT16_RANGE.*embed_tokens/);
+    const foreign = model.withBlock(1, model.blocks[1].with({ norms: { input_layernorm: layerNorm } }));
+    await refused([rotate()], foreign).toThrow(/NORM_KIND.*layers\.1\.input_layernorm/);
+    await refused([rotate()], model.with({ norm: layerNorm })).toEqual(code('NORM_KIND'));
     expect(() => quad({ rank: -1 })).toThrow(/OPTIONS_INVALID/);
     expect(() => rotate({ rank: 3 } as object)).toThrow(/OPTIONS_INVALID.*rank/);
+    expect(reads).toEqual([]);
+  });
+
+  it('refuses what a step before it has rotated', async () => {
+    await expect(run([quad({ rank: 4 }), quad({ rank: 4 })])).rejects.toMatchObject({ code: 'LINEAR_NOT_DENSE' });
+    await expect(run([rotate(), rotate()])).rejects.toMatchObject({ code: 'LINEAR_NOT_DENSE' });
+  });
+
+  it('names the matrix that float16 cannot hold', async () => {
+    const huge = loud.with({ embedding: loud.embedding.map(({ shape }) => tensor(new Float32Array(64 * 32).fill(1e5), shape)) });
+    await expect(run([rotate()], huge)).rejects.toThrow(/FLOAT16_RANGE.*embed_tokens/);
   });
 });
 

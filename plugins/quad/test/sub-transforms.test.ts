@@ -1,6 +1,6 @@
 // Each part of the transform by itself keeps the function: folding of norms, the stream's isometry, heads within and across, the MLP.
 import { createReferenceBackend } from '@lowbit/backend-reference';
-import { createRng, type Model } from '@lowbit/core';
+import { type Block, type BlockParts, createRng, type Model, Norm, tensor } from '@lowbit/core';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { type ModelSettings, rotatedModel } from '../src/fold/model.js';
 import { Isometry, reflections } from '../src/index.js';
@@ -66,5 +66,34 @@ describe('by itself', () => {
     const actual = await backend.float64(made.forward(await tokensFor(config, { tokens: 6 }).at(0)));
     const peak = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
     expect(largestGap(actual, expected) / peak).toBeLessThan(1e-6); // leaves are float32: 1e-7 measured
+  });
+
+  it('keys in a Hadamard basis of their heads, but for what 16 bits round', async () => {
+    const logitsWith = async (bits: number, rotateKeys: boolean): Promise<Float64Array> => {
+      const settings = { ...nothing(), keyValues: { bits, clipRatio: 1, rotateKeys } };
+      const made = await rotatedModel(backend, model, settings, () => {});
+      return backend.float64(made.forward(await tokensFor(config, { tokens: 6 }).at(0)));
+    };
+    const peak = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+    for (const rotateKeys of [true, false]) {
+      expect(largestGap(await logitsWith(16, rotateKeys), expected) / peak).toBeLessThan(1e-3);
+    }
+    expect(largestGap(await logitsWith(4, true), await logitsWith(4, false)) / peak).toBeGreaterThan(1e-3);
+  });
+
+  it('the weights of norms that no Linear reads stay', async () => {
+    const [block] = model.blocks;
+    const given: BlockParts[] = [];
+    const ofQueries = new Norm('rms', 6, 1e-6, tensor(new Float32Array(6).fill(2)));
+    const norms = { ...block.norms, 'self_attn.q_norm': ofQueries };
+    const withQueryNorm = Object.assign(Object.create(block) as Block, {
+      norms,
+      with(parts: BlockParts): Block {
+        given.push(parts);
+        return block.with(parts);
+      },
+    });
+    await rotatedModel(backend, model.withBlock(0, withQueryNorm), nothing(), () => {});
+    expect(given.map((parts) => Object.keys(parts.norms ?? {}))).toEqual([['input_layernorm', 'post_attention_layernorm']]);
   });
 });

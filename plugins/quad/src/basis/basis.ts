@@ -17,6 +17,25 @@ export interface BasisRequest {
   readonly rng: Rng;
 }
 
+/** How the eigenvectors of most energy were found. */
+export interface Convergence {
+  readonly iterations: number;
+  /** Largest ‖Gp − θp‖ / θ. */
+  readonly residual: number;
+  /** Whether it is within the tolerance. */
+  readonly converged: boolean;
+}
+
+export interface OutlierBasis {
+  /** Orthonormal up to float32 rounding, [width, rank]. */
+  readonly columns: Float32Array;
+  /** Of kind 'svd', which is iterative. */
+  readonly convergence?: Convergence;
+}
+
+const TOLERANCE = 1e-4;
+const MAX_ITERATIONS = 200;
+
 /** All eigenvectors are computed on the host, at 60 n³ flops. */
 const LARGEST_FULL_PROBLEM = 1024;
 
@@ -30,17 +49,21 @@ export function checkBasis(kind: BasisKind, width: number): void {
 }
 
 /**
- * Orthonormal columns [width, rank], up to float32 rounding. 'svd': the largest eigenvectors of the second moment, that is the right singular
+ * Directions of a kind. 'svd': the largest eigenvectors of the second moment, that is the right singular
  * vectors of the stream; 'channels': the coordinates of most energy, as QUIK keeps them; 'random': uniformly distributed; 'bottom': the
  * directions of least energy.
  * @throws as `checkBasis`; the errors of `topEigenvectors`.
  */
-export async function outlierBasis({ backend, kind, width, rank, gram, rng }: BasisRequest): Promise<Float32Array> {
+export async function outlierBasis({ backend, kind, width, rank, gram, rng }: BasisRequest): Promise<OutlierBasis> {
   checkBasis(kind, width);
-  if (kind === 'random') return (await qr(backend, rng.normal(width * rank), [width, rank])).q;
+  if (kind === 'random') return { columns: (await qr(backend, rng.normal(width * rank), [width, rank])).q };
   const { matrix } = gram as ResidualGram;
-  if (kind === 'svd') return (await topEigenvectors(backend, Float32Array.from(matrix), width, rank, { rng })).vectors;
-  return kind === 'channels' ? loudestChannels(matrix, width, rank) : quietestDirections(matrix, width, rank);
+  if (kind === 'channels') return { columns: loudestChannels(matrix, width, rank) };
+  if (kind === 'bottom') return { columns: quietestDirections(matrix, width, rank) };
+  const options = { rng, tolerance: TOLERANCE, maxIterations: MAX_ITERATIONS };
+  const { vectors, iterations, residual } = await topEigenvectors(backend, Float32Array.from(matrix), width, rank, options);
+  // It also ends where its block spans everything, and is exact then.
+  return { columns: vectors, convergence: { iterations, residual, converged: residual <= TOLERANCE || iterations < MAX_ITERATIONS } };
 }
 
 function loudestChannels(matrix: Float64Array, width: number, rank: number): Float32Array {

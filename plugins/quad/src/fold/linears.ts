@@ -1,15 +1,5 @@
 // The Linears of a block in the basis of a rotated residual stream, as expressions over their weights.
-import {
-  type AttentionLayout,
-  type Block,
-  DenseLinear,
-  type Linear,
-  mul,
-  type Norm,
-  requireDense,
-  reshape,
-  type Tensor,
-} from '@lowbit/core';
+import { type AttentionLayout, type Block, DenseLinear, type Linear, type Norm, requireDense, reshape, type Tensor } from '@lowbit/core';
 import { ActivationQuantizedLinear, RotatedLinear, SplitLinear } from '@lowbit/quant';
 import { type AxisRotation, onlineRotation } from '../isometry/axis-rotation.js';
 import type { Isometry } from '../isometry/isometry.js';
@@ -51,7 +41,7 @@ export interface ReadingLinear {
 export function readingLinear(block: Block, name: string, norm: Norm, settings: FoldSettings): ReadingLinear {
   const dense = requireDense(block.linears[name], `${block.path}.${name}`);
   const { weight, bias } = name === block.attention.value ? rotatedValues(dense, block.attention, settings.inner.withinHeads) : dense;
-  const { outlier, rest } = settings.isometry.input(norm.weight ? mul(weight, norm.weight) : weight);
+  const { outlier, rest } = settings.isometry.input(weight, norm.weight);
   const inner = roundingInput(new DenseLinear(rest, bias, DENSE_BITS), settings.activationBits, settings.clipRatio);
   return {
     name,

@@ -70,7 +70,9 @@ async function rotatedBlock(backend: Backend, block: Block, settings: ModelSetti
   for (const { reads, linears: names } of block.groups) {
     if (!('norm' in reads)) for (const name of names) linears[name] = writingLinear(block, name, settings);
   }
-  const norms = Object.fromEntries(Object.entries(block.norms).map(([name, norm]) => [name, norm.with({ weight: undefined })]));
+  // Other norms, of queries and keys for example, keep their weights.
+  const folded = new Set(block.groups.flatMap(({ reads }) => ('norm' in reads ? [reads.norm] : [])));
+  const norms = Object.fromEntries([...folded].map((name) => [name, block.norms[name].with({ weight: undefined })]));
   return block.with({ linears, norms, ...(settings.keyValues && { keyValues: settings.keyValues }) });
 }
 

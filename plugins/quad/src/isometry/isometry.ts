@@ -1,5 +1,5 @@
 // The isometry T of the residual stream, x → x T with T Tᵀ = I, as graphs over weights; T itself is never made.
-import { concat, matmul, reshape, slice, sub, type Tensor, tensor } from '@lowbit/core';
+import { concat, matmul, mul, reshape, slice, sub, type Tensor, tensor } from '@lowbit/core';
 import type { AxisRotation } from './axis-rotation.js';
 import type { Reflections } from './reflections.js';
 
@@ -50,9 +50,9 @@ export class Isometry {
     return this.rank + this.rotation.size;
   }
 
-  /** W [rows, d] → W T, for what reads the stream. */
-  input(weight: Tensor): SplitFeatures {
-    return this.#split(weight, 1);
+  /** W [rows, d] → W T, for what reads the stream; W diag(γ) T with the weight γ [d] of the norm between them. */
+  input(weight: Tensor, gamma?: Tensor): SplitFeatures {
+    return this.#split(weight, 1, gamma);
   }
 
   /** W [d, columns] → Tᵀ W [residual width, columns], for what writes to the stream. */
@@ -70,13 +70,17 @@ export class Isometry {
     return joined(this.#split(x, 1), 1);
   }
 
-  /** The features on `axis` of a matrix: those of a row for 1, of a column for 0. */
-  #split(x: Tensor, axis: 0 | 1): SplitFeatures {
+  /** The features on `axis` of a matrix: those of a row for 1, of a column for 0. Those of rows may be scaled by γ [d] first. */
+  #split(given: Tensor, axis: 0 | 1, gamma?: Tensor): SplitFeatures {
+    const x = gamma ? mul(given, gamma) : given;
     if (!this.#leaves || !this.outliers) return { outlier: undefined, rest: this.rotation.apply(x, axis) };
     const { basis, complement } = this.#leaves;
-    const coefficients = project(x, basis, axis);
+    // (W diag(γ)) P = W (diag(γ) P): the outlier columns alone make no other matrix of the weight's size.
+    const coefficientsOf = (vectors: Tensor): Tensor =>
+      project(given, gamma ? mul(vectors, reshape(gamma, [gamma.size, 1])) : vectors, axis);
+    const coefficients = coefficientsOf(basis);
     const rest = complement
-      ? slice(sub(x, spread(project(x, complement.scaled, axis), complement.reflectors, axis)), axis, this.rank, this.width)
+      ? slice(sub(x, spread(coefficientsOf(complement.scaled), complement.reflectors, axis)), axis, this.rank, this.width)
       : sub(x, spread(coefficients, basis, axis));
     return { outlier: this.outliers.rotation.apply(coefficients, axis), rest: this.rotation.apply(rest, axis) };
   }

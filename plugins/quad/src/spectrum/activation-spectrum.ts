@@ -1,7 +1,7 @@
 // What the residual stream of a model looks like to QUAD: the energy that few directions hold, and what rotations leave of outliers.
 import { type Backend, LowbitError, type Model, materialize, type Rng, type Tensor, type TokenBatches, throwIfAborted } from '@lowbit/core';
 import { energyCaptured, outlierBasis } from '../basis/basis.js';
-import { type GramSite, residualGram } from '../basis/gram.js';
+import { type GramSite, residualGrams } from '../basis/gram.js';
 import { type InputBands, inputBands } from './input-bands.js';
 import { type StreamIsometries, streamIsometries } from './stream-isometries.js';
 
@@ -11,7 +11,7 @@ export interface SpectrumOptions {
   /** Of the rotation's signs and of the eigenvalue iteration's start. */
   readonly rng: Rng;
   readonly signal?: AbortSignal | undefined;
-  /** Called after each batch of each block, three times over the model at most. */
+  /** Called after each batch of each block, twice over the model at most. */
   readonly progress?: ((done: number, total: number) => void) | undefined;
 }
 
@@ -40,7 +40,7 @@ const LARGEST_RANK = 128;
 /**
  * Energy by rank, and bands of what attention and MLP read raw, rotated, and decomposed and rotated (figures of QUAD, arXiv 2503.19353).
  * Weights of one block are in memory at a time, and one input of all tokens.
- * @throws SPECTRUM_RANK; CALIBRATION_EMPTY without batches.
+ * @throws as `checkSpectrumRank`; CALIBRATION_EMPTY without batches.
  */
 export async function activationSpectrum(
   model: Model,
@@ -48,36 +48,40 @@ export async function activationSpectrum(
   batches: TokenBatches,
   { rank, rng, signal, progress }: SpectrumOptions,
 ): Promise<ActivationSpectrum> {
-  const width = model.embedding.weight.shape[1];
-  if (!(Number.isInteger(rank) && rank >= 1 && rank <= width)) {
-    throw new LowbitError(
-      'SPECTRUM_RANK',
-      `the spectrum of a stream of width ${width}: ${rank} directions were asked for; ask for 1 to ${width}`,
-    );
-  }
+  checkSpectrumRank(model, rank);
+  const { width } = model;
   const depths = inspectedDepths(model.blocks.length);
-  const passes = 2 * model.blocks.length;
-  const total = (passes + depths[depths.length - 1] + 1) * batches.length;
+  const total = (model.blocks.length + depths[depths.length - 1] + 1) * batches.length;
   const from = (blocks: number) => (done: number) => progress?.(blocks * batches.length + done, total);
 
   const largest = Math.min(width, Math.max(rank, LARGEST_RANK));
-  const captured = async (site: GramSite, onBatch: (done: number) => void) => {
-    const gram = await residualGram(model, { backend, calibration: batches, windows: Infinity, site, asReference: false, signal, onBatch });
-    const basis = await outlierBasis({ backend, kind: 'svd', width, rank: largest, gram, rng: rng.at('eigenvectors', site) });
-    return { basis, tokens: gram.tokens, shares: energyCaptured(gram, Float64Array.from(basis), largest) };
+  const pass = { backend, calibration: batches, windows: Infinity, asReference: false, signal, onBatch: from(0) };
+  const grams = await residualGrams(model, ['pre', 'post'], pass);
+  const captured = async (site: GramSite) => {
+    const gram = grams[site];
+    const { columns } = await outlierBasis({ backend, kind: 'svd', width, rank: largest, gram, rng: rng.at('eigenvectors', site) });
+    return { columns, shares: energyCaptured(gram, Float64Array.from(columns), largest) };
   };
-  const pre = await captured('pre', from(0));
-  const post = await captured('post', from(model.blocks.length));
+  const [pre, post] = [await captured('pre'), await captured('post')];
 
-  const isometries = await streamIsometries(backend, leadingColumns(pre.basis, largest, rank), width, rng.at('rotation'));
-  const inputs = await bandsAt(depths, model, backend, batches, isometries, { signal, onBatch: from(passes) });
+  const isometries = await streamIsometries(backend, leadingColumns(pre.columns, largest, rank), width, rng.at('rotation'));
+  const inputs = await bandsAt(depths, model, backend, batches, isometries, { signal, onBatch: from(model.blocks.length) });
   return {
     width,
-    tokens: pre.tokens,
+    tokens: grams.pre.tokens,
     rank,
     energy: ranksUpTo(largest, rank).map((r) => ({ rank: r, pre: pre.shares[r - 1], post: post.shares[r - 1] })),
     inputs,
   };
+}
+
+/** Before any text is prepared. @throws SPECTRUM_RANK when so many directions cannot be taken out. */
+export function checkSpectrumRank({ width }: Model, rank: number): void {
+  if (Number.isInteger(rank) && rank >= 1 && rank <= width) return;
+  throw new LowbitError(
+    'SPECTRUM_RANK',
+    `the spectrum of a stream of width ${width}: ${rank} directions were asked for; ask for 1 to ${width}`,
+  );
 }
 
 /** Indices of the blocks at a quarter, a half and three quarters of the depth: 8, 16, 24 of 32. */
