@@ -76,6 +76,7 @@ describe('inspect --spectrum', () => {
     [['toy', '--windows', '2'], 'INSPECT_OPTIONS: --windows is about activations; add --spectrum'],
     [['toy', '--json', '--out', 'x'], 'INSPECT_OPTIONS: --out'],
     [['toy', ...small, '--rank', '33', '--out', 'refused'], 'SPECTRUM_RANK'],
+    [['toy', '--spectrum', '--text', 'absent.txt', '--rank', '33'], 'SPECTRUM_RANK'],
     [['toy', ...small, '--window', '65'], 'WINDOW_CONTEXT'],
   ])('%j is bad input', async (words, message) => {
     const outcome = await inspect(...words);

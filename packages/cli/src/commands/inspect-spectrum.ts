@@ -10,6 +10,7 @@ import {
   bandRows,
   bandsFigure,
   bandsOver,
+  checkSpectrumRank,
   energyFigure,
   energyRows,
 } from '@lowbit/quad';
@@ -71,7 +72,9 @@ export async function inspectSpectrum(
   { terminal, directory, signal, startWork }: CommandContext,
 ): Promise<void> {
   const { name, model, checkpoint } = resolved;
-  const { seed, rank = defaultRank(model.embedding.weight.shape[1]) } = options;
+  const { seed, rank = defaultRank(model.width) } = options;
+  // Text may take minutes to write.
+  checkSpectrumRank(model, rank);
   const out = options.out === undefined ? undefined : resolve(directory, options.out);
   const claimed = out === undefined ? undefined : await claimDirectory(out, options.force === true);
   const reporter = createReporter(terminal, { isQuiet: options.quiet === true });
@@ -94,7 +97,7 @@ export async function inspectSpectrum(
         rng: createRng(seed).at('spectrum'),
         signal,
         progress: (done, total) => {
-          // Model, text and rank have been accepted.
+          // Model and text have been accepted.
           startWork();
           advance(done, total);
         },
