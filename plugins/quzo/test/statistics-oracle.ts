@@ -30,12 +30,12 @@ export function parameterOf({ name = 'w', kind = 'codes', size = 1, shape = [siz
 
 export const hooksFor = (options: QuzoInput): Hooks => hooksOf(quzoOptions.parse(options));
 
-export function trainedOf(parameter: Parameter, magnitudes?: ArrayLike<number>): TrainedParameter {
+function trainedOf(parameter: Parameter): TrainedParameter {
   return {
     parameter,
     values: new Float32Array(parameter.size),
     slots: new Map(),
-    fillMagnitudes: (out) => out.set(magnitudes ?? new Float32Array(parameter.size)),
+    fillMagnitudes: (out) => out.fill(0),
   };
 }
 
@@ -181,4 +181,25 @@ export function correlation(a: ArrayLike<number>, b: ArrayLike<number>): number 
     bb += (b[i] - meanB) ** 2;
   }
   return ab / Math.sqrt(aa * bb);
+}
+
+/** Rank of a matrix by elimination with complete pivoting; pivots below a share of the first count as none. */
+export function rankOf(elements: ArrayLike<number>, rows: number, columns: number, tolerance = 1e-5): number {
+  const m = Array.from({ length: rows }, (_, i) => Array.from({ length: columns }, (__, j) => elements[i * columns + j]));
+  let first = 0;
+  for (let rank = 0; rank < Math.min(rows, columns); rank++) {
+    let [best, at, bt] = [0, rank, rank];
+    for (let i = rank; i < rows; i++) {
+      for (let j = rank; j < columns; j++) if (Math.abs(m[i][j]) > best) [best, at, bt] = [Math.abs(m[i][j]), i, j];
+    }
+    first ||= best;
+    if (best <= tolerance * first) return rank;
+    [m[rank], m[at]] = [m[at], m[rank]];
+    for (const row of m) [row[rank], row[bt]] = [row[bt], row[rank]];
+    for (let i = rank + 1; i < rows; i++) {
+      const share = m[i][rank] / m[rank][rank];
+      for (let j = rank; j < columns; j++) m[i][j] -= share * m[rank][j];
+    }
+  }
+  return Math.min(rows, columns);
 }

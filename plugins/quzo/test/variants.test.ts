@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { createDraws } from '../src/direction/keys.js';
 import { quzoOptions } from '../src/options.js';
 import { variantNames } from '../src/variants/names.js';
-import { elementsOf, freshScratch, hooksFor, parameterOf } from './statistics-oracle.js';
+import { elementsOf, freshScratch, hooksFor, parameterOf, rankOf } from './statistics-oracle.js';
 
 const draws = createDraws(5);
 
@@ -72,27 +72,6 @@ describe('sparse-mezo', () => {
     expect(of('a', [10, 40, 20, 30], hooksFor({ variant: 'sparse-mezo' }).selector)).toEqual(Int8Array.of(1, 0, 1, 0));
   });
 });
-
-/** Rank of a matrix by elimination with complete pivoting; pivots below a share of the first count as none. */
-function rankOf(elements: ArrayLike<number>, rows: number, columns: number): number {
-  const m = Array.from({ length: rows }, (_, i) => Array.from({ length: columns }, (__, j) => elements[i * columns + j]));
-  let first = 0;
-  for (let rank = 0; rank < Math.min(rows, columns); rank++) {
-    let [best, at, bt] = [0, rank, rank];
-    for (let i = rank; i < rows; i++) {
-      for (let j = rank; j < columns; j++) if (Math.abs(m[i][j]) > best) [best, at, bt] = [Math.abs(m[i][j]), i, j];
-    }
-    first ||= best;
-    if (best <= 1e-5 * first) return rank;
-    [m[rank], m[at]] = [m[at], m[rank]];
-    for (const row of m) [row[rank], row[bt]] = [row[bt], row[rank]];
-    for (let i = rank + 1; i < rows; i++) {
-      const share = m[i][rank] / m[rank][rank];
-      for (let j = rank; j < columns; j++) m[i][j] -= share * m[rank][j];
-    }
-  }
-  return Math.min(rows, columns);
-}
 
 describe('lozo', () => {
   const [rows, columns] = [24, 32];
