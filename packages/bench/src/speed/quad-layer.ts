@@ -69,8 +69,8 @@ interface View {
 }
 
 const CLIP_RATIO = 0.9;
-/** A calibration of one token for ten inputs says little about most directions: with 0.01 GPTQ fits its tokens and loses on others. */
-const DAMPENING = 1;
+/** Relative to the mean of the diagonal. A calibration of one token for ten inputs says little about most directions: with 0.01 GPTQ fits its tokens and loses on others. */
+export const DAMPENING = 1;
 
 /**
  * Symmetric weights of one scale an output channel, its range searched, and activations of one a token. The first half of the tokens

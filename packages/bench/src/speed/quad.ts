@@ -1,16 +1,27 @@
-// bench:quad: QUAD's transform of a 4096-wide Llama block (rank 64, expand) against a plain Walsh-Hadamard transform of the same weights.
+// bench:quad: QUAD's transform of a 4096-wide Llama block (rank 64, expand) against plain Walsh-Hadamard transforms of the same weights:
+// `walshHadamard`, from array to array a panel at a time, and `hadamardTransform`, one graph as the transform itself is.
 // With --layer <directory>: errors of a real layer's outputs plain, rotated and decomposed; see quad-layer.ts for what the file holds.
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { createOnnxBackend } from '@lowbit/backend-onnxruntime';
-import { type Backend, type Block, batchesOf, createRng, readFloats, type Tensor, type TransformContext, tensorsOf } from '@lowbit/core';
-import { planHadamard, walshHadamard } from '@lowbit/linalg';
+import {
+  type Backend,
+  type Block,
+  batchesOf,
+  createRng,
+  readFloats,
+  reshape,
+  type Tensor,
+  type TransformContext,
+  tensorsOf,
+} from '@lowbit/core';
+import { hadamardTransform, planHadamard, walshHadamard } from '@lowbit/linalg';
 import { chooseBasis, type ModelSettings, quadOptions, rotatedModel } from '@lowbit/quad';
 import { measurePeakMemory } from '../peak-memory.js';
 import { median, SIZE, timed } from './layer.js';
 import { syntheticLlama } from './llama.js';
-import { layerErrors, layerInputs } from './quad-layer.js';
+import { DAMPENING, layerErrors, layerInputs } from './quad-layer.js';
 import { reportBench } from './report.js';
 
 const RANK = 64;
@@ -45,14 +56,20 @@ async function benchTransform(backend: Backend): Promise<void> {
   const walshHadamards = async (): Promise<void> => {
     for (const weight of weights) await walshHadamard(backend, weight, weight.length / SIZE, plan);
   };
+  const transform = hadamardTransform(plan);
+  const graphs = Object.values(block.linears).map((linear) => {
+    const weight = linear.effectiveWeight();
+    return transform(reshape(weight, [weight.size / SIZE, SIZE]));
+  });
   const fold = async (): Promise<Block> => (await rotatedModel(backend, model, settings, nothing)).blocks[0];
 
-  const rounds: { readonly wht: number; readonly fold: number; readonly peak: number }[] = [];
+  const rounds: { readonly wht: number; readonly graph: number; readonly fold: number; readonly peak: number }[] = [];
   for (let round = 0; round <= ROUNDS; round++) {
     const [wht] = await timed(walshHadamards);
+    const [graph] = await timed(() => backend.evaluate(graphs));
     const takePeak = measurePeakMemory();
     const [time] = await timed(async () => backend.evaluate(expressionsOf(await fold())));
-    rounds.push({ wht, fold: time, peak: takePeak() });
+    rounds.push({ wht, graph, fold: time, peak: takePeak() });
   }
   const folded = await fold();
   const parts: [string, string][] = [];
@@ -70,15 +87,22 @@ async function benchTransform(backend: Backend): Promise<void> {
     'quad',
     [
       ['block', `width ${SIZE}, ${HEADS} heads, MLP ${INNER}, rank ${RANK}, expand`],
-      ['Walsh-Hadamard transform of its weights', `${of(({ wht }) => wht).toFixed(0)} ms`],
+      ['Walsh-Hadamard transform of its weights, on arrays', `${of(({ wht }) => wht).toFixed(0)} ms`],
+      ['the same as one graph', `${of(({ graph }) => graph).toFixed(0)} ms`],
       ['transform of the block', `${of((round) => round.fold).toFixed(0)} ms`],
       ['first time, compiling', `${first.fold.toFixed(0)} ms`],
       ...parts,
       ['largest tensor that no weight goes into', `${largest} elements; d×(d+r) has ${SIZE * (SIZE + RANK)}`],
       ['peak memory, weights included', `${Math.max(...rounds.map(({ peak }) => peak))} MiB`],
       ['ratio of each round', warm.map((round) => (round.fold / round.wht).toFixed(2)).join(', ')],
+      ['ratio to the graph', warm.map((round) => (round.fold / round.graph).toFixed(2)).join(', ')],
     ],
-    { foldOverWht: of((round) => round.fold / round.wht), foldSeconds: of((round) => round.fold) / 1000, largestWithoutWeights: largest },
+    {
+      foldOverWht: of((round) => round.fold / round.wht),
+      foldOverGraph: of((round) => round.fold / round.graph),
+      foldSeconds: of((round) => round.fold) / 1000,
+      largestWithoutWeights: largest,
+    },
   );
 }
 
@@ -119,10 +143,12 @@ async function benchLayer(backend: Backend, directory: string): Promise<void> {
       decomposedOverRotated = Math.max(decomposedOverRotated, decomposed / rotated);
     }
   }
-  reportBench('quad-layer', [['layer', `${file}, first ${OUTPUTS} outputs of each weight, rank ${RANK}`], ...rows], {
-    rotatedOverPlain,
-    decomposedOverRotated,
-  });
+  const protocol: [string, string][] = [
+    ['layer', `${file}, first ${OUTPUTS} outputs of each weight, rank ${RANK}`],
+    ['inputs', 'as the file has them, behind the norm: the directions are those of the normalized stream'],
+    ['GPTQ', `dampening ${DAMPENING}, relative to the mean of the diagonal: there is a token of calibration for ten inputs`],
+  ];
+  reportBench('quad-layer', [...protocol, ...rows], { rotatedOverPlain, decomposedOverRotated });
 }
 
 const { layer } = parseArgs({ options: { layer: { type: 'string' } } }).values;
