@@ -10,6 +10,8 @@ export interface Comparison {
   readonly arms: Readonly<Record<string, ExperimentRow>>;
   /** The added loss of each arm, in their order. */
   holds(gaps: readonly Sample[]): boolean;
+  /** What the evidence gives beside the arms: figures made of their losses, by name. */
+  figures?(gaps: readonly Sample[]): Readonly<Record<string, Sample>>;
 }
 
 /** One verdict for each comparison on each model that has rows of all its arms. */
@@ -19,11 +21,12 @@ export function claimOn(name: string, statement: string, comparisons: readonly C
     statement,
     check: (rows) =>
       valuesOf(rows, 'model').flatMap((model) =>
-        comparisons.flatMap(({ subject, arms, holds }) => {
+        comparisons.flatMap(({ subject, arms, holds, figures }) => {
           const settings = Object.values(arms).map((arm) => ({ model, ...arm }));
           const gaps = samplesOf(rows, settings, 'loss-gap');
           if (!gaps) return [];
-          const evidence = Object.keys(arms).map((arm, i) => `${arm} ${showSample(gaps[i])}`);
+          const shown = [...Object.keys(arms).map((arm, i) => [arm, gaps[i]] as const), ...Object.entries(figures?.(gaps) ?? {})];
+          const evidence = shown.map(([what, sample]) => `${what} ${showSample(sample)}`);
           return [{ subject: `${model}, ${subject}`, holds: holds(gaps), evidence: evidence.join('; ') }];
         }),
       ),

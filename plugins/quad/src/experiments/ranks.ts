@@ -5,7 +5,7 @@ import { arm, formats, protocol, quadStep, weightStep } from './arms.js';
 import { type Comparison, claimOn } from './claim.js';
 import { isAtMost, NOISE } from './noise.js';
 
-const ranksTried = [0, 2, 4, 8, 16, 32];
+const ranksTried = [0, 2, 4, 8, 16, 32, 64];
 const formatsTried = ['W4A4', 'W3A3'] as const;
 
 const falling = formatsTried.map(
@@ -20,7 +20,7 @@ export const ranks: RecipeExperiment = {
   name: 'ranks',
   title: 'Rank of the part in full precision against the loss that is added',
   description:
-    'QUAD with 0 to 32 directions in full precision, W4A4 and W3A3, weights by GPTQ; rank 0 is QuaRot, with the same signs of the rotation. On a width of 192 a rank of 3 is the share that the paper keeps (64 of 4096). Look for a curve that falls, steeply as long ' +
+    'QUAD with 0 to 64 directions in full precision, W4A4 and W3A3, weights by GPTQ; rank 0 is QuaRot, with the same signs of the rotation. On a width of 192 a rank of 3 is the share that the paper keeps (64 of 4096), and 64 are a third of it. Look for a curve that falls, steeply as long ' +
     "as outlier directions are left, and no longer than the energy of what is left does (experiment 'spectrum').",
   source: 'arXiv 2503.19353, ablation of the rank',
   ...protocol,
