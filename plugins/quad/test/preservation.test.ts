@@ -1,6 +1,8 @@
 // Function preservation: transformed models against the given ones, in float64 by an oracle of its own and in float32 on the engine.
+import { createReferenceBackend } from '@lowbit/backend-reference';
 import { type Backend, concat, type Model, quantizablePart, read, readFloats, type Tensor, type TypedArray } from '@lowbit/core';
 import { SplitLinear } from '@lowbit/quant';
+import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Basis, chooseBasis, type QuadInput, type QuadOptions, quad, quadOptions } from '../src/index.js';
 import { contextOf, createBackend, type SmallConfig, smallConfig, smallModel, tokensFor } from './llama.js';
@@ -29,12 +31,14 @@ async function transform(
   model: Model,
   input: QuadInput,
   config: SmallConfig,
+  { engine = backend, seed = 3 } = {},
 ): Promise<{ model: Model; basis: Basis; options: QuadOptions }> {
   const options = quadOptions.parse({ ...exact, ...input });
   const calibration = tokensFor(config);
   const { method } = quad(options);
-  const transformed = (await method.transform?.(model, contextOf(backend, options, { calibration }))) as Model;
-  return { model: transformed, options, basis: await chooseBasis(model, options, contextOf(backend, options, { calibration })) };
+  const context = contextOf(engine, options, { calibration, seed });
+  const transformed = (await method.transform?.(model, context)) as Model;
+  return { model: transformed, options, basis: await chooseBasis(model, options, context) };
 }
 
 async function logitsOf(model: Model, tokens: Tensor): Promise<Matrix> {
@@ -111,6 +115,51 @@ describe.each(Object.keys(configs))('%s', (name) => {
 
     const t = isometryMatrix(basis);
     expect(largestDifference(multiply(t, transposed(t)), identity(config.hidden_size))).toBeLessThan(1e-12);
+  });
+});
+
+/** Any geometry: few heads, sizes with and without a Hadamard matrix, and as many directions as there may be. */
+const geometries = fc
+  .record({
+    model_type: fc.constantFrom('llama', 'mistral', 'qwen2'),
+    keyValueHeads: fc.integer({ min: 1, max: 3 }),
+    ratio: fc.integer({ min: 1, max: 4 }),
+    halfHead: fc.integer({ min: 1, max: 6 }),
+    width: fc.integer({ min: 2, max: 24 }),
+    inner: fc.integer({ min: 1, max: 24 }),
+    attention_bias: fc.boolean(),
+    mlp_bias: fc.boolean(),
+    tie_word_embeddings: fc.boolean(),
+  })
+  .map(({ keyValueHeads, ratio, halfHead, width, inner, ...rest }): SmallConfig => {
+    const heads = { num_attention_heads: ratio * keyValueHeads, num_key_value_heads: keyValueHeads, head_dim: 2 * halfHead };
+    return { ...smallConfig, ...rest, ...heads, vocab_size: 13, hidden_size: width, intermediate_size: inner, num_hidden_layers: 1 };
+  });
+
+describe('any model of the family', () => {
+  it('computes what it did, whatever its sizes, the rank, the layout, the fallback and the seed', async () => {
+    const engine = createReferenceBackend();
+    const choices = fc.record({
+      layout: fc.constantFrom('expand' as const, 'compact' as const),
+      fallback: fc.constantFrom('block-diagonal' as const, 'random' as const),
+      share: fc.double({ min: 0, max: 1, noNaN: true }),
+      seed: fc.nat(1000),
+    });
+    const property = fc.asyncProperty(geometries, choices, async (config, { share, seed, ...choice }) => {
+      const most = choice.layout === 'compact' ? config.hidden_size - 1 : config.hidden_size;
+      const { model, weights } = await smallModel(config);
+      const { model: made, basis } = await transform(model, { ...choice, rank: Math.round(share * most) }, config, { engine, seed });
+      const tokens = await tokensFor(config, { seed, batchSize: 1, tokens: 5 }).at(0);
+      const original = originalNetwork(config, weights);
+      const sequence = await read(tokens);
+      const before = forward(original, sequence);
+      // Drawn matrices are orthogonal to float32; Hadamard matrices and directions to float64.
+      const bound = choice.fallback === 'random' ? 1e-5 : 1e-10;
+      expect(relativeDifference(before, forward(transformedNetwork(original, basis), sequence))).toBeLessThan(bound);
+      const logits = { ...before, values: await engine.float64(made.forward(tokens)) };
+      expect(relativeDifference(before, logits)).toBeLessThan(1e-4);
+    });
+    await fc.assert(property, { numRuns: 12 });
   });
 });
 
