@@ -14,22 +14,37 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
+const corrected = [
+  'gptq:bits=3,groupSize=32,actOrder=true,targets=["**.self_attn.*"]',
+  'rtn:bits=4,targets=["**.mlp.*"]',
+  'low-rank-correction:rank=2,targets=["**.q_proj"]',
+  'lrec:rank=2,maxTokens=1024',
+  'emef:rank=2,maxTokens=1024,batchWindows=2',
+];
+
+const rotated = [
+  'quad:rank=4,keyValueBits=4',
+  'gptq:bits=4,groupSize=-1,symmetric=true',
+  'compensate',
+  'tune:learningRate=1e-4,maxTokens=256,batchWindows=2,keepBest=false',
+];
+
+interface RunSettings {
+  readonly recipe: readonly string[];
+  readonly seed: number;
+  readonly windows: number;
+  readonly window: number;
+}
+
 /** Quantizes the embedded model in a process of its own; digests by file name. */
-async function quantize(out: string, seed: number): Promise<Record<string, string>> {
-  const recipe = [
-    'gptq:bits=3,groupSize=32,actOrder=true,targets=["**.self_attn.*"]',
-    'rtn:bits=4,targets=["**.mlp.*"]',
-    'low-rank-correction:rank=2,targets=["**.q_proj"]',
-    'lrec:rank=2,maxTokens=1024',
-    'emef:rank=2,maxTokens=1024,batchWindows=2',
-  ].join('+');
-  const text = ['--text', 'sotu', '--windows', '16', '--window', '128', '--seed', String(seed)];
+async function quantize(out: string, { recipe, seed, windows, window }: RunSettings): Promise<Record<string, string>> {
+  const text = ['--text', 'sotu', '--windows', String(windows), '--window', String(window), '--seed', String(seed)];
   const arguments_ = [
     'packages/cli/src/bin.ts',
     'quantize',
     'tiny',
     '--recipe',
-    recipe,
+    recipe.join('+'),
     '--out',
     out,
     '--threads',
@@ -43,12 +58,20 @@ async function quantize(out: string, seed: number): Promise<Record<string, strin
 }
 
 it('equal seeds give equal files in two processes, another seed others', async () => {
+  const settings = { recipe: corrected, windows: 16, window: 128 };
   const [first, second, other] = [
-    await quantize(join(folder, 'a'), 0),
-    await quantize(join(folder, 'b'), 0),
-    await quantize(join(folder, 'c'), 1),
+    await quantize(join(folder, 'a'), { ...settings, seed: 0 }),
+    await quantize(join(folder, 'b'), { ...settings, seed: 0 }),
+    await quantize(join(folder, 'c'), { ...settings, seed: 1 }),
   ];
   expect(Object.keys(first)).toContain('model.safetensors');
   expect(second).toEqual(first);
   expect(other['model.safetensors']).not.toBe(first['model.safetensors']);
+});
+
+it('so do rotations, directions, fitted columns and tuning', async () => {
+  const settings = { recipe: rotated, seed: 0, windows: 4, window: 64 };
+  const [first, second] = [await quantize(join(folder, 'd'), settings), await quantize(join(folder, 'e'), settings)];
+  expect(Object.keys(first)).toContain('model.safetensors');
+  expect(second).toEqual(first);
 });
