@@ -1,6 +1,6 @@
 // Orthogonal maps of a layer's input as plain data, and as graph nodes.
 import { formatShape, LowbitError, matmul, mul, reshape, type Tensor, tensor } from '@lowbit/core';
-import { type HadamardPlan, hadamardTransform } from '@lowbit/linalg';
+import { type HadamardPlan, type HadamardTransform, hadamardTransform } from '@lowbit/linalg';
 
 /** I(blocks) ⊗ Sylvester(2^k) ⊗ factor, orthonormal: blocks · 2^k · order(factor) = size. */
 export interface HadamardRotation {
@@ -65,9 +65,17 @@ export function rotateFeatures(x: Tensor, rotation: Rotation, { transpose = fals
   const order = factor?.shape[0] ?? 1;
   const power = size / blocks / order;
   // Small dense products are faster than core's butterflies; Sylvester's part is symmetric.
-  const sylvester = hadamardTransform({ size: power, power, blocks: 1 });
-  const y = sylvester(reshape(x, [x.size / (power * order * inner), power, order * inner]), { axis: 1 });
+  const y = sylvester(power)(reshape(x, [x.size / (power * order * inner), power, order * inner]), { axis: 1 });
   return reshape(factor ? multiply(y, mul(factor, 1 / Math.sqrt(order)), inner, transpose) : y, x.shape);
+}
+
+/** By their order. They are constants, and making one takes longer than a token of a small model has for it. */
+const sylvesters = new Map<number, HadamardTransform>();
+
+function sylvester(power: number): HadamardTransform {
+  const known = sylvesters.get(power) ?? hadamardTransform({ size: power, power, blocks: 1 });
+  sylvesters.set(power, known);
+  return known;
 }
 
 /** Every [order, inner] of x from the left by the matrix transposed, or as it is: its rows are what is mixed. */

@@ -10,8 +10,6 @@ export interface Reflections {
   readonly reflectors: Float64Array;
   /** V K, [width, rank], with K upper triangular (Schreiber & Van Loan, 1989). */
   readonly scaled: Float64Array;
-  /** Column j of P is `signs[j]` times column j of Q. */
-  readonly signs: Float64Array;
 }
 
 /**
@@ -35,7 +33,7 @@ export function reflections(columns: ArrayLike<number>, width: number, rank: num
     for (let i = 0; i <= j; i++) addScaled(column, -signs[j] * v[i][j], scaled[i]);
     return column;
   });
-  return { width, rank, basis: columnsOf(basis, width), reflectors: columnsOf(v, width), scaled: columnsOf(scaled, width), signs };
+  return { width, rank, basis: columnsOf(basis, width), reflectors: columnsOf(v, width), scaled: columnsOf(scaled, width) };
 }
 
 /** Columns of V K: H₀ H₁ … H_j = (I − V K Vᵀ)(I − 2vvᵀ) appends to V K the column 2v − 2 V K (Vᵀv). */
