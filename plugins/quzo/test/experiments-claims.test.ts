@@ -25,7 +25,7 @@ function changed(rows: readonly ExperimentRow[], where: ExperimentRow, fields: E
 
 describe('adaptation', () => {
   const gaps = { none: 0.05, 'ZO-LoRA': -0.2, 'scales (QZO)': -0.3, 'codes, error feedback': -0.4, 'codes, stochastic rounding': -0.1 };
-  const rows = [
+  const rows: ExperimentRow[] = [
     ...seeded({ base: 'float32', training: 'float weights (MeZO)' }, -0.4, 0.02),
     ...['INT8', 'INT4'].flatMap((base) => [
       ...Object.entries(gaps).flatMap(([training, gap]) => seeded({ base, training }, gap)),
@@ -77,5 +77,34 @@ describe('adaptation', () => {
 
   it('B7-sr compares error feedback with stochastic rounding', () => {
     expect(of('B7-sr', { base: 'INT8', training: 'codes, stochastic rounding' }, { 'loss-gap': -0.41 })).toEqual([false, true]);
+  });
+});
+
+describe('rounding', () => {
+  const rules = { nearest: 0, 'stochastic rounding': 0.2, 'error feedback': 0.01 };
+  const rows = ['INT8', 'INT4'].flatMap((base) =>
+    [0.1, 0.3, 1, 3].flatMap((rate) =>
+      Object.entries(rules).flatMap(([rounding, share]) => {
+        const gap = (rounding === 'error feedback' ? -0.3 : 0.1) + 0.1 * Math.abs(rate - 1);
+        return seeded({ base, rounding, rate, changed: share }, gap);
+      }),
+    ),
+  );
+  const of = (name: string, where: ExperimentRow, fields: ExperimentRow) => holds(check('rounding', name, changed(rows, where, fields)));
+
+  it('B3 is about steps below half a code: small ones of 8 bits, all but the largest of 4 bits', () => {
+    expect(check('rounding', 'B3', rows).map(({ subject, holds }) => [subject, holds])).toEqual([
+      ['tiny, INT8, rate 0.1', true],
+      ['tiny, INT4, rate 0.3', true],
+      ['tiny, INT4, rate 1', true],
+    ]);
+    expect(of('B3', { base: 'INT4', rounding: 'nearest', rate: 1, seed: 2 }, { changed: 1e-7 })).toEqual([true, true, false]);
+    expect(of('B3', { base: 'INT8', rounding: 'error feedback', rate: 0.1, seed: 2 }, { changed: 0 })).toEqual([false, true, true]);
+    expect(of('B3', { base: 'INT8', rounding: 'nearest', rate: 3 }, { changed: 1 })).toEqual([true, true, true]);
+  });
+
+  it('compares error feedback and stochastic rounding at their best rates', () => {
+    expect(holds(check('rounding', 'feedback', rows))).toEqual([true, true]);
+    expect(of('feedback', { base: 'INT8', rounding: 'stochastic rounding', rate: 3 }, { 'loss-gap': -0.4 })).toEqual([false, true]);
   });
 });

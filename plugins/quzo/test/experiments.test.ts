@@ -13,7 +13,7 @@ const computed = experiments.filter((one): one is ComputedExperiment => 'compute
 
 it('are those of the specification, each once', () => {
   expect(computed.map(({ name }) => name)).toEqual(['bias', 'drift', 'table-memory']);
-  expect(recipes.map(({ name }) => name)).toEqual(['adaptation', 'rounding', 'queries', 'variants', 'curves']);
+  expect(recipes.map(({ name }) => name)).toEqual(['adaptation', 'adaptation-stories', 'rounding', 'queries', 'variants', 'curves']);
 });
 
 /** Every value of `field` in a specification. */

@@ -23,26 +23,56 @@ export const bases = {
 
 export type BaseName = keyof typeof bases;
 
-/** Adapters, dense weights and scales for equal steps, with rates that were the best of a few on tiny. */
-export const trainings = {
-  lora: { preset: 'zo-lora-int4', learningRate: 4e-3 },
-  mezo: { preset: 'mezo', distribution: 'rademacher', learningRate: 3e-4 },
-} as const satisfies Record<string, QuzoInput>;
+type Rated = QuzoInput & { readonly learningRate: number };
 
-/** Scales of 4-bit codes are 17 times those of 8-bit ones: ε goes with the scale, η with its square. */
-export const onScales: Readonly<Record<BaseName, QuzoInput>> = {
-  INT8: { preset: 'qzo-int4', epsilon: 1e-5, learningRate: 2e-7 },
-  INT4: { preset: 'qzo-int4', epsilon: 2e-4, learningRate: 2e-5 },
-};
+/** How each kind of parameter of a model is perturbed and how fast it moves. Rates of one model are of no use for another. */
+export interface Rates {
+  readonly adapters: Rated;
+  readonly weights: Rated;
+  /** Those of 4-bit codes are 17 times as large as those of 8-bit ones: ε goes with the scale, η with its square. */
+  readonly scales: Readonly<Record<BaseName, Rated>>;
+  /**
+   * One code of 8 bits at a time; a tenth of one of 4 bits, which is a larger share of a weight. Steps of 8-bit codes are of the order of a
+   * code; those of 4-bit codes stay below half of one, where rounding to nearest drops all of them.
+   */
+  readonly codes: Readonly<Record<BaseName, Rated>>;
+}
 
-/**
- * One code of 8 bits at a time; a tenth of one of 4 bits, which is a larger share of a weight. Steps of 8-bit codes are of the order of a
- * code; those of 4-bit codes stay below half of one, where rounding to nearest drops all of them.
- */
-export const onCodes: Readonly<Record<BaseName, QuzoInput & { readonly learningRate: number }>> = {
-  INT8: { preset: 'quzo-lattice-int8', epsilon: 1, learningRate: 200 },
-  INT4: { preset: 'quzo-lattice-int8', epsilon: 0.1, learningRate: 0.5 },
-};
+function ratesOf(
+  adapters: Rated,
+  weights: number,
+  scales: Readonly<Record<BaseName, Rated>>,
+  codes: Readonly<Record<BaseName, number>>,
+): Rates {
+  return {
+    adapters: { preset: 'zo-lora-int4', ...adapters },
+    weights: { preset: 'mezo', distribution: 'rademacher', learningRate: weights },
+    scales: {
+      INT8: { preset: 'qzo-int4', ...scales.INT8 },
+      INT4: { preset: 'qzo-int4', ...scales.INT4 },
+    },
+    codes: {
+      INT8: { preset: 'quzo-lattice-int8', epsilon: 1, learningRate: codes.INT8 },
+      INT4: { preset: 'quzo-lattice-int8', epsilon: 0.1, learningRate: codes.INT4 },
+    },
+  };
+}
+
+/** Found by short runs with a few rates each, on a part of the text that is trained on. */
+export const tiny = ratesOf(
+  { epsilon: 1e-2, learningRate: 4e-3 },
+  3e-4,
+  { INT8: { epsilon: 1e-5, learningRate: 2e-7 }, INT4: { epsilon: 1e-4, learningRate: 2e-5 } },
+  { INT8: 200, INT4: 0.5 },
+);
+
+/** The same for a model whose losses are some ten times as steep. */
+export const stories = ratesOf(
+  { epsilon: 1e-3, learningRate: 1e-4 },
+  1e-5,
+  { INT8: { epsilon: 1e-5, learningRate: 1e-9 }, INT4: { epsilon: 1e-4, learningRate: 3e-7 } },
+  { INT8: 10, INT4: 0.1 },
+);
 
 /** Ways to keep codes whole, by name; the last is the published rule with its normal directions. */
 export const codeRules = {

@@ -2,7 +2,7 @@
 import type { ArmOutcome, ExperimentRow, RecipeExperiment, StepReference } from '@lowbit/core';
 import { means, panels } from '@lowbit/core/experiments';
 import type { QuzoInput } from '../options.js';
-import { arm, bases, codeRules, NEEDS_TEXT, onCodes, onScales, protocol, quzoStep, roundsOf, trainings } from './arms.js';
+import { arm, bases, codeRules, NEEDS_TEXT, protocol, quzoStep, roundsOf, tiny } from './arms.js';
 
 const STEPS = 1000;
 
@@ -10,12 +10,12 @@ const STEPS = 1000;
 const EVERY = 50;
 
 const runs: Readonly<Record<string, readonly [StepReference | undefined, QuzoInput]>> = {
-  'float weights (MeZO)': [undefined, trainings.mezo],
-  'INT8 codes, error feedback': [bases.INT8, onCodes.INT8],
-  'INT4 codes, error feedback': [bases.INT4, onCodes.INT4],
-  'INT4 codes, rge2 and stochastic rounding': [bases.INT4, { ...onCodes.INT4, ...codeRules['rge2, stochastic rounding'] }],
-  'INT4, ZO-LoRA': [bases.INT4, trainings.lora],
-  'INT4, scales (QZO)': [bases.INT4, onScales.INT4],
+  'float weights (MeZO)': [undefined, tiny.weights],
+  'INT8 codes, error feedback': [bases.INT8, tiny.codes.INT8],
+  'INT4 codes, error feedback': [bases.INT4, tiny.codes.INT4],
+  'INT4 codes, rge2 and stochastic rounding': [bases.INT4, { ...tiny.codes.INT4, ...codeRules['rge2, stochastic rounding'] }],
+  'INT4, ZO-LoRA': [bases.INT4, tiny.adapters],
+  'INT4, scales (QZO)': [bases.INT4, tiny.scales.INT4],
 };
 
 const course: QuzoInput = { steps: STEPS, judgeEvery: EVERY, holdOut: 0.1 };

@@ -1,6 +1,6 @@
 // What `lowbit reproduce quzo/<name>` runs.
 import type { Experiment } from '@lowbit/core';
-import { adaptation } from './adaptation.js';
+import { adaptation, adaptationOfStories } from './adaptation.js';
 import { bias } from './bias.js';
 import { curves } from './curves.js';
 import { drift } from './drift.js';
@@ -9,4 +9,14 @@ import { rounding } from './rounding.js';
 import { tableMemory } from './table-memory.js';
 import { variants } from './variants.js';
 
-export const experiments: readonly Experiment[] = [bias, drift, tableMemory, adaptation, rounding, queries, variants, curves];
+export const experiments: readonly Experiment[] = [
+  bias,
+  drift,
+  tableMemory,
+  adaptation,
+  adaptationOfStories,
+  rounding,
+  queries,
+  variants,
+  curves,
+];

@@ -2,7 +2,7 @@
 import type { RecipeExperiment, StepReference } from '@lowbit/core';
 import { logarithmic, means, panels } from '@lowbit/core/experiments';
 import type { QuzoInput } from '../options.js';
-import { arm, bases, NEEDS_TEXT, onCodes, PASSES, protocol, quzoStep, rowsOf, trainings } from './arms.js';
+import { arm, bases, NEEDS_TEXT, PASSES, protocol, quzoStep, rowsOf, tiny } from './arms.js';
 
 const counts = [1, 2, 4, 8, 16];
 
@@ -10,8 +10,8 @@ const counts = [1, 2, 4, 8, 16];
 const settings: Readonly<
   Record<string, { readonly base: StepReference; readonly options: QuzoInput & { readonly learningRate: number } }>
 > = {
-  'ZO-LoRA, INT4': { base: bases.INT4, options: trainings.lora },
-  'codes, INT8': { base: bases.INT8, options: onCodes.INT8 },
+  'ZO-LoRA, INT4': { base: bases.INT4, options: tiny.adapters },
+  'codes, INT8': { base: bases.INT8, options: tiny.codes.INT8 },
 };
 
 /** The noise of the estimate falls as 1/n, which a rate can rise with; √n is between that and leaving it. */

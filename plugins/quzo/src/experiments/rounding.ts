@@ -1,7 +1,7 @@
 // How codes stay whole: by the rounding of a step and its size.
 import type { ExperimentArm, ExperimentRow, RecipeExperiment } from '@lowbit/core';
 import { logarithmic, means, numberOf, panels, type Sample, show } from '@lowbit/core/experiments';
-import { arm, type BaseName, bases, codeRules, NEEDS_TEXT, onCodes, protocol, quzoStep, type RuleName, rowsOf } from './arms.js';
+import { arm, type BaseName, bases, codeRules, NEEDS_TEXT, protocol, quzoStep, type RuleName, rowsOf, tiny } from './arms.js';
 import { type Comparison, claimOn, isBelow, power } from './claims.js';
 
 /** Times the rate of the other experiments. */
@@ -13,7 +13,7 @@ const arms: readonly ExperimentArm[] = names.flatMap((base) => [
   arm([bases[base]], { base, rounding: 'untrained', rate: 0 }),
   ...rules.flatMap((rounding) =>
     rates.map((rate) =>
-      arm([bases[base], quzoStep({ ...onCodes[base], ...codeRules[rounding], learningRate: rate * onCodes[base].learningRate })], {
+      arm([bases[base], quzoStep({ ...tiny.codes[base], ...codeRules[rounding], learningRate: rate * tiny.codes[base].learningRate })], {
         base,
         rounding,
         rate,
@@ -58,7 +58,7 @@ export const rounding: RecipeExperiment = {
   title: 'Rounding of steps on codes: error feedback, stochastic, to nearest',
   description:
     'A step of the learning rate times the estimate is a fraction of a code. Error feedback carries what rounding leaves to the next step, stochastic rounding is right on average and adds noise of up to a quarter of a code squared, and rounding to nearest drops every step below half a code. ' +
-    `All three with rates from a tenth to three times that of the other experiments, and the published rule. Rates are ${onCodes.INT8.learningRate} times that factor for 8 bits, ${onCodes.INT4.learningRate} times for 4. ${NEEDS_TEXT}`,
+    `All three with rates from a tenth to three times that of the other experiments, and the published rule. Rates are ${tiny.codes.INT8.learningRate} times that factor for 8 bits, ${tiny.codes.INT4.learningRate} times for 4. ${NEEDS_TEXT}`,
   source: 'arXiv 2502.12346, ablation of rounding; error feedback as in quantized evolution strategies',
   ...protocol,
   models: ['tiny'],

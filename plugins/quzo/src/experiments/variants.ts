@@ -2,9 +2,9 @@
 import type { RecipeExperiment } from '@lowbit/core';
 import { logarithmic, means, panels } from '@lowbit/core/experiments';
 import type { QuzoInput } from '../options.js';
-import { arm, bases, NEEDS_TEXT, onCodes, PASSES, protocol, quzoStep, rowsOf } from './arms.js';
+import { arm, bases, NEEDS_TEXT, PASSES, protocol, quzoStep, rowsOf, tiny } from './arms.js';
 
-const base = onCodes.INT8;
+const base = tiny.codes.INT8;
 
 /** Rates of variants whose slopes have no units: those of the plain method times the length of the gradient, about. */
 const LENGTH = 0.05;
