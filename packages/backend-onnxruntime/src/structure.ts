@@ -66,7 +66,9 @@ export function structureOf(roots: readonly Tensor[], fuses: (op: CompositeName,
       const inputs = node.source.inputs.map(aliasOf);
       const pending = inputs.filter((input) => !numbers.has(input));
       if (pending.length > 0) {
-        for (let i = pending.length - 1; i >= 0; i--) stack.push(pending[i]);
+        // The last input first: ONNX Runtime then computes what a weight is dequantized from right before the product that reads it,
+        // and not for all products ahead, so that few such weights exist at a time.
+        stack.push(...pending);
         continue;
       }
       stack.pop();

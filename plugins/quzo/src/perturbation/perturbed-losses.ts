@@ -68,7 +68,7 @@ export async function centerLoss({ backend, trained: { model }, batch }: LossReq
   return batchLoss(backend, model, x, batch);
 }
 
-/** A direction in a leaf, and ε · factor: what a radius of 1 multiplies it by. */
+/** A direction in a leaf of the parameter's layout, and ε · factor: what a radius of 1 multiplies it by. */
 interface Shift {
   readonly values: Tensor;
   readonly perRadius: number;
@@ -79,17 +79,21 @@ function directionsOf(parameters: ReadonlyMap<Tensor, TrainedParameter>, request
   return new Map(
     [...parameters].map(([leaf, trained]) => {
       const { values, factor } = selectedDirection(hooks, trained, draws, 'round1', scratch);
-      return [leaf, { values: tensor(values, leaf.shape), perRadius: factor * trained.parameter.settings.epsilon }];
+      return [leaf, { values: tensor(values, trained.layout), perRadius: factor * trained.parameter.settings.epsilon }];
     }),
   );
 }
 
-/** The block with t + radius · ε · q in place of every parameter t; codes become float32 between and beyond the points of their grid. */
+/**
+ * The block with t + radius · ε · q in place of every parameter t; codes become float32 between and beyond the points of their grid. They
+ * are perturbed in the shape in which they are dequantized: the engine uses a buffer again for values of its own shape alone.
+ */
 function perturbed(block: Block, directions: ReadonlyMap<Tensor, Shift>, radius: number): Block {
   return block.map((t) => {
     const shift = directions.get(t);
     if (!shift) return t;
-    return add(cast(t, 'float32'), mul(cast(shift.values, 'float32'), tensor(radius * shift.perRadius)));
+    const values = cast(reshape(t, shift.values.shape), 'float32');
+    return reshape(add(values, mul(cast(shift.values, 'float32'), tensor(radius * shift.perRadius))), t.shape);
   });
 }
 

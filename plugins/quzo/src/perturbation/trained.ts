@@ -1,5 +1,5 @@
 // A model in memory of which some tensors are trained: their elements are the run's own and change in place.
-import { LowbitError, type Model, materialize, read, readFloats, roundToFloat16, type Tensor, tensor } from '@lowbit/core';
+import { LowbitError, type Model, materialize, read, readFloats, roundToFloat16, type Shape, type Tensor, tensor } from '@lowbit/core';
 import type { AffineWeight } from '@lowbit/quant';
 import type { Parameter } from '../hooks.js';
 import { type Plan, type PlannedParameter, rolesByName, type TensorRole } from './parameters.js';
@@ -9,6 +9,8 @@ export interface TrainedParameter {
   readonly parameter: Parameter;
   /** Read by the model's forward pass, written by updates. */
   readonly values: Uint8Array | Float32Array;
+  /** The parameter's shape, of codes with the groups on an axis of their own: [out, groups, inputs of a group]. */
+  readonly layout: Shape;
   /** Numbers that the updater keeps, by name. */
   readonly slots: Map<string, Float32Array>;
   /** Magnitudes of the weights that codes stand for, or of the elements. */
@@ -78,7 +80,8 @@ async function own(t: Tensor, role: TensorRole, planned: PlannedParameter): Prom
     : (out: Float32Array): void => {
         for (let i = 0; i < values.length; i++) out[i] = Math.abs(values[i]);
       };
-  return { leaf: tensor(values, t.shape), role, trained: { parameter, values, slots: new Map<string, Float32Array>(), fillMagnitudes } };
+  const layout = role.weight ? [t.shape[0], t.shape[1] / role.weight.groupSize, role.weight.groupSize] : t.shape;
+  return { leaf: tensor(values, t.shape), role, trained: { parameter, values, layout, slots: new Map(), fillMagnitudes } };
 }
 
 /** |scale · (code − zero)|, for magnitudes that are compared within a tensor. */
