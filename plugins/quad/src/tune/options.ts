@@ -17,7 +17,9 @@ export const tuneOptions = z.strictObject({
     .gt(0)
     .max(1)
     .default(1e-5)
-    .describe('Peak learning rate of AdamW: 1e-5 is for billions of weights, models of some millions need 1e-4 to 1e-3'),
+    .describe(
+      'Peak learning rate of AdamW, of scales relative to their start: 1e-5 is for billions of weights, models of some millions take 1e-4 to 5e-4',
+    ),
   warmup: z
     .number()
     .min(0)
