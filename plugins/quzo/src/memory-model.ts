@@ -80,7 +80,7 @@ export interface CodeFormat {
 }
 
 /** Scales of all groups. */
-export function scaleCount({ linears, blockCount }: ModelShape, groupSize: number): number {
+function scaleCount({ linears, blockCount }: ModelShape, groupSize: number): number {
   return (
     blockCount * sum(linears.map(([outFeatures, inFeatures]) => outFeatures * (groupSize === -1 ? 1 : Math.ceil(inFeatures / groupSize))))
   );
@@ -92,7 +92,7 @@ export function quantizedBytes(shape: ModelShape, { bits, groupSize }: CodeForma
 }
 
 /** Elements of adapters of one rank on the queries and the values of every block. */
-export function adapterParameters({ linears, blockCount }: ModelShape, rank: number): number {
+function adapterParameters({ linears, blockCount }: ModelShape, rank: number): number {
   const [queries, , values] = linears;
   return rank * blockCount * sum([...queries, ...values]);
 }
@@ -161,7 +161,7 @@ export function gradientTrainers(shape: ModelShape, groupSize: number): readonly
 }
 
 /** A ratio with what stands above and below its line. */
-export interface NamedRatio {
+interface NamedRatio {
   readonly ratio: number;
   readonly of: string;
   readonly over: string;

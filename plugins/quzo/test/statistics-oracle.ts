@@ -34,6 +34,7 @@ function trainedOf(parameter: Parameter): TrainedParameter {
   return {
     parameter,
     values: new Float32Array(parameter.size),
+    layout: parameter.shape,
     slots: new Map(),
     fillMagnitudes: (out) => out.fill(0),
   };
