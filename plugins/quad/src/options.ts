@@ -35,7 +35,9 @@ const rotationOptions = {
   preset: z
     .enum(['default', 'reference'])
     .default('default')
-    .describe("'reference' repeats the published code where it differs: mean-free embeddings, epsilon 1e-5 and no first norm in the basis"),
+    .describe(
+      "'reference' repeats what the published code does before it rotates, and nothing else of it: mean-free embeddings, epsilon 1e-5 and no first norm in the basis",
+    ),
 };
 
 export const rotateOptions = z.strictObject(rotationOptions);
