@@ -23,7 +23,9 @@ export type {
 export { type ReplayOptions, replayLog } from './log/replay.js';
 export { LOG_FILE, parseLog, type RunLog } from './log/text.js';
 export { parseTrajectory, type StepRecord, type Trajectory, type TrajectoryHeader } from './log/trajectory.js';
+export { llamaShape, type ModelShape } from './memory-model.js';
 export { quzo } from './method.js';
 export { type QuzoInput, type QuzoOptions, quzoOptions } from './options.js';
 export { type Plan, type PlannedParameter, planOf } from './perturbation/parameters.js';
 export { openRun, type Run } from './run.js';
+export { type StepMemory, type StepRun, stepMemory } from './run-memory.js';

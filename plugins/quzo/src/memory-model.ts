@@ -80,7 +80,7 @@ export interface CodeFormat {
 }
 
 /** Scales of all groups. */
-function scaleCount({ linears, blockCount }: ModelShape, groupSize: number): number {
+export function scaleCount({ linears, blockCount }: ModelShape, groupSize: number): number {
   return (
     blockCount * sum(linears.map(([outFeatures, inFeatures]) => outFeatures * (groupSize === -1 ? 1 : Math.ceil(inFeatures / groupSize))))
   );

@@ -20,6 +20,7 @@ import {
   quantizedBytes,
   shapeOf,
 } from '../src/memory-model.js';
+import { stepMemory } from '../src/run-memory.js';
 
 const GB = 1e9;
 
@@ -108,6 +109,27 @@ describe('memory model', () => {
 
   it('needs the width of the MLP', () => {
     expect(() => shapeOf({ ...createToyModel().config, source: {} })).toThrow(expect.objectContaining({ code: 'MODEL_CONFIG' }));
+  });
+});
+
+describe('a step on this engine', () => {
+  const run = { windows: 2, tokens: 64, groupSize: -1, process: 5, hasCarry: false };
+
+  it('takes a byte for a code, and for each block more nothing but its codes and their scales', () => {
+    const [shape, deeper] = [llama7B, { ...llama7B, blockCount: 33 }];
+    const outputs = shape.linears.reduce((sum, [out]) => sum + out, 0);
+    const weights = shape.linears.reduce((sum, [out, inFeatures]) => sum + out * inFeatures, 0);
+    expect(stepMemory(deeper, run).total - stepMemory(shape, run).total).toBe(weights + 4 * outputs);
+    expect(stepMemory(shape, { ...run, hasCarry: true }).total - stepMemory(shape, run).total).toBe(4 * 32 * weights);
+    const { total, ...parts } = stepMemory(shape, run);
+    expect(Object.values(parts).reduce((sum, bytes) => sum + bytes, 0)).toBe(total);
+  });
+
+  it('holds one block of activations, or some logits', () => {
+    const long = stepMemory(llama7B, { ...run, tokens: 512 });
+    expect(long.live).toBe(forwardBytes({ ...llama7B, vocabularySize: 0 }, { windows: 2, tokens: 512, activationBytes: 4 }));
+    const wide = stepMemory({ ...llama7B, vocabularySize: 2 ** 24 }, run);
+    expect(wide.live).toBe(3 * 4 * 2 ** 23);
   });
 });
 

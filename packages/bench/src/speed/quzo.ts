@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { createOnnxBackend } from '@lowbit/backend-onnxruntime';
 import { type Backend, createRng, lazyTensor, type Model, materialize, mul, sub, type Tensor, tensor, tensorsOf } from '@lowbit/core';
 import { AffineWeight, QuantizedLinear } from '@lowbit/quant';
-import { derivativesOf, openRun, planOf, type QuzoInput, quzo, type Run } from '@lowbit/quzo';
+import { derivativesOf, llamaShape, openRun, planOf, type QuzoInput, quzo, type Run, type StepMemory, stepMemory } from '@lowbit/quzo';
 import { modelGradients, modelLoss, type TaskBatch, taskLoss } from '@lowbit/train';
 import { type LlamaShape, type MakeLinear, syntheticLlama } from './llama.js';
 import { reportBench } from './report.js';
@@ -166,6 +166,14 @@ function codeBytes(blocks: number): number {
   return blocks * (4 * width * width + 3 * width * inner) * (1 + 4 / GROUP);
 }
 
+/** What a step is calculated to take. */
+function calculated({ process }: Peak, hasCarry: boolean): StepMemory {
+  const { width, inner, heads, vocabulary, blocks } = shapeOf(DEEP);
+  const config = { hiddenSize: width, blockCount: blocks, headCount: heads, keyValueHeadCount: heads, headDim: width / heads };
+  const shape = llamaShape({ ...config, vocabularySize: vocabulary, tiedEmbeddings: true }, inner);
+  return stepMemory(shape, { windows: WINDOWS, tokens: TOKENS, groupSize: GROUP, hasCarry, process });
+}
+
 function report(): void {
   const peak = (job: string, blocks: number): Peak => child<Peak>(job, String(blocks));
   const [inference, step, carry, gradients] = ['inference', 'step', 'carry', 'gradients'].map((job) => peak(job, DEEP));
@@ -177,10 +185,14 @@ function report(): void {
   const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(0)} MB`;
   const show = ({ peak, process }: Peak): string => `${megabytes(peak)}, of which the process had ${megabytes(process)} before`;
   const seconds = (milliseconds: readonly number[]): string => `${(median(milliseconds) / 1000).toFixed(2)} s`;
+  const parts = ({ total, ...rest }: StepMemory): string =>
+    [...Object.entries(rest), ['in all', total] as const].map(([name, bytes]) => `${name} ${megabytes(bytes)}`).join(', ');
   const metrics = {
     rssOverInference: step.peak / inference.peak,
     carryOverInference: carry.peak / inference.peak,
     gradientsOverStep: gradients.peak / step.peak,
+    peakOverModel: step.peak / calculated(step, false).total,
+    carryPeakOverModel: carry.peak / calculated(carry, true).total,
     activationsFlatness: beside(step, DEEP) / beside(shallow, SHALLOW),
     stepOverForward: median(times.forward.map((forward, i) => (times.losses[i] + times.update[i]) / forward)),
     lossesOverForward: median(times.forward.map((forward, i) => times.losses[i] / forward)),
@@ -198,6 +210,10 @@ function report(): void {
       [
         'peak of a step over that of inference',
         `${metrics.rssOverInference.toFixed(3)}; with a carry ${metrics.carryOverInference.toFixed(3)}`,
+      ],
+      [
+        'peak over the calculated one',
+        `${metrics.peakOverModel.toFixed(3)}, with a carry ${metrics.carryPeakOverModel.toFixed(3)}; calculated: ${parts(calculated(step, false))}`,
       ],
       ['peak with gradients over that of a step', metrics.gradientsOverStep.toFixed(2)],
       [

@@ -22,6 +22,7 @@ import {
   shapeOf,
   type Trainer,
 } from '../memory-model.js';
+import { stepMemory } from '../run-memory.js';
 
 const GB = 1e9;
 
@@ -85,6 +86,7 @@ function trainerRows({ config, shape, tokens }: Sized): ExperimentRow[] {
   const live = forwardBytes(shape, batch);
   const whole = live + keptBytes(shape, batch);
   const [first] = backward;
+  const own = (hasCarry: boolean): number => stepMemory(shape, { ...batch, groupSize: -1, hasCarry, process: 0 }).total;
   return [
     ...[...forward, ...backward].map((trainer) => ({
       ...{ config, quantity: trainer.name, baseline: '', unit: 'GB', calculated: held(trainer) / GB },
@@ -96,6 +98,10 @@ function trainerRows({ config, shape, tokens }: Sized): ExperimentRow[] {
     ),
     { config, quantity: `activations of 4 windows of ${tokens} tokens, forward passes`, baseline: '', unit: 'GB', calculated: live / GB },
     { config, quantity: 'the same with all that back-propagation keeps', baseline: '', unit: 'GB', calculated: whole / GB },
+    ...[false, true].map((hasCarry) => ({
+      ...{ config, quantity: `a step of quzo on this engine${hasCarry ? ', with a carry' : ''}, without its process`, baseline: '' },
+      ...{ unit: 'GB', calculated: own(hasCarry) / GB },
+    })),
     ...codes.map((over) => ({
       ...{ config, quantity: `${first.name}, with all activations of those windows`, baseline: `${over.name}, with its own activations` },
       ...{ unit: 'times', calculated: (held(first) + whole) / (held(over) + live) },
@@ -142,7 +148,7 @@ export const tableMemory: ComputedExperiment = {
   description:
     'What trainers hold, calculated from shapes: packed codes with float16 scales; embedding, head and norms in float16; gradients and moments of all weights where there are any. Training by forward passes keeps the values of one block and the logits, ' +
     'back-propagation those of all blocks. The paper does not say how its ratios are taken: 2.94 and 5.47 relate as the INT8 and the INT4 checkpoint do, and fit first-order training of INT8 codes with float16 gradients; 7.8 fits float16 Adam. They leave out the activations of the trainer below the line, ' +
-    'and hold for updates without a carry: the float32 carry of error feedback takes four bytes a code, more than the codes. --model names other models, of which a directory with a config.json is enough. `pnpm bench:quzo` measures what a step takes on this engine.',
+    'and hold for updates without a carry: the float32 carry of error feedback takes four bytes a code, more than the codes. --model names other models, of which a directory with a config.json is enough. Lines of this engine are for codes of a byte and float32 activations; `pnpm bench:quzo` measures what a step takes on it.',
   source: 'arXiv 2502.12346, abstract: 2.94 times less memory (version 1), up to 5.47 times; 7.8 against float16 training',
   compute,
   models: ['tiny', 'stories15M'],
