@@ -6,8 +6,8 @@ import { arm, bases, NEEDS_TEXT, PASSES, protocol, quzoStep, rowsOf, tiny } from
 
 const base = tiny.codes.INT8;
 
-/** Rates of variants whose slopes have no units: those of the plain method times the length of the gradient, about. */
-const LENGTH = 0.05;
+/** Length of the gradient by 8-bit codes of tiny, about: rates of variants whose slopes have no units are smaller by it. */
+const LENGTH = 0.004;
 
 interface Tried extends QuzoInput {
   /** At the factor 1. */
