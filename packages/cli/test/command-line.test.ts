@@ -187,7 +187,7 @@ describe('bad input exits with 2 and says what to do', () => {
     [['bench', '--model', 'toy', '--recipe', 'rtn', '--text', 'text.txt', '--evaluators', 'disk'], 'EVALUATOR_FILES'],
     [
       ['bench', '--model', 'toy', '--recipe', 'rtn', '--evaluators', 'dsik'],
-      "EVALUATOR_UNKNOWN: no evaluator 'dsik'; known: text, layer-error, size\n",
+      "EVALUATOR_UNKNOWN: no evaluator 'dsik'; known: text, layer-error, task, size\n",
     ],
     [['eval', 'toy', '--text', 'self', '--protocol', 'gptq-2048'], 'PROTOCOL_TEXT'],
     [['generate', 'toy', '--top-p', '0'], 'expected a number above 0, up to 1'],
@@ -330,7 +330,7 @@ describe('methods and help', () => {
     const finetunes = all
       .map((line) => JSON.parse(line) as { method: string; stages: string[] })
       .filter(({ stages }) => stages.includes('finetune'));
-    expect(finetunes.map(({ method }) => method)).toEqual(['decoupleq-sft', 'lrec', 'emef', 'merge-adapters', 'tune']);
+    expect(finetunes.map(({ method }) => method)).toEqual(['decoupleq-sft', 'lrec', 'emef', 'merge-adapters', 'quzo', 'tune']);
   });
 
   it('describes options whose defaults depend on one another', async () => {
