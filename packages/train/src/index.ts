@@ -13,6 +13,7 @@ export {
   type PositionsTerms,
 } from './model-gradients.js';
 export type { GradientOptions, NamedTensors, Optimizer, OptimizerState, OptimizerUpdate } from './optimizer.js';
+export { type ParameterUnit, reparameterized } from './reparameterized.js';
 export { type SgdOptions, sgd } from './sgd.js';
 export { splitWindows, type WindowSplit } from './split-windows.js';
 export { type StepRequest, type StepResult, trainStep } from './step.js';
