@@ -1,5 +1,6 @@
 // What a zeroth-order run is made of: four functions. A variant replaces some of them.
 import type { Shape } from '@lowbit/core';
+import type { Slots } from './update/slots.js';
 
 /**
  * What is trained of a Linear: the integer codes of an affine weight, the scales of its groups, the factors of a low-rank adapter, or a dense
@@ -111,8 +112,8 @@ export interface Update {
   /** η of this step. */
   readonly learningRate: number;
   readonly draws: Draws;
-  /** Numbers that the updater keeps for every element from step to step, by name; zeros at first. */
-  slot(name: string): Float32Array;
+  /** Numbers that the updater keeps for every element from step to step. */
+  readonly slots: Slots;
 }
 
 /** What became of a step. */

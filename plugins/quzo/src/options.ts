@@ -45,6 +45,10 @@ const written = z.strictObject({
     .max(1)
     .default(1)
     .describe("Share of the carry that 'error-feedback' keeps; below 1, steps that are small against 1 − carryDecay never arrive"),
+  carryBits: z
+    .literal([16, 32])
+    .default(32)
+    .describe('Of a carry, an element: 16 bits count 2^−15 of a code, and steps of half that and less never arrive'),
   learningRate: z.number().min(0).optional().describe('Step size, in the units of what is trained'),
   schedule: z.enum(['constant', 'linear', 'cosine']).optional().describe('Course of the learning rate over the steps, down to 0'),
   warmup: z.number().min(0).max(1).default(0).describe('Share of the steps over which the learning rate rises'),

@@ -6,6 +6,7 @@ import { hooksOf } from '../src/hooks-of.js';
 import { type QuzoInput, quzoOptions } from '../src/options.js';
 import { createScratch } from '../src/perturbation/scratch.js';
 import type { TrainedParameter } from '../src/perturbation/trained.js';
+import { createSlots } from '../src/update/slots.js';
 import { takeStep } from '../src/update/take-step.js';
 
 export const freshScratch: Scratch = { int8: (size) => new Int8Array(size), float32: (size) => new Float32Array(size) };
@@ -35,7 +36,7 @@ function trainedOf(parameter: Parameter): TrainedParameter {
     parameter,
     values: new Float32Array(parameter.size),
     layout: parameter.shape,
-    slots: new Map(),
+    slots: createSlots(parameter.size),
     fillMagnitudes: (out) => out.fill(0),
   };
 }

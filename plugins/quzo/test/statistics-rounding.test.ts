@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { createDraws, MOST_QUERIES, MOST_STEPS } from '../src/direction/keys.js';
 import { fillNormals } from '../src/direction/noise.js';
 import type { Draws, Stream } from '../src/hooks.js';
+import { createSlots } from '../src/update/slots.js';
 import { updaterOf } from '../src/update/updater.js';
 import { correlation, drawsWith, elementsOf, hooksFor, parameterOf } from './statistics-oracle.js';
 
@@ -73,13 +74,13 @@ describe('stochastic rounding of directions', () => {
 });
 
 describe('stochastic rounding of steps', () => {
-  const update = updaterOf({ rounding: 'sr', carryDecay: 1, weightDecay: 0 });
+  const update = updaterOf({ rounding: 'sr', carryDecay: 1, carryBits: 32, weightDecay: 0 });
   const gradient = Float32Array.from({ length: 61 }, (_, i) => (i - 30) / 11);
   const parameter = parameterOf({ kind: 'codes', size: gradient.length });
 
   function step(from: number, learningRate: number, draws: Draws) {
     const values = new Uint8Array(gradient.length).fill(from);
-    const applied = update({ parameter, values, gradient: gradient.slice(), learningRate, draws, slot: () => new Float32Array(0) });
+    const applied = update({ parameter, values, gradient: gradient.slice(), learningRate, draws, slots: createSlots(gradient.length) });
     return { moved: Float64Array.from(values, (value) => value - from), applied };
   }
 

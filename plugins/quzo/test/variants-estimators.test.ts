@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { createDraws } from '../src/direction/keys.js';
 import type { QueryLosses } from '../src/hooks.js';
+import { createSlots } from '../src/update/slots.js';
 import { kernel } from '../src/variants/kerzoo.js';
 import { estimator, hooksFor, momentsOf, parameterOf, quadratic, squareNorm } from './statistics-oracle.js';
 
@@ -136,12 +137,12 @@ describe('qes', () => {
     const { updater } = hooksFor({ variant: 'qes' });
     const codes = parameterOf({ kind: 'codes', size: 50 });
     const values = new Uint8Array(50).fill(128);
-    const carry = new Float32Array(50);
+    const slots = createSlots(50);
     const wanted = new Float64Array(50);
     for (let step = 1; step <= 200; step++) {
       const gradient = Float32Array.from({ length: 50 }, (_, i) => Math.sin(step * (i + 1)) + 0.5 * Math.cos(i));
       for (const [i, g] of gradient.entries()) wanted[i] -= Math.fround(0.1 * g);
-      updater({ parameter: codes, values, gradient, learningRate: 0.1, draws: draws.at(step, 0), slot: () => carry });
+      updater({ parameter: codes, values, gradient, learningRate: 0.1, draws: draws.at(step, 0), slots });
     }
     for (let i = 0; i < 50; i++) expect(Math.abs(values[i] - 128 - wanted[i])).toBeLessThan(0.5 + 1e-4);
   });

@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { createDraws } from '../src/direction/keys.js';
 import { quzoOptions } from '../src/options.js';
+import { createSlots } from '../src/update/slots.js';
 import { variantNames } from '../src/variants/names.js';
 import { elementsOf, freshScratch, hooksFor, parameterOf, rankOf } from './statistics-oracle.js';
 
@@ -169,7 +170,7 @@ describe('presets that select what is trained', () => {
       gradient: Float32Array.of(1, 1, -1),
       learningRate: 0.25,
       draws,
-      slot: () => new Float32Array(3),
+      slots: createSlots(3),
     });
     expect(values).toEqual(Float32Array.of(0.25, 0, 0.45));
     expect(applied).toEqual({ changed: 3, clamped: 1 });

@@ -4,6 +4,8 @@ import type { Scratch } from '../hooks.js';
 /** Scratch whose buffers are all free again after `reset`. */
 export interface ReusedScratch extends Scratch {
   reset(): void;
+  /** The function that is returned frees what has been taken since, as often as it is called. */
+  mark(): () => void;
 }
 
 export function createScratch(): ReusedScratch {
@@ -16,10 +18,19 @@ export function createScratch(): ReusedScratch {
       bytes.reset();
       floats.reset();
     },
+    mark() {
+      const [freeBytes, freeFloats] = [bytes.mark(), floats.mark()];
+      return () => {
+        freeBytes();
+        freeFloats();
+      };
+    },
   };
 }
 
-function reused<T extends Int8Array | Float32Array>(make: (size: number) => T): { take(size: number): T; reset(): void } {
+function reused<T extends Int8Array | Float32Array>(
+  make: (size: number) => T,
+): Pick<ReusedScratch, 'reset' | 'mark'> & { take(size: number): T } {
   const bySize = new Map<number, { readonly buffers: T[]; taken: number }>();
   return {
     take(size) {
@@ -30,6 +41,12 @@ function reused<T extends Int8Array | Float32Array>(make: (size: number) => T): 
     },
     reset() {
       for (const shelf of bySize.values()) shelf.taken = 0;
+    },
+    mark() {
+      const kept = new Map([...bySize].map(([size, { taken }]) => [size, taken]));
+      return () => {
+        for (const [size, shelf] of bySize) shelf.taken = kept.get(size) ?? 0;
+      };
     },
   };
 }

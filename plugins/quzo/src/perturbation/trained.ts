@@ -2,6 +2,7 @@
 import { LowbitError, type Model, materialize, read, readFloats, roundToFloat16, type Shape, type Tensor, tensor } from '@lowbit/core';
 import type { AffineWeight } from '@lowbit/quant';
 import type { Parameter } from '../hooks.js';
+import { createSlots, type Slots } from '../update/slots.js';
 import { type Plan, type PlannedParameter, rolesByName, type TensorRole } from './parameters.js';
 
 /** A parameter with its elements. */
@@ -11,8 +12,8 @@ export interface TrainedParameter {
   readonly values: Uint8Array | Float32Array;
   /** The parameter's shape, of codes with the groups on an axis of their own: [out, groups, inputs of a group]. */
   readonly layout: Shape;
-  /** Numbers that the updater keeps, by name. */
-  readonly slots: Map<string, Float32Array>;
+  /** Numbers that the updater keeps. */
+  readonly slots: Slots;
   /** Magnitudes of the weights that codes stand for, or of the elements. */
   fillMagnitudes(out: Float32Array): void;
 }
@@ -81,7 +82,7 @@ async function own(t: Tensor, role: TensorRole, planned: PlannedParameter): Prom
         for (let i = 0; i < values.length; i++) out[i] = Math.abs(values[i]);
       };
   const layout = role.weight ? [t.shape[0], t.shape[1] / role.weight.groupSize, role.weight.groupSize] : t.shape;
-  return { leaf: tensor(values, t.shape), role, trained: { parameter, values, layout, slots: new Map(), fillMagnitudes } };
+  return { leaf: tensor(values, t.shape), role, trained: { parameter, values, layout, slots: createSlots(t.size), fillMagnitudes } };
 }
 
 /** |scale · (code − zero)|, for magnitudes that are compared within a tensor. */

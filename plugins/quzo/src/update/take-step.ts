@@ -2,7 +2,7 @@
 import { selectedDirection } from '../direction/masked.js';
 import type { Applied, Draws, Hooks } from '../hooks.js';
 import type { ReusedScratch } from '../perturbation/scratch.js';
-import type { TrainedModel, TrainedParameter } from '../perturbation/trained.js';
+import type { TrainedModel } from '../perturbation/trained.js';
 
 export interface StepRequest {
   readonly trained: Pick<TrainedModel, 'parameters'>;
@@ -24,7 +24,9 @@ export function takeStep({ trained, hooks, draws, mu, epsilon, rateShare, scratc
     const { parameter, values, slots } = one;
     scratch.reset();
     const gradient = scratch.float32(parameter.size).fill(0);
+    const release = scratch.mark();
     for (const [query, slope] of mu.entries()) {
+      release();
       const direction = selectedDirection(hooks, one, draws.at(draws.step, query), hooks.estimator.updateRounding, scratch);
       const moment = hooks.estimator.isDebiased ? direction.secondMoment : 1;
       const weight = (slope * epsilon * direction.factor) / (parameter.settings.epsilon * mu.length * moment);
@@ -36,7 +38,7 @@ export function takeStep({ trained, hooks, draws, mu, epsilon, rateShare, scratc
       gradient,
       learningRate: parameter.settings.learningRate * rateShare,
       draws,
-      slot: (name) => slotOf(slots, name, parameter.size),
+      slots,
     });
     changed += applied.changed;
     clamped += applied.clamped;
@@ -46,10 +48,4 @@ export function takeStep({ trained, hooks, draws, mu, epsilon, rateShare, scratc
 
 function addScaled(total: Float32Array, values: Int8Array | Float32Array, weight: number): void {
   for (let i = 0; i < values.length; i++) total[i] += weight * values[i];
-}
-
-function slotOf(slots: TrainedParameter['slots'], name: string, size: number): Float32Array {
-  let slot = slots.get(name);
-  if (!slot) slots.set(name, (slot = new Float32Array(size)));
-  return slot;
 }

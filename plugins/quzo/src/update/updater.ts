@@ -4,12 +4,13 @@ import { wordAt } from '../direction/noise.js';
 import type { Applied, Update, Updater } from '../hooks.js';
 import type { QuzoOptions } from '../options.js';
 
-type UpdaterOptions = Pick<QuzoOptions, 'rounding' | 'carryDecay' | 'weightDecay'>;
+type UpdaterOptions = Pick<QuzoOptions, 'rounding' | 'carryDecay' | 'carryBits' | 'weightDecay'>;
 
 /** Codes by the rounding of the options; scales, which keep their sign, without decay; adapters and dense weights with it. */
-export function updaterOf({ rounding, carryDecay, weightDecay }: UpdaterOptions): Updater {
+export function updaterOf({ rounding, carryDecay, carryBits, weightDecay }: UpdaterOptions): Updater {
+  const carried = carryBits === 16 ? withShortCarry : withCarry;
   const onCodes: Updater =
-    rounding === 'error-feedback' ? (update) => withCarry(update, carryDecay) : rounding === 'sr' ? stochastically : toNearest;
+    rounding === 'error-feedback' ? (update) => carried(update, carryDecay) : rounding === 'sr' ? stochastically : toNearest;
   return (update) => {
     const { kind } = update.parameter;
     return kind === 'codes' ? onCodes(update) : kind === 'scales' ? scaleStep(update) : floatStep(update, weightDecay);
@@ -20,8 +21,8 @@ export function updaterOf({ rounding, carryDecay, weightDecay }: UpdaterOptions)
  * wanted = γ·carry − η·ĝ; the nearest whole number of it is applied, and the rest carried: applied + carry' = wanted, exactly, and
  * |carry'| ≤ 1/2. What leads beyond the grid is cut, and at most 1/2 of it carried (error feedback as in quantized evolution strategies).
  */
-function withCarry({ parameter: { maxCode }, values, gradient, learningRate, slot }: Update, decay: number): Applied {
-  const carry = slot('carry');
+function withCarry({ parameter: { maxCode }, values, gradient, learningRate, slots }: Update, decay: number): Applied {
+  const carry = slots.float32('carry');
   let [changed, clamped] = [0, 0];
   for (let i = 0; i < values.length; i++) {
     const wanted = Math.fround(decay * carry[i] - learningRate * gradient[i]);
@@ -39,6 +40,35 @@ function withCarry({ parameter: { maxCode }, values, gradient, learningRate, slo
       carry[i] = Math.min(0.5, Math.max(-0.5, wanted - (to - from)));
       clamped++;
     }
+  }
+  return { changed, clamped };
+}
+
+/** What a carry of 16 bits counts: 2^−15 codes. Half a code either way is a quarter of its range. */
+const UNITS = 2 ** 15;
+const HALF = UNITS / 2;
+
+/**
+ * The same with a carry in whole units of 2^−15 codes: wanted = γ·carry − η·ĝ to the nearest unit, half to even, and applied + carry' =
+ * wanted, exactly. Steps of 2^−16 codes and less, which the other carry adds up, never arrive.
+ */
+function withShortCarry({ parameter: { maxCode }, values, gradient, learningRate, slots }: Update, decay: number): Applied {
+  const carry = slots.int16('carry');
+  const unitsPerGradient = UNITS * learningRate;
+  let [changed, clamped] = [0, 0];
+  for (let i = 0; i < values.length; i++) {
+    const wanted = roundHalfEven(decay * carry[i] - unitsPerGradient * gradient[i]);
+    if (wanted >= -HALF && wanted <= HALF) {
+      carry[i] = wanted;
+      continue;
+    }
+    const from = values[i];
+    const aim = from + roundHalfEven(wanted / UNITS);
+    const to = Math.min(maxCode, Math.max(0, aim));
+    values[i] = to;
+    if (to !== from) changed++;
+    if (to !== aim) clamped++;
+    carry[i] = Math.min(HALF, Math.max(-HALF, wanted - (to - from) * UNITS));
   }
   return { changed, clamped };
 }
