@@ -1,0 +1,73 @@
+// What the experiments on recipes are made of: the protocol, and the steps that they compare.
+import type { ExperimentArm, ExperimentRow, StepReference } from '@lowbit/core';
+import type { QatInput } from '../options.js';
+
+/** Text and seeds: 128 windows, as many as the paper gives to every method. */
+export const protocol = { models: ['tiny', 'stories15M'], seeds: [0, 1, 2], calibrationWindows: 128, heldOutWindows: 40 } as const;
+
+/** Tokens of a window. */
+export const WINDOW = 256;
+
+/** Codes of one weight: bits, and how many share a scale; -1: an output channel. */
+export interface Format {
+  readonly bits: number;
+  readonly groupSize: number;
+}
+
+/** 32 divides the widths of both models. */
+export function inGroups(bits: number): Format {
+  return { bits, groupSize: 32 };
+}
+
+/** Ranges that cover every weight. */
+export function rtnStep(format: Format): StepReference {
+  return { method: 'rtn', options: { ...format, clip: 'minmax' } };
+}
+
+/** Activation order and static groups. */
+export function gptqStep(format: Format, clip: 'minmax' | 'mse' = 'minmax'): StepReference {
+  return { method: 'gptq', options: { ...format, clip, actOrder: true } };
+}
+
+/** Layer by layer: what comes after trains the model as a whole. */
+export function decoupleqStep(format: Format): StepReference {
+  return { method: 'decoupleq', options: { ...format, actOrder: true, blockEpochs: 0 } };
+}
+
+/** Passes over the calibration windows: a minute or two of one core for stories15M, of which nothing is left out for the sake of speed. */
+export const EPOCHS = 3;
+
+/** Windows that are held out to keep the best state by: 8 of 128. */
+const HOLD_OUT = 0.0625;
+
+/** Steps of 1024 tokens: few tokens are better spent on many steps. */
+const course = { epochs: EPOCHS, batchWindows: 4, windowsAtOnce: 4, holdOut: HOLD_OUT } as const satisfies QatInput;
+
+/** Codes of 2 bits. */
+const RATE = 1e-3;
+
+/** The finer the codes, the smaller the steps from one to the next, and the less is to be made good. */
+export function rateAt(bits: number): number {
+  return RATE * 2 ** (2 - bits);
+}
+
+/** Relative to where scales start, so that one rate fits all models. */
+const SCALE_RATE = 2e-3;
+
+export function qatStep(bits: number, changes: QatInput = {}): StepReference {
+  return { method: 'qat', options: { ...course, learningRate: rateAt(bits), scaleLearningRate: SCALE_RATE, ...changes } };
+}
+
+/** From dense weights with grids that are recomputed at every step, as in the paper, whatever is minimised. */
+export function straightThroughStep(format: Format, changes: QatInput = {}): StepReference {
+  return qatStep(format.bits, { ...format, quantizer: 'minmax', zero: 'integer', clip: 'minmax', ...changes });
+}
+
+/** An arm named after what is varied. */
+export function arm(
+  recipe: readonly StepReference[],
+  parameters: ExperimentRow,
+  settings: Pick<ExperimentArm, 'calibrationWindows'> = {},
+): ExperimentArm {
+  return { name: Object.values(parameters).join(', '), recipe, parameters, ...settings };
+}
