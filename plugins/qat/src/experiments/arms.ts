@@ -58,6 +58,12 @@ export function qatStep(bits: number, changes: QatInput = {}): StepReference {
   return { method: 'qat', options: { ...course, learningRate: rateAt(bits), scaleLearningRate: SCALE_RATE, ...changes } };
 }
 
+/** The same blocks and windows as often, each block towards its own dense output. */
+export function blocksStep(bits: number): StepReference {
+  const { windowsAtOnce: _all, ...own } = course;
+  return { method: 'qat-blocks', options: { ...own, learningRate: rateAt(bits), scaleLearningRate: SCALE_RATE } };
+}
+
 /** From dense weights with grids that are recomputed at every step, as in the paper, whatever is minimised. */
 export function straightThroughStep(format: Format, changes: QatInput = {}): StepReference {
   return qatStep(format.bits, { ...format, quantizer: 'minmax', zero: 'integer', clip: 'minmax', ...changes });
