@@ -1,5 +1,6 @@
 // @lowbit/train: optimizers as graphs, learning rate schedules, and the training loop that methods share.
 export { type AdamOptions, adam } from './adam.js';
+export { type Distance, type DistillationRequest, distances, distillationLoss, teacherConfidence } from './distillation.js';
 export { type CosineOptions, constantRate, cosineRate, type LearningRate, warmupRate } from './learning-rate.js';
 export { type Indexed, type LossFunction, type LossGradients, meanLoss, type StagedLoss, type StagedValue } from './loss.js';
 export {
@@ -13,6 +14,7 @@ export {
   type PositionsTerms,
 } from './model-gradients.js';
 export type { GradientOptions, NamedTensors, Optimizer, OptimizerState, OptimizerUpdate } from './optimizer.js';
+export { type RateOutcome, type RateSearch, type RateSearchResult, type Resumption, searchRates } from './rate-search.js';
 export { type ParameterUnit, reparameterized } from './reparameterized.js';
 export { type SgdOptions, sgd } from './sgd.js';
 export { splitWindows, type WindowSplit } from './split-windows.js';

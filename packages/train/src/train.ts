@@ -15,6 +15,8 @@ export interface Validation<Batch> {
   readonly every?: number;
   /** 'best': the epoch of least validation loss is kept, the start among them; 'last': validation is only reported. Default: 'best'. */
   readonly keep?: 'best' | 'last';
+  /** Training ends after so many judgements in a row that are not better than the best; 'best' must be kept. Default: it never does. */
+  readonly patience?: number | undefined;
 }
 
 export interface EpochReport {
@@ -60,7 +62,7 @@ export interface TrainResult {
   readonly parameters: NamedTensors;
   /** The epoch that they come from; 0 is the start. */
   readonly epoch: number;
-  /** Mean training loss by epoch. */
+  /** Mean training loss by epoch, up to where the training ended. */
   readonly losses: readonly number[];
   /** Validation loss of the start and of what was kept; undefined without validation. */
   readonly validation: { readonly before: number; readonly after: number } | undefined;
@@ -82,7 +84,7 @@ export async function train<Batch>(options: TrainOptions<Batch>): Promise<TrainR
   };
   let state = await beginTraining(options, judge);
   let diverged = false;
-  while (state.epoch < epochs && !diverged) {
+  while (state.epoch < epochs && !diverged && !isPatienceOver(state, validation)) {
     const outcome = await runEpoch(options, state, stepsPerEpoch);
     const epoch = state.epoch + 1;
     diverged = !(Number.isFinite(outcome.loss) && (await allFinite(outcome.optimizer.parameters)));
@@ -110,7 +112,10 @@ function checkOptions<Batch>({ parameters, batches, epochs, stepsPerEpoch = 1, v
   if (parameters.size === 0) fail('there are no parameters; name at least one');
   if (batches.length === 0) fail('there are no batches; pass at least one');
   if (validation?.batches.length === 0) fail('there are no batches to validate on; pass at least one, or leave validation out');
-  for (const [name, count] of Object.entries({ epochs, stepsPerEpoch, 'validation.every': validation?.every ?? 1 })) {
+  const { every = 1, patience = 1, keep: kept = 'best' } = validation ?? {};
+  if (validation?.patience !== undefined && kept === 'last')
+    fail('patience waits for a better epoch to keep; keep the best, or leave it out');
+  for (const [name, count] of Object.entries({ epochs, stepsPerEpoch, 'validation.every': every, 'validation.patience': patience })) {
     if (!Number.isInteger(count) || count < (name === 'epochs' ? 0 : 1)) fail(`${name} must be a natural number, got ${count}`);
   }
 }
@@ -179,6 +184,13 @@ async function runEpoch<Batch>(options: TrainOptions<Batch>, state: TrainingStat
 async function allFinite(parameters: NamedTensors): Promise<boolean> {
   for (const t of parameters.values()) if (!(await readFloats(t)).every(Number.isFinite)) return false;
   return true;
+}
+
+/** Whether the last judgements, as many as patience has, were not better than the one that is kept. */
+function isPatienceOver<Batch>({ epoch, kept }: TrainingState, validation: Validation<Batch> | undefined): boolean {
+  if (validation?.patience === undefined) return false;
+  const judgements = (epochs: number): number => Math.floor(epochs / (validation.every ?? 1));
+  return judgements(epoch) - judgements(kept.epoch) >= validation.patience;
 }
 
 /** The state after an epoch: whether it is kept is for its validation loss to say. */

@@ -1,5 +1,5 @@
 // Block-wise minimisation: scales, offsets and norms of a quantized block are trained towards what the dense block gives; codes stay.
-import { type Block, type BlockContext, mean, mul, type StoreEntry, square, sub, type Tensor, tensor } from '@lowbit/core';
+import { type Block, type BlockContext, mean, mul, square, sub, type Tensor, tensor } from '@lowbit/core';
 import {
   adam,
   constantRate,
@@ -7,14 +7,15 @@ import {
   type Indexed,
   meanLoss,
   type NamedTensors,
+  type RateSearchResult,
+  type Resumption,
+  searchRates,
   splitWindows,
-  type TrainOptions,
   type TrainResult,
   train,
   withParameters,
 } from '@lowbit/train';
 import type { DecoupleqOptions } from './options.js';
-import { type RateOutcome, restoreRates, saveRates } from './saved-rates.js';
 import { affineLayerOf, biasOf, normTensors, scalesOf, type Trainable, type TrainableTensors, trainableOf } from './trainable.js';
 import { gatherWindows, windowBatches, windowCount } from './windows.js';
 
@@ -83,7 +84,7 @@ function batchesOf({ inputs, targets, options }: BlockContext<DecoupleqOptions>,
   }));
 }
 
-interface RateSearch {
+interface RateTraining {
   readonly context: BlockContext<DecoupleqOptions>;
   readonly trainable: Trainable;
   readonly trained: Indexed<Windows>;
@@ -97,29 +98,22 @@ interface RateSearch {
 }
 
 /** Trains from the start with each learning rate; the best is the one of least loss on held-out windows, or on the others without them. */
-async function bestRate(search: RateSearch): Promise<{ best: RateOutcome; diverged: readonly number[] }> {
-  const { context, trainable, measure } = search;
-  const rates = [context.options.blockLearningRate].flat();
-  let { next, best, diverged, training } = restoreRates(context.saved, trainable.parameters);
-  for (; next < rates.length; next++) {
-    const rate = rates[next];
-    const soFar = { next, best, diverged };
-    const save = (entry: StoreEntry): Promise<void> => context.save(saveRates({ ...soFar, training: entry }));
-    const progress = (done: number, total: number): void => context.progress(next * total + done, rates.length * total);
-    const result = await trainOnce(search, rate, { saved: training, save, progress });
-    training = undefined;
-    if (result.diverged) diverged = [...diverged, rate];
-    const loss = result.validation?.after ?? (rates.length === 1 ? 0 : await measure(result.parameters));
-    if (!best || loss < best.loss || !Number.isFinite(best.loss)) best = { rate, loss, result };
-    if (next + 1 < rates.length) await context.save(saveRates({ next: next + 1, best, diverged, training }));
-  }
-  return { best: best as RateOutcome, diverged };
+function bestRate(search: RateTraining): Promise<RateSearchResult> {
+  const { context, measure } = search;
+  return searchRates({
+    rates: [context.options.blockLearningRate].flat(),
+    train: (rate, resumption) => trainOnce(search, rate, resumption),
+    lossOf: ({ validation, parameters }) => validation?.after ?? measure(parameters),
+    saved: context.saved,
+    save: (entry) => context.save(entry),
+    progress: (done, total) => context.progress(done, total),
+  });
 }
 
 function trainOnce(
-  { context, trainable, trained, heldOut, lossWith, scale }: RateSearch,
+  { context, trainable, trained, heldOut, lossWith, scale }: RateTraining,
   rate: number,
-  resume: Pick<TrainOptions<Windows>, 'saved' | 'save' | 'progress'>,
+  resumption: Resumption,
 ): Promise<TrainResult> {
   const { backend, signal, options } = context;
   // A leaf, so that blocks share a compiled program.
@@ -135,6 +129,6 @@ function trainOnce(
     learningRate: options.blockSchedule === 'cosine' ? cosineRate({ peak: rate }) : constantRate(rate),
     validation: heldOut.length > 0 ? { batches: heldOut, lossOf: scaled } : undefined,
     storedAs: trainable.storedAs,
-    ...resume,
+    ...resumption,
   });
 }
