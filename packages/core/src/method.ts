@@ -89,6 +89,12 @@ export interface FinetuneContext<Options> extends MethodContext<Options> {
   /** The model as it was before the recipe. */
   readonly reference: Model;
   readonly calibration: TokenBatches;
+  /**
+   * Block `index` in full precision, in memory: what earlier steps quantized, in the basis that earlier transforms put it in. The block as
+   * this step was given it where nothing has been quantized. Computed anew at every call, so that few blocks need be in memory.
+   * @throws REFERENCE_LOST when a step has transformed the model after one had quantized it.
+   */
+  referenceBlock(index: number): Promise<Block>;
   /** What to tune for, if the run was given a task; a method whose aim is 'reference' has no use for it. */
   readonly task?: FinetuneTask | undefined;
   /** Options that hold for a Linear by path, overrides applied; undefined when the step does not target it. */

@@ -1,6 +1,7 @@
 // Runs a recipe over a model: order, calibration streams, events, cancellation and determinism. It knows no method by name.
 import {
   type Backend,
+  type Block,
   createRng,
   DenseLinear,
   type FinetuneTask,
@@ -18,7 +19,8 @@ import { quantizeBlocks } from './block-loop.js';
 import { lastHidden, meanDivergence } from './divergence.js';
 import { createEmitter } from './emitter.js';
 import { checkStep, linearShapes, type PlannedStep, planRecipe, planStep } from './plan.js';
-import { evaluateTree, hasExpressions } from './resolve.js';
+import { requireReference } from './quantize-linears.js';
+import { evaluateTree, hasExpressions, resolveTree } from './resolve.js';
 import { inStage, interruptible, methodContext, type NearestRounding, type Propagation, type Run } from './run.js';
 import { computeRunKey } from './run-key.js';
 import { aimsAtTask, checkTask } from './task.js';
@@ -143,7 +145,7 @@ async function runStep(
   // Transforms are not piled up, and training wants all blocks at once.
   const isLeftToNext = !method.finetune && next !== undefined && walksBlocks(next) && !next.transform;
   if (walksBlocks(method) || (hasExpressions(model) && !isLeftToNext)) model = await quantizeBlocks(run, planned, model, reshaped);
-  if (method.finetune) model = await finetune(run, planned, model, reference);
+  if (method.finetune) model = await finetune(run, planned, model, { reference, dense: reshaped });
   run.emit({ type: 'step-done', step: index, method: method.name, milliseconds: performance.now() - started });
   return { model, dense: staysDense(method, reshaped, dense === given, model) ? model : reshaped };
 }
@@ -160,10 +162,13 @@ function walksBlocks({ quantizeLinear, refineBlock }: MethodDefinition): boolean
 function staysDense(method: MethodDefinition, reshaped: Model | undefined, wasDense: boolean, model: Model): boolean {
   if (reshaped === undefined || walksBlocks(method)) return false;
   if (!method.finetune) return method.transform !== undefined;
-  return (
-    wasDense &&
-    model.blocks.every((block) => Object.values(block.linears).every((linear) => quantizablePart(linear).linear instanceof DenseLinear))
-  );
+  return wasDense && denseLinears(model) === model.blocks.reduce((total, { linears }) => total + Object.keys(linears).length, 0);
+}
+
+/** Linears that no weight quantizer has worked on. */
+function denseLinears(model: Model): number {
+  const linears = model.blocks.flatMap((block) => Object.values(block.linears));
+  return linears.filter((linear) => quantizablePart(linear).linear instanceof DenseLinear).length;
 }
 
 /** Blocks of the result may stay expressions: the walk over the blocks evaluates each when its turn comes. */
@@ -179,8 +184,16 @@ async function transform(run: Run, planned: PlannedStep, model: Model): Promise<
 const RELATIVE_NOISE = 1e-3;
 const ABSOLUTE_NOISE = 1e-6;
 
+/** Models that nothing is quantized in. */
+interface FullPrecision {
+  /** Before the recipe. */
+  readonly reference: Model;
+  /** In the basis of the model that is tuned; undefined when a quantized model was transformed. */
+  readonly dense: Model | undefined;
+}
+
 /** Runs the method's finetune and measures the divergence from the reference before and after, on calibration batches. */
-async function finetune(run: Run, planned: PlannedStep, model: Model, reference: Model): Promise<Model> {
+async function finetune(run: Run, planned: PlannedStep, model: Model, { reference, dense }: FullPrecision): Promise<Model> {
   const { index, step, options } = planned;
   const { method } = step;
   const canJudge = run.calibration.length > 0;
@@ -188,13 +201,17 @@ async function finetune(run: Run, planned: PlannedStep, model: Model, reference:
   const before = canJudge ? await meanDivergence(run, reference, hidden, model) : 0;
   const shared = await methodContext(run, planned, 'finetune', 'model', step.options);
   const { calibration, task } = run;
-  const context = { ...shared, reference, calibration, task, optionsFor: (path: string) => options.get(path) };
+  const referenceBlock = (block: number): Promise<Block> =>
+    resolveTree(run.backend, requireReference(dense?.blocks[block], model.blocks[block].path));
+  const context = { ...shared, reference, referenceBlock, calibration, task, optionsFor: (path: string) => options.get(path) };
   const made = await inStage(planned, 'model', async () => method.finetune?.(model, context) ?? model);
   const tuned = await evaluateTree(run.backend, made);
   if (!canJudge) return tuned;
   const after = await meanDivergence(run, reference, hidden, tuned);
   run.emit({ type: 'log', step: index, path: 'model', record: { divergenceBefore: before, divergenceAfter: after } });
-  if (!aimsAtTask(step) && !(after <= before * (1 + RELATIVE_NOISE) + ABSOLUTE_NOISE)) {
+  // What a finetune quantizes moves away from the reference, and is the price of its bits.
+  const quantizes = denseLinears(tuned) < denseLinears(model);
+  if (!aimsAtTask(step) && !quantizes && !(after <= before * (1 + RELATIVE_NOISE) + ABSOLUTE_NOISE)) {
     const message = `finetuning raised the KL divergence to the reference from ${before.toPrecision(4)} to ${after.toPrecision(4)} nats a token`;
     run.emit({ type: 'warning', step: index, path: 'model', code: 'FINETUNE_DIVERGED', message });
   }

@@ -31,7 +31,18 @@ const restoreBlocks = defineMethod({
   refineBlock: async (block, { reference }) => block.with({ linears: (await reference()).linears }),
 });
 
-it.each([restore(), restoreBlocks()])('is the weight that earlier steps quantized', async (last) => {
+/** The same at the end, for the whole model. */
+const restoreModel = defineMethod({
+  name: 'test-restore-model',
+  version: 1,
+  options: z.strictObject({}),
+  async finetune(model, { referenceBlock }) {
+    const blocks = await Promise.all(model.blocks.map(async (block, i) => block.with({ linears: (await referenceBlock(i)).linears })));
+    return model.with({ blocks });
+  },
+});
+
+it.each([restore(), restoreBlocks(), restoreModel()])('is the weight that earlier steps quantized', async (last) => {
   const model = createToyModel({ seed: 4 });
   const { model: restored } = await quantize({ model, backend, recipe: [nearest({ bits: 3 }), last], calibration });
   for (const [i, block] of restored.blocks.entries()) {
@@ -62,9 +73,10 @@ it('stands in the basis of the transforms before it, and the error is measured a
   expect(await logitDifference(backend, model, restored, await calibration.at(0))).toBeLessThan(1e-4);
   expect(errors[2]).toHaveLength(14);
   expect(errors[2].every((error) => error === 0)).toBe(true);
-  const recipe = [rotate(), nearest({ bits: 3 }), restoreBlocks()];
-  const { model: blocks } = await quantize({ model, backend, recipe, calibration });
-  expect(await logitDifference(backend, model, blocks, await calibration.at(0))).toBeLessThan(1e-4);
+  for (const last of [restoreBlocks(), restoreModel()]) {
+    const { model: blocks } = await quantize({ model, backend, recipe: [rotate(), nearest({ bits: 3 }), last], calibration });
+    expect(await logitDifference(backend, model, blocks, await calibration.at(0))).toBeLessThan(1e-4);
+  }
 });
 
 /** Trains a model in its way: every weight grows a little. */
@@ -93,6 +105,7 @@ it('stays the full-precision weight where training came after quantizing', async
 it.each([
   [restore(), /model\.layers\.0\.self_attn.*put transforms first/],
   [restoreBlocks(), /model\.layers\.0:.*put transforms first/],
+  [restoreModel(), /model\.layers\.0:.*put transforms first/],
 ])('is lost when a model is transformed after it was quantized', async (last, message) => {
   const touch = defineMethod({
     name: 'test-touch',

@@ -16,6 +16,7 @@ export {
 } from './gptq.js';
 export { dequantizeCodes, fitGrid, type Grid, type GridOptions, nearestCode, roundToGrid, type ZeroKind } from './grid.js';
 export { checkGroups, type GroupedLayer, resolveGroupSize } from './groups.js';
+export { halfRounded } from './half-rounded.js';
 export { type IntegerForm, integerForm, runsInIntegers } from './integer-form.js';
 export { IntegerLinear } from './integer-linear.js';
 export { keyValuesSchema, parseKeyValues, quantizeKeyValues } from './key-values.js';
@@ -34,7 +35,7 @@ export { packRows, unpackRows } from './packed-rows.js';
 export { packCodes, packedLength, unpackCodes } from './packing.js';
 export { quantizeWeight } from './quantize-weight.js';
 export { QuantizedLinear } from './quantized-linear.js';
-export { type RangeOptions, type ScaleDtype, symmetricZero } from './range.js';
+export { type RangeOptions, type ScaleDtype, smallestScale, symmetricZero } from './range.js';
 export { RotatedLinear, type RotatedParts } from './rotated-linear.js';
 export { type HadamardRotation, hadamardRotation, type MatrixRotation, type Rotation, rotateFeatures } from './rotation.js';
 export { SplitLinear, type SplitParts } from './split-linear.js';

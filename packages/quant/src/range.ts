@@ -32,8 +32,8 @@ export function symmetricZero(bits: number): number {
   return bits === 1 ? 0.5 : 2 ** (bits - 1);
 }
 
-/** Nobody has to fear dividing by a scale: a group without range takes the smallest one. */
-const smallestScale: Readonly<Record<ScaleDtype, number>> = { float16: 2 ** -24, float32: 2 ** -126 };
+/** The least magnitude of a scale as it is stored. Nobody has to fear dividing by one: a group without range takes it. */
+export const smallestScale: Readonly<Record<ScaleDtype, number>> = { float16: 2 ** -24, float32: 2 ** -126 };
 
 /** A scale as it is stored: rounded, not 0; ±Infinity when it does not fit. */
 function storedScale(scale: number, dtype: ScaleDtype): number {
