@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { MOST_QUERIES, MOST_STEPS } from './direction/keys.js';
 import { type Defaults, type PresetName, presets } from './presets.js';
-import { variantDefaults, variantNames } from './variants/names.js';
+import { type VariantName, variantDefaults, variantNames } from './variants/names.js';
 
 const written = z.strictObject({
   preset: z
@@ -11,7 +11,7 @@ const written = z.strictObject({
     .describe('Defaults of the other options'),
   variant: z
     .enum(variantNames)
-    .default('none')
+    .optional()
     .describe('A published change of the direction, the estimator, the update, or of which elements are trained'),
   parameters: z
     .enum(['codes', 'scales', 'adapters', 'weights'])
@@ -47,7 +47,7 @@ const written = z.strictObject({
     .describe("Share of the carry that 'error-feedback' keeps; below 1, steps that are small against 1 − carryDecay never arrive"),
   carryBits: z
     .literal([16, 32])
-    .default(32)
+    .optional()
     .describe('Of a carry, an element: 16 bits count 2^−15 of a code, and steps of half that and less never arrive'),
   learningRate: z.number().min(0).optional().describe('Step size, in the units of what is trained'),
   schedule: z.enum(['constant', 'linear', 'cosine']).optional().describe('Course of the learning rate over the steps, down to 0'),
@@ -82,15 +82,16 @@ const written = z.strictObject({
 export type QuzoInput = z.input<typeof written>;
 
 /** Parsed: what is not written comes from the preset. */
-export type QuzoOptions = Defaults & Omit<z.output<typeof written>, keyof Defaults>;
+export type QuzoOptions = Defaults & { readonly variant: VariantName } & Omit<z.output<typeof written>, keyof Defaults | 'variant'>;
 
-/** Schema of the method's options. An option that is written as undefined does not hide a default; a variant's come before a preset's. */
+/** Schema of the method's options. An option that is written as undefined does not hide a default; those of a variant that is written come before a preset's. */
 export const quzoOptions = written.transform((set, context): QuzoOptions => {
   const isWritten = Object.entries(set).filter(([, value]) => value !== undefined);
   const options = {
+    variant: 'none' as VariantName,
     ...presets[set.preset],
-    ...variantDefaults[set.variant],
-    ...(Object.fromEntries(isWritten) as Omit<QuzoOptions, keyof Defaults>),
+    ...variantDefaults[set.variant ?? 'none'],
+    ...(Object.fromEntries(isWritten) as Omit<QuzoOptions, keyof Defaults | 'variant'>),
   };
   if (options.variant === 'fzoo' && options.queries < 2) {
     const message = "variant 'fzoo' needs queries: 2 or more, as its steps are in units of how much their losses differ";

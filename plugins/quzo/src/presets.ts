@@ -1,4 +1,5 @@
 // Named sets of defaults: one for each published way to train a low-bit model by forward passes.
+import type { VariantName } from './variants/names.js';
 
 /** What a preset decides. */
 export interface Defaults {
@@ -8,6 +9,7 @@ export interface Defaults {
   readonly perturbBits: number;
   readonly epsilon: number;
   readonly rounding: 'error-feedback' | 'sr' | 'nearest';
+  readonly carryBits: 16 | 32;
   readonly learningRate: number;
   readonly schedule: 'constant' | 'linear' | 'cosine';
   readonly queries: number;
@@ -19,6 +21,8 @@ export interface Defaults {
   readonly alpha: number;
 }
 
+type Preset = Defaults & { readonly variant?: VariantName };
+
 const lattice: Defaults = {
   parameters: 'codes',
   estimator: 'rge1-debiased',
@@ -26,6 +30,7 @@ const lattice: Defaults = {
   perturbBits: 8,
   epsilon: 1,
   rounding: 'error-feedback',
+  carryBits: 32,
   learningRate: 100,
   schedule: 'linear',
   queries: 1,
@@ -38,7 +43,7 @@ const lattice: Defaults = {
 
 /**
  * 'quzo-lattice-int8': codes of 8 bits, one code at a time. 'quzo-paper': two roundings of a direction of 4 bits on adapters, as published
- * (arXiv 2502.12346). 'qes-int4': codes of 4 bits with a carry (quantized evolution strategies). 'qzo-int4': scales, clipped (QZO).
+ * (arXiv 2502.12346). 'qes-int4': the variant 'qes' on codes of 4 bits, with a short carry. 'qzo-int4': scales, clipped (QZO).
  * 'zo-lora-int4': adapters on frozen codes. 'mezo': dense weights (arXiv 2305.17333).
  */
 export const presets = {
@@ -55,7 +60,16 @@ export const presets = {
     rank: 8,
     alpha: 16,
   },
-  'qes-int4': { ...lattice, estimator: 'rge1', distribution: 'gaussian', epsilon: 0.1, learningRate: 1, queries: 4 },
+  'qes-int4': {
+    ...lattice,
+    variant: 'qes',
+    estimator: 'rge1',
+    distribution: 'gaussian',
+    epsilon: 0.1,
+    carryBits: 16,
+    learningRate: 0.1,
+    queries: 16,
+  },
   'qzo-int4': { ...lattice, parameters: 'scales', estimator: 'mezo', epsilon: 1e-3, learningRate: 1e-6, clip: 100 },
   'zo-lora-int4': { ...lattice, parameters: 'adapters', estimator: 'mezo', epsilon: 1e-2, learningRate: 1e-3, queries: 4 },
   mezo: {
@@ -68,6 +82,6 @@ export const presets = {
     schedule: 'constant',
     batchWindows: 16,
   },
-} satisfies Readonly<Record<string, Defaults>>;
+} satisfies Readonly<Record<string, Preset>>;
 
 export type PresetName = keyof typeof presets;

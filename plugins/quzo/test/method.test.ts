@@ -113,7 +113,7 @@ describe('quzo learns the text', () => {
 
   it.each<[string, Recipe, Model, QuzoInput, number, string[]]>([
     ['in codes of 8 bits', [int8], on8, { learningRate: 6000 }, 0.97, ['codes']],
-    ['in codes of 4 bits', [int4], on4, { preset: 'qes-int4', learningRate: 10, queries: 1 }, 0.95, ['codes']],
+    ['in codes of 4 bits', [int4], on4, { preset: 'qes-int4', variant: 'none', learningRate: 10, queries: 1 }, 0.95, ['codes']],
     ['in scales', [int4], on4, { preset: 'qzo-int4', learningRate: 1e-3 }, 0.97, ['scale']],
     ['in dense weights', [], dense, { preset: 'mezo', learningRate: 5e-3, batchWindows: 8 }, 0.99, ['weight']],
   ])('%s, and leaves everything else', async (_, recipe, before, options, share, changed) => {
@@ -300,6 +300,7 @@ describe('quzo refuses', () => {
         options,
         calibration,
         reference: dense,
+        referenceBlock: async (index: number) => dense.blocks[index],
         rng: createRng(seed),
         signal: undefined,
         saved,

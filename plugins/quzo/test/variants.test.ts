@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { createDraws } from '../src/direction/keys.js';
 import { quzoOptions } from '../src/options.js';
+import { type PresetName, presets } from '../src/presets.js';
 import { createSlots } from '../src/update/slots.js';
 import { variantNames } from '../src/variants/names.js';
 import { elementsOf, freshScratch, hooksFor, parameterOf, rankOf } from './statistics-oracle.js';
@@ -20,11 +21,16 @@ describe('options of variants', () => {
       epsilon: 0.1,
     });
     expect(quzoOptions.parse({}).variant).toBe('none');
+    // A preset may bring a variant, and sets its options itself.
+    expect(quzoOptions.parse({ preset: 'qes-int4' })).toMatchObject({ variant: 'qes', epsilon: 0.1, queries: 16, carryBits: 16 });
+    expect(quzoOptions.parse({ preset: 'qes-int4', variant: 'none', queries: 2 })).toMatchObject({ variant: 'none', queries: 2 });
   });
 
-  it.each(variantNames)('%s: parsed options parse to themselves', (variant) => {
-    const options = quzoOptions.parse({ variant });
-    expect(quzoOptions.parse(options)).toEqual(options);
+  it.each(variantNames)('%s: parsed options parse to themselves, with every preset', (variant) => {
+    for (const preset of Object.keys(presets) as PresetName[]) {
+      const options = quzoOptions.parse({ preset, variant });
+      expect(quzoOptions.parse(options)).toEqual(options);
+    }
   });
 
   it('fzoo needs losses that can differ', () => {
