@@ -3,6 +3,7 @@ import { defineMethod, type FinetuneContext, type LinearShape, LowbitError, type
 import {
   adam,
   cosineRate,
+  distillationLoss,
   nextTokenLoss,
   planRounds,
   readWindows,
@@ -13,7 +14,6 @@ import {
   windowLoss,
   withParameters,
 } from '@lowbit/train';
-import { distillationLoss } from './loss.js';
 import { type TuneOptions, tuneOptions } from './options.js';
 import { trainableOf } from './trainable.js';
 
@@ -50,7 +50,8 @@ async function finetune(given: Model, context: FinetuneContext<TuneOptions>): Pr
   const tokensPerStep = batches.size * windows.length;
   const { rounds, stepsPerRound } = planRounds(batches.length, options.epochs, Math.floor((options.maxTokens ?? Infinity) / tokensPerStep));
   const steps = rounds * stepsPerRound;
-  const lossOf = options.loss === 'ce' ? nextTokenLoss : distillationLoss(backend, await materialize(context.reference));
+  const lossOf =
+    options.loss === 'ce' ? nextTokenLoss : distillationLoss({ backend, teacher: await materialize(context.reference), distance: 'kl' });
   const loss = windowLoss({ backend, model, lossOf, windowsAtOnce: options.windowsAtOnce });
   const { learningRate: peak, warmup, weightDecay, clipNorm } = options;
   const clock = new Stopwatch();

@@ -12,7 +12,7 @@ import {
   tensorsOf,
 } from '@lowbit/core';
 import { ActivationQuantizedLinear, LowRankLinear, QuantizedLinear, RotatedLinear, type ScaleDtype, SplitLinear } from '@lowbit/quant';
-import type { NamedTensors, StagedLoss } from '@lowbit/train';
+import { type NamedTensors, type ParameterUnit, reparameterized, type StagedLoss } from '@lowbit/train';
 import { storedColumns, storedScales } from '../stored.js';
 import type { TuneOptions } from './options.js';
 
@@ -67,7 +67,7 @@ export function trainableOf(model: Model, { optionsFor }: Pick<FinetuneContext<T
   return {
     parameters: new Map(entries.map(({ name, original, role }) => [name, role.part === 'scale' ? onesLike(original) : original])),
     counts: { outlier: countOf('outlier'), scale: countOf('scale') },
-    lossOf: (backend, loss) => relativeLoss(backend, loss, new Map(scales.map(({ name, original }) => [name, original]))),
+    lossOf: (backend, loss) => reparameterized(backend, loss, factorsOf(new Map(scales.map(({ name, original }) => [name, original])))),
     async storedAs(values) {
       const stored = new Map<string, Tensor>();
       for (const { name, original, role } of entries) {
@@ -93,25 +93,12 @@ async function storedElements(elements: Float32Array, original: Tensor, { part, 
   );
 }
 
-/** A loss of tensors some of which are given as factors of what they were, `starts`: their gradients are those of the factors. */
-function relativeLoss<Batch>(backend: Backend, loss: StagedLoss<Batch>, starts: NamedTensors): StagedLoss<Batch> {
-  if (starts.size === 0) return loss;
-  const names = [...starts.keys()];
-  const scaled = async (tensors: NamedTensors, release: readonly Tensor[] = []): Promise<NamedTensors> => {
-    const products = names.map((name) => mul(starts.get(name) as Tensor, tensors.get(name) as Tensor));
-    const leaves = await backend.evaluate(products, { release });
-    const byName = new Map(names.map((name, i) => [name, leaves[i]]));
-    return new Map([...tensors].map(([name, t]) => [name, byName.get(name) ?? t]));
-  };
-  return {
-    value: async (values, batch) => loss.value(await scaled(values), batch),
-    async gradients(values, batch, step) {
-      const inModel = await scaled(values);
-      const { loss: value, gradients } = await loss.gradients(inModel, batch, step);
-      const spent = [inModel, gradients].flatMap((map) => names.map((name) => map.get(name) as Tensor));
-      return { loss: value, gradients: await scaled(gradients, spent) };
-    },
-  };
+/** The scales that factors stand for; together one unit, since each alone is little. */
+function factorsOf(starts: NamedTensors): ParameterUnit[] {
+  if (starts.size === 0) return [];
+  const expressions = (values: NamedTensors): NamedTensors =>
+    new Map([...starts].map(([name, start]) => [name, mul(start, values.get(name) as Tensor)]));
+  return [{ parameters: [...starts.keys()], expressions }];
 }
 
 /** Outlier columns and scales of a Linear, within whatever wraps them. */
