@@ -5,6 +5,7 @@ import {
   type FinetuneTask,
   LowbitError,
   type Model,
+  type Recipe,
   type RunEvent,
   type SampleRequest,
   type SampleText,
@@ -14,7 +15,7 @@ import {
 import { measureSize } from '@lowbit/eval';
 import { aimsAtTask, checkRecipe, quantize } from '@lowbit/pipeline';
 import { linearKinds } from '@lowbit/quant';
-import { type EvaluatorName, evaluatorsOf, readsText } from './evaluators.js';
+import { type EvaluatorName, evaluatorsOf, type Judged, readsText } from './evaluators.js';
 import { type ResolvedModel, resolveModel } from './model-reference.js';
 import { nearestRounding } from './nearest-rounding.js';
 import { measurePeakMemory } from './peak-memory.js';
@@ -48,8 +49,8 @@ export interface BenchOptions {
   readonly isDone?: ((cell: BenchCell) => boolean) | undefined;
   /** Called with each row as soon as it is known. */
   readonly onRow?: ((row: BenchRow) => void) | undefined;
-  /** Called when a model, recipe and seed have all their rows. */
-  readonly onCell?: ((outcome: CellOutcome) => void) | undefined;
+  /** Called when a model, recipe and seed have all their rows; the next one waits for it. */
+  readonly onCell?: ((outcome: CellOutcome) => void | Promise<void>) | undefined;
   readonly onProgress?: ((progress: BenchProgress) => void) | undefined;
 }
 
@@ -68,8 +69,21 @@ export interface CellOutcome extends BenchCell {
   readonly logs: readonly LogRecord[];
   /** None where no samples are asked for, or the cell failed. */
   readonly texts: readonly SampleText[];
+  /** Undefined where quantizing failed. */
+  readonly subject: CellSubject | undefined;
   /** Cells still to run. */
   readonly left: number;
+}
+
+/** The models of a cell, and how others are made and judged as they were. */
+export interface CellSubject {
+  readonly dense: Model;
+  /** The dense one itself for a recipe without steps. */
+  readonly quantized: Model;
+  /** Applies another recipe to the dense model, with the cell's calibration text and seed. */
+  quantize(recipe: Recipe): Promise<Model>;
+  /** Scores of any model on the benchmark's held-out text. */
+  evaluate(evaluator: EvaluatorName, model: Model): Promise<readonly Score[]>;
 }
 
 /** One record of a method about a Linear, a block or the model. */
@@ -86,8 +100,8 @@ interface Cell {
   readonly resolved: ResolvedModel;
   readonly recipe: NamedRecipe;
   readonly seed: number;
-  readonly evaluators: readonly Evaluator[];
-  /** Undefined for a recipe that is not tuned for one. */
+  readonly evaluatorOf: EvaluatorOf;
+  /** What recipes with a step for tasks are tuned for. */
   readonly task: FinetuneTask | undefined;
   readonly provenance: Provenance;
   /** Filled as the methods log. */
@@ -114,19 +128,19 @@ export async function runBenchmark(options: BenchOptions): Promise<BenchRow[]> {
     if (cells.length === 0) continue;
     const opened = options.task && (await openTask(options.task, model));
     if (opened) options.onProgress?.({ type: 'note', text: `${model.name}: task: ${opened.report}` });
-    const evaluators = await evaluatorsFor(model, opened?.task, options);
+    const evaluatorOf = await evaluatorsFor(model, opened?.task, options);
     const calibrations = new Map<string, CalibrationText>();
     for (const { recipe, seed } of cells) {
       const own: BenchRow[] = [];
       const logs: LogRecord[] = [];
-      const task = recipe.recipe.some(aimsAtTask) ? opened?.task : undefined;
-      const texts = await runCell({ resolved: model, recipe, seed, evaluators, task, provenance, logs }, options, calibrations, (row) => {
+      const cell: Cell = { resolved: model, recipe, seed, evaluatorOf, task: opened?.task, provenance, logs };
+      const made = await runCell(cell, options, calibrations, (row) => {
         own.push(row);
         options.onRow?.(row);
       });
       rows.push(...own);
       left--;
-      options.onCell?.({ model: model.name, recipe: recipe.name, seed, rows: own, logs, texts, left });
+      await options.onCell?.({ model: model.name, recipe: recipe.name, seed, rows: own, logs, ...made, left });
     }
   }
   return rows;
@@ -137,20 +151,37 @@ async function evaluatorsFor(
   { name, model, tokenizer, text }: ResolvedModel,
   task: FinetuneTask | undefined,
   options: BenchOptions,
-): Promise<Evaluator[]> {
+): Promise<EvaluatorOf> {
   const { backend, heldOut, signal, onProgress } = options;
-  if (!readsText(options.evaluators)) return evaluatorsOf(options.evaluators, { task });
+  if (!readsText(options.evaluators)) return evaluatorsOver(options.evaluators, { task });
   const progress = stageProgress(options, 'held-out text', name);
   const windows = await heldOutText(heldOut.source ?? text, heldOut, { model, tokenizer, backend, seed: 0, signal, progress });
   onProgress?.({ type: 'note', text: `${name}: judged on ${windows.description}, ${windows.scoredTokens} tokens scored` });
-  return evaluatorsOf(options.evaluators, { windows, task });
+  return evaluatorsOver(options.evaluators, { windows, task });
 }
 
+/** An evaluator by name, always the same one: it may keep what it found out about the dense model. */
+type EvaluatorOf = (name: EvaluatorName) => Evaluator;
+
+/** Those of `names` are made at once, and so are their errors. */
+function evaluatorsOver(names: readonly EvaluatorName[], judged: Judged): EvaluatorOf {
+  const made = evaluatorsOf(names, judged);
+  const known = new Map(names.map((name, i) => [name, made[i]]));
+  return (name) => {
+    const found = known.get(name) ?? evaluatorsOf([name], judged)[0];
+    known.set(name, found);
+    return found;
+  };
+}
+
+/** Undefined for steps that read none. */
 async function calibrationFor(
   { resolved, recipe, seed }: Cell,
+  steps: Recipe,
   options: BenchOptions,
   known: Map<string, CalibrationText>,
-): Promise<CalibrationText> {
+): Promise<CalibrationText | undefined> {
+  if (!needsData(steps)) return undefined;
   const { backend, signal, onProgress } = options;
   const calibration = { ...options.calibration, windows: recipe.calibrationWindows ?? options.calibration.windows };
   const key = `${seed} ${calibration.windows}`;
@@ -164,17 +195,63 @@ async function calibrationFor(
   return made;
 }
 
-/** Quantizes and judges; hands on a row a score. Returns what the model wrote. */
+/** The dense model after some steps. */
+async function applySteps(
+  { resolved, recipe, seed, task, logs }: Cell,
+  steps: Recipe,
+  calibration: CalibrationText | undefined,
+  { backend, signal, onProgress }: BenchOptions,
+): Promise<Model> {
+  if (steps.length === 0) return resolved.model;
+  const { model } = await quantize({
+    model: resolved.model,
+    backend,
+    recipe: steps,
+    calibration: calibration?.batches,
+    task: steps.some(aimsAtTask) ? task : undefined,
+    seed,
+    kinds: linearKinds,
+    nearest: nearestRounding(backend),
+    onEvent: (event) => {
+      if (event.type === 'log') logs.push({ path: event.path, record: event.record });
+      onProgress?.({ type: 'run', recipe: recipe.name, event });
+    },
+    signal,
+  });
+  return model;
+}
+
+function subjectOf(cell: Cell, quantized: Model, options: BenchOptions, calibrations: Map<string, CalibrationText>): CellSubject {
+  const { resolved, recipe, evaluatorOf } = cell;
+  const { backend, signal } = options;
+  const dense = resolved.model;
+  return {
+    dense,
+    quantized,
+    async quantize(steps) {
+      if (steps.length > 0) checkRecipe(steps, dense);
+      const calibration = await calibrationFor(cell, steps, options, calibrations);
+      // The cell's logs are those of its own recipe.
+      return applySteps({ ...cell, logs: [] }, steps, calibration, options);
+    },
+    evaluate: (name, model) => {
+      const progress = stageProgress(options, name, `${resolved.name} ${recipe.name}`);
+      return evaluatorOf(name).evaluate(model, { backend, reference: dense, signal, progress });
+    },
+  };
+}
+
+/** Quantizes and judges; hands on a row a score. Returns the models, and what the quantized one wrote. */
 async function runCell(
   cell: Cell,
   options: BenchOptions,
   calibrations: Map<string, CalibrationText>,
   onRow: (row: BenchRow) => void,
-): Promise<SampleText[]> {
-  const { resolved, recipe, seed, evaluators, task, provenance, logs } = cell;
-  const { backend, signal, onProgress } = options;
+): Promise<Pick<CellOutcome, 'subject' | 'texts'>> {
+  const { resolved, recipe, seed, evaluatorOf, task, provenance } = cell;
+  const { backend, signal } = options;
   const summary = summarizeRecipe(recipe.recipe);
-  const hasData = needsData(recipe.recipe);
+  const isTuned = task && recipe.recipe.some(aimsAtTask);
   const peakMemory = measurePeakMemory();
   let calibration: CalibrationText | undefined;
   let seconds = 0;
@@ -188,7 +265,7 @@ async function runCell(
       seconds,
       peakRssMiB: peakMemory(),
       seed,
-      ...(task && { task: { description: task.description, hash: task.hash } }),
+      ...(isTuned && { task: { description: task.description, hash: task.hash } }),
       calibration: calibration ? { description: calibration.batches.description, hash: calibration.batches.hash } : null,
       steps,
       ...provenance,
@@ -211,37 +288,19 @@ async function runCell(
   };
 
   let model: Model;
+  const evaluators = options.evaluators.map(evaluatorOf);
   try {
     // Calibration text may take minutes to write.
     if (recipe.recipe.length > 0) checkRecipe(recipe.recipe, resolved.model);
-    if (hasData) calibration = await calibrationFor(cell, options, calibrations);
+    calibration = await calibrationFor(cell, recipe.recipe, options, calibrations);
     const started = performance.now();
-    model =
-      recipe.recipe.length === 0
-        ? resolved.model
-        : (
-            await quantize({
-              model: resolved.model,
-              backend,
-              recipe: recipe.recipe,
-              calibration: calibration?.batches,
-              task,
-              seed,
-              kinds: linearKinds,
-              nearest: nearestRounding(backend),
-              onEvent: (event) => {
-                if (event.type === 'log') logs.push({ path: event.path, record: event.record });
-                onProgress?.({ type: 'run', recipe: recipe.name, event });
-              },
-              signal,
-            })
-          ).model;
+    model = await applySteps(cell, recipe.recipe, calibration, options);
     seconds = (performance.now() - started) / 1000;
     weightBits = measureSize(model, { reference: resolved.model }).bitsPerWeight;
   } catch (error) {
     rethrowAbort(error, signal);
     for (const evaluator of evaluators) onRow(rowOf(evaluator.name, { error }));
-    return [];
+    return { subject: undefined, texts: [] };
   }
   for (const evaluator of evaluators) {
     const started = performance.now();
@@ -255,13 +314,14 @@ async function runCell(
       onRow(rowOf(evaluator.name, { error }));
     }
   }
-  if (!options.samples) return [];
+  const subject = subjectOf(cell, model, options, calibrations);
+  if (!options.samples) return { subject, texts: [] };
   try {
-    return await writeSamples(options.samples, { model, tokenizer: resolved.tokenizer, backend, seed, signal });
+    return { subject, texts: await writeSamples(options.samples, { model, tokenizer: resolved.tokenizer, backend, seed, signal }) };
   } catch (error) {
     rethrowAbort(error, signal);
     onRow(rowOf('samples', { error }));
-    return [];
+    return { subject, texts: [] };
   }
 }
 
@@ -270,7 +330,7 @@ function stageProgress({ onProgress }: BenchOptions, stage: string, path: string
 }
 
 /** Being cancelled is no result of a cell. */
-function rethrowAbort(error: unknown, signal: AbortSignal | undefined): void {
+export function rethrowAbort(error: unknown, signal: AbortSignal | undefined): void {
   throwIfAborted(signal);
   if (error instanceof LowbitError && error.code === 'ABORTED') throw error;
 }

@@ -11,6 +11,8 @@ import type {
   ExperimentModel,
   ExperimentRow,
   RecipeExperiment,
+  StudyContext,
+  StudyExperiment,
 } from '@lowbit/core';
 import { generate } from '@lowbit/models';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -186,6 +188,87 @@ describe('samples', () => {
       ['dense', 'CONTEXT_LENGTH'],
       ['rtn, 2', 'CONTEXT_LENGTH'],
     ]);
+  });
+});
+
+describe('studies', () => {
+  const [rounded] = compared.arms;
+  const unchanged = { name: 'unchanged', recipe: [], parameters: { method: 'none' } };
+  const run = async (study: StudyExperiment['study'], changes: Partial<StudyExperiment> = {}, signal?: AbortSignal) => {
+    const experiment: StudyExperiment = { ...compared, arms: [unchanged, rounded], seeds: [0], study, ...changes };
+    const plan = await planExperiment('sample/study', experiment, buildRecipe, { window: 32 });
+    return { plan, rows: await runExperiment(plan, { backend, directory, signal }) };
+  };
+
+  it('are given the models of each arm, and judge others on the same text', async () => {
+    const given: StudyContext[] = [];
+    const { plan, rows } = await run(
+      async (context) => {
+        given.push(context);
+        const { outcome, dense, quantized, scoresOf, rng } = context;
+        const [again, before] = [await scoresOf(quantized), await scoresOf(dense)];
+        const own = { gap: outcome.scores['loss-gap'], again: again['loss-gap'], before: before['loss-gap'] };
+        return [1, 2].map((n) => ({ method: outcome.arm.name, n, ...own, draw: rng.uniform(1)[0] }));
+      },
+      { evaluators: ['layer-error'] },
+    );
+    // Whatever else the arms are judged by: a study judges by text.
+    expect(plan).toMatchObject({ evaluators: ['text', 'layer-error'] });
+    expect(rows.map(({ arm, seed, n }) => [arm, seed, n])).toEqual([
+      ['dense', null, undefined],
+      ['unchanged', 0, 1],
+      ['unchanged', 0, 2],
+      ['rtn, 2', 0, 1],
+      ['rtn, 2', 0, 2],
+    ]);
+    const [bare, ofRounded] = given;
+    expect(bare.quantized).toBe(bare.dense);
+    expect(ofRounded.outcome.scores).toMatchObject({ 'layer-error': expect.any(Number) as number });
+    expect(rows[1]).toMatchObject({ gap: 0, again: 0, before: 0, bitsPerWeight: 16 });
+    expect(rows[3]).toMatchObject({ before: 0, again: rows[3]['gap'] });
+    expect(Number(rows[3]['gap'])).toBeGreaterThan(0);
+    expect(rows[3]['draw']).toBe(rows[1]['draw']);
+  });
+
+  it('quantize by other recipes, with the text of their arm, and measure each Linear', async () => {
+    const { rows } = await run(async ({ quantize, quantized, layerErrors, outcome }) => {
+      const other = await quantize([{ method: 'gptq', options: { bits: 2, targets: ['**.q_proj'] } }]);
+      const errors = await Promise.all([quantized, other].map(layerErrors));
+      const ofQuery = errors.map((layers) => Object.entries(layers).filter(([path]) => path.endsWith('q_proj')));
+      expect(Object.values(errors[0]).filter((error) => error > 0)).toHaveLength(outcome.arm === rounded ? 6 : 0);
+      expect(ofQuery.map((layers) => layers.length)).toEqual([6, 6]);
+      expect(outcome.logs).toEqual([]);
+      return [{ errors: ofQuery.map((layers) => layers.reduce((sum, [, error]) => sum + error, 0)).join(' ') }];
+    });
+    expect(rows.filter(isFailed)).toEqual([]);
+    const [own, other] = String(rows[2]['errors']).split(' ').map(Number);
+    expect(other).toBeLessThan(own);
+    expect(other).toBe(Number(String(rows[1]['errors']).split(' ')[1]));
+  });
+
+  it('that fail are rows with what the arm varies and its scores, and stop when they are told to', async () => {
+    const { rows } = await run(({ outcome, quantize }) =>
+      outcome.arm === rounded ? quantize([{ method: 'rtn', options: { groupSize: 24 } }]).then(() => []) : Promise.resolve([{ n: 1 }]),
+    );
+    expect(rows.slice(1)).toEqual([
+      expect.objectContaining({ arm: 'unchanged', n: 1 }),
+      expect.objectContaining({
+        arm: 'rtn, 2',
+        method: 'rtn',
+        'loss-gap': expect.any(Number),
+        failure: expect.stringMatching(/GROUP_SIZE/),
+      }),
+    ]);
+    const controller = new AbortController();
+    const stopped = run(
+      async () => {
+        controller.abort();
+        throw new Error('half way');
+      },
+      {},
+      controller.signal,
+    );
+    await expect(stopped).rejects.toMatchObject({ code: 'ABORTED' });
   });
 });
 

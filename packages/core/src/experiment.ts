@@ -1,6 +1,6 @@
 // What a method's package brings so that others can repeat its figures: arms as data, and how to read what comes out.
 import type { Backend } from './backend.js';
-import type { ModelConfig } from './model.js';
+import type { Model, ModelConfig } from './model.js';
 import type { Rng } from './rng.js';
 
 /** A field of a row: what tables print and figures draw. */
@@ -111,7 +111,7 @@ export interface ExperimentTask {
 }
 
 /** Arms that are quantized and judged by one protocol. */
-export interface RecipeExperiment extends ExperimentBase {
+interface ArmExperiment extends ExperimentBase {
   readonly arms: readonly ExperimentArm[];
   /** 'text' (perplexity, kl, top1-agreement, loss-gap) unless told otherwise; 'layer-error'; 'task' (task-accuracy, task-loss). */
   readonly evaluators?: readonly string[];
@@ -125,8 +125,41 @@ export interface RecipeExperiment extends ExperimentBase {
   readonly task?: ExperimentTask;
   /** Makes each text a row of its own, with the fields `prompt` and `text`; the report lists them, and tables, figures and claims leave them out. */
   readonly samples?: SampleRequest;
+}
+
+/** Rows are what the arms' scores and logs say. */
+export interface RecipeExperiment extends ArmExperiment {
   /** Rows of one outcome; one row with its parameters and scores by default. The runner adds model, seed and arm. */
   rowsOf?(outcome: ArmOutcome): readonly ExperimentRow[];
+}
+
+/** What a study is given: an arm on a model with a seed, quantized and judged, and the means to make and judge others. */
+export interface StudyContext {
+  readonly outcome: ArmOutcome;
+  /** The model as it was given. Its weights may lie in files. */
+  readonly dense: Model;
+  /** What the arm's recipe made of it; the dense model itself where the recipe has no steps. */
+  readonly quantized: Model;
+  readonly backend: Backend;
+  /** Randomness of the seed, the same for all arms. */
+  readonly rng: Rng;
+  readonly signal?: AbortSignal | undefined;
+  progress(done: number, total: number): void;
+  /** Applies another recipe to the dense model, with the arm's calibration text and seed. */
+  quantize(recipe: readonly StepReference[]): Promise<Model>;
+  /** 'perplexity', 'kl', 'top1-agreement' and 'loss-gap' (nats a token above the dense model) of any model on the held-out text. */
+  scoresOf(model: Model): Promise<Readonly<Record<string, number>>>;
+  /**
+   * ‖X(Ŵ−W)ᵀ‖² / ‖XWᵀ‖² of each Linear by path, X being what it reads in the dense model on the held-out text.
+   * @throws REFERENCE_MISMATCH for a model in another basis.
+   */
+  layerErrors(model: Model): Promise<Readonly<Record<string, number>>>;
+}
+
+/** Arms whose models are looked into: moved along lines, taken apart, put together anew. */
+export interface StudyExperiment extends ArmExperiment {
+  /** Rows of one arm on one model with one seed. The runner adds model, seed and arm. */
+  study(context: StudyContext): Promise<readonly ExperimentRow[]>;
 }
 
 /** What a computation is told of a model. */
@@ -155,4 +188,4 @@ export interface ComputedExperiment extends ExperimentBase {
   compute(context: ExperimentContext): Promise<readonly ExperimentRow[]>;
 }
 
-export type Experiment = RecipeExperiment | ComputedExperiment;
+export type Experiment = RecipeExperiment | StudyExperiment | ComputedExperiment;

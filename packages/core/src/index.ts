@@ -32,6 +32,8 @@ export type {
   SampleRequest,
   SampleText,
   StepReference,
+  StudyContext,
+  StudyExperiment,
 } from './experiment.js';
 export type { ExportContext, Exporter } from './exporter.js';
 export { grad } from './grad.js';

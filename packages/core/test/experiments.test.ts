@@ -7,6 +7,7 @@ import {
   means,
   numberOf,
   panels,
+  rankCorrelation,
   type Sample,
   sampleOf,
   samplesOf,
@@ -99,5 +100,35 @@ describe('figures', () => {
       facet: expect.not.objectContaining({ row: expect.anything() as unknown }) as unknown,
       resolve: { scale: {} },
     });
+  });
+});
+
+describe('rank correlation', () => {
+  const lists = fc.uniqueArray(fc.integer({ min: -1000, max: 1000 }), { minLength: 2, maxLength: 20 });
+
+  it('is 1 for any ascending map of the values, −1 for a descending one', () => {
+    fc.assert(
+      fc.property(lists, (values) => {
+        expect(
+          rankCorrelation(
+            values,
+            values.map((value) => Math.exp(value / 500)),
+          ),
+        ).toBeCloseTo(1, 10);
+        expect(
+          rankCorrelation(
+            values,
+            values.map((value) => -(value ** 3)),
+          ),
+        ).toBeCloseTo(-1, 10);
+      }),
+    );
+  });
+
+  it('shares ranks among equal values', () => {
+    // Ranks 1, 2.5, 2.5, 4 against 1, 2, 3, 4: covariance 4.5 over √(4.5 · 5).
+    expect(rankCorrelation([1, 2, 2, 3], [1, 2, 3, 4])).toBeCloseTo(4.5 / Math.sqrt(4.5 * 5), 12);
+    expect(rankCorrelation([1, 1], [1, 2])).toBeNaN();
+    expect(rankCorrelation([1, Number.NaN, 3], [1, 2, 3])).toBeNaN();
   });
 });

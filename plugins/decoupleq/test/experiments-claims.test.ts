@@ -1,10 +1,8 @@
 // Claims on rows made up for the purpose: each holds where it should and fails where it should.
 import { createReferenceBackend } from '@lowbit/backend-reference';
 import { type ClaimVerdict, type ComputedExperiment, createRng, type ExperimentRow } from '@lowbit/core';
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { experiments } from '../src/experiments/index.js';
-import { rankCorrelation } from '../src/experiments/samples.js';
 
 function check(experiment: string, name: string, rows: readonly ExperimentRow[]): readonly ClaimVerdict[] {
   const claim = experiments.find((one) => one.name === experiment)?.claims?.find((one) => one.name === name);
@@ -183,33 +181,5 @@ describe('bruteforce', () => {
     const experiment = experiments.find(({ name }) => name === 'bruteforce') as ComputedExperiment;
     const context = { backend: createReferenceBackend(), rng: createRng(0), signal: AbortSignal.abort() };
     await expect(experiment.compute(context)).rejects.toMatchObject({ code: 'ABORTED' });
-  });
-});
-
-describe('rank correlation', () => {
-  const lists = fc.uniqueArray(fc.integer({ min: -1000, max: 1000 }), { minLength: 2, maxLength: 20 });
-
-  it('is 1 for any ascending map of the values, −1 for a descending one', () => {
-    fc.assert(
-      fc.property(lists, (values) => {
-        expect(
-          rankCorrelation(
-            values,
-            values.map((value) => Math.exp(value / 500)),
-          ),
-        ).toBeCloseTo(1, 10);
-        expect(
-          rankCorrelation(
-            values,
-            values.map((value) => -(value ** 3)),
-          ),
-        ).toBeCloseTo(-1, 10);
-      }),
-    );
-  });
-
-  it('shares ranks among equal values', () => {
-    // Ranks 1, 2.5, 2.5, 4 against 1, 2, 3, 4: covariance 4.5 over √(4.5 · 5).
-    expect(rankCorrelation([1, 2, 2, 3], [1, 2, 3, 4])).toBeCloseTo(4.5 / Math.sqrt(4.5 * 5), 12);
   });
 });

@@ -9,6 +9,7 @@ import {
   type Recipe,
   type RecipeExperiment,
   type StepReference,
+  type StudyExperiment,
 } from '@lowbit/core';
 import { type EvaluatorName, evaluatorName, modelEvaluatorNames } from '../evaluators.js';
 import type { NamedRecipe } from '../recipe.js';
@@ -43,14 +44,18 @@ interface PlanBase {
   readonly seeds: readonly number[];
 }
 
+type BuildRecipe = (steps: readonly StepReference[]) => Promise<Recipe>;
+
 /** A run of arms. */
 export interface RecipePlan extends PlanBase {
-  readonly experiment: RecipeExperiment;
+  readonly experiment: RecipeExperiment | StudyExperiment;
   readonly arms: readonly (NamedRecipe & { readonly arm: ExperimentArm })[];
   readonly models: readonly string[];
   readonly evaluators: readonly EvaluatorName[];
   readonly calibration: Text;
   readonly heldOut: Text;
+  /** Finds methods by name. */
+  readonly buildRecipe: BuildRecipe;
 }
 
 /** A run of a computation. */
@@ -79,7 +84,7 @@ const DEFAULT_HELD_OUT_WINDOWS = 40;
 export async function planExperiment(
   name: string,
   experiment: Experiment,
-  buildRecipe: (steps: readonly StepReference[]) => Promise<Recipe>,
+  buildRecipe: BuildRecipe,
   changes: ExperimentChanges = {},
 ): Promise<ExperimentPlan> {
   if ('compute' in experiment) return planComputed(name, experiment, changes);
@@ -95,11 +100,18 @@ export async function planExperiment(
     experiment,
     arms,
     models: distinct('model', name, changes.models ?? experiment.models ?? DEFAULT_MODELS),
-    evaluators: (experiment.evaluators ?? ['text']).map((one) => evaluatorName(one, modelEvaluatorNames)),
+    evaluators: evaluatorsOf(experiment).map((one) => evaluatorName(one, modelEvaluatorNames)),
     seeds: distinct('seed', name, changes.seeds ?? experiment.seeds ?? DEFAULT_SEEDS),
     calibration: { windows: calibrationWindows, window, source: calibrationSource },
     heldOut: { windows: heldOutWindows, window, source: heldOutSource },
+    buildRecipe,
   };
+}
+
+/** A study judges models of its own on the same text. */
+function evaluatorsOf(experiment: RecipeExperiment | StudyExperiment): readonly string[] {
+  const { evaluators = ['text'] } = experiment;
+  return 'study' in experiment && !evaluators.includes('text') ? ['text', ...evaluators] : evaluators;
 }
 
 function planComputed(name: string, experiment: ComputedExperiment, changes: ExperimentChanges): ComputedPlan {

@@ -10,9 +10,10 @@ import {
 } from '@lowbit/core';
 import { describeModel } from '../model-reference.js';
 import { isScore } from '../row.js';
-import { type BenchProgress, type CellOutcome, describeError, runBenchmark } from '../run.js';
+import { type BenchProgress, type CellOutcome, describeError, rethrowAbort, runBenchmark } from '../run.js';
 import { type ComputedPlan, type ExperimentPlan, isComputed, type RecipePlan } from './plan.js';
 import { cellKey, DENSE, type ExperimentCell, rowOf } from './rows.js';
+import { studyContext } from './study.js';
 
 export interface ExperimentOptions {
   readonly backend: Backend;
@@ -93,26 +94,32 @@ async function runArms(plan: RecipePlan, options: ExperimentOptions, isDone: IsD
     ...{ backend, directory, signal, onProgress, models, evaluators, seeds, calibration, heldOut, task, samples },
     recipes: arms,
     isDone: (cell) => isDone(cellOf(cell)),
-    onCell: (outcome) => add(cellOf(outcome), rowsOfCell(plan, outcome), outcome.left),
+    onCell: async (outcome) => add(cellOf(outcome), await rowsOfCell(plan, outcome, options), outcome.left),
   });
 }
 
 /** The experiment's own rows, with what every row has, and a row for each text. */
-function rowsOfCell({ arms, experiment }: RecipePlan, { model, recipe, seed, rows, logs, texts }: CellOutcome): ExperimentRow[] {
+async function rowsOfCell(plan: RecipePlan, cell: CellOutcome, options: ExperimentOptions): Promise<ExperimentRow[]> {
+  const { arms, experiment } = plan;
+  const { model, recipe, seed, rows, logs, texts, subject } = cell;
   const arm = arms.find(({ name }) => name === recipe)?.arm;
   const scores = Object.fromEntries(rows.filter(isScore).map((row) => [row.evaluator, row.value]));
   const { bitsPerWeight, seconds } = rows[0];
   const failed = rows.find((row) => !isScore(row));
   if (failed && !isScore(failed)) return [{ ...arm?.parameters, ...scores, bitsPerWeight, seconds, failure: failed.error.message }];
   const written = texts.map((text) => ({ ...arm?.parameters, ...text }));
-  if (!arm || !experiment.rowsOf) return [{ ...arm?.parameters, ...scores, bitsPerWeight, seconds }, ...written];
+  const makesRows = 'study' in experiment || experiment.rowsOf !== undefined;
+  if (!arm || !subject || !makesRows) return [{ ...arm?.parameters, ...scores, bitsPerWeight, seconds }, ...written];
   const outcome: ArmOutcome = {
     ...{ arm, model, seed, scores, logs, seconds, bitsPerWeight: bitsPerWeight ?? 0 },
     ...(experiment.samples && { texts }),
   };
   try {
-    return [...experiment.rowsOf(outcome).map((row) => ({ bitsPerWeight, seconds, ...row })), ...written];
+    const own =
+      'study' in experiment ? await experiment.study(studyContext(plan, outcome, subject, options)) : (experiment.rowsOf?.(outcome) ?? []);
+    return [...own.map((row) => ({ bitsPerWeight, seconds, ...row })), ...written];
   } catch (error) {
+    rethrowAbort(error, options.signal);
     return [{ ...arm.parameters, ...scores, bitsPerWeight, seconds, failure: describeError(error).message }];
   }
 }

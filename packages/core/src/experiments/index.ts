@@ -1,3 +1,3 @@
 // @lowbit/core/experiments: what experiments of methods are written with.
 export { type Axes, logarithmic, means, type Panels, panels, type Specification } from './figures.js';
-export { ascends, combine, numberOf, type Sample, sampleOf, samplesOf, show, showSample, valuesOf } from './samples.js';
+export { ascends, combine, numberOf, rankCorrelation, type Sample, sampleOf, samplesOf, show, showSample, valuesOf } from './samples.js';

@@ -42,6 +42,18 @@ export function ascends(samples: readonly Sample[]): boolean {
     .every((above, i) => [...above.bySeed].every(([seed, value]) => (samples[i].bySeed.get(seed) ?? Number.NaN) < value));
 }
 
+/** Spearman's: the correlation of ranks, equal values sharing the mean of theirs. NaN where either list is constant, or holds NaN. */
+export function rankCorrelation(a: readonly number[], b: readonly number[]): number {
+  const [x, y] = [centredRanks(a), centredRanks(b)];
+  const product = (left: readonly number[], right: readonly number[]): number => sum(left.map((value, i) => value * right[i]));
+  return product(x, y) / Math.sqrt(product(x, x) * product(y, y));
+}
+
+/** Twice the rank of each value, less the mean. */
+function centredRanks(values: readonly number[]): number[] {
+  return values.map((value) => (Number.isNaN(value) ? value : sum(values.map((other) => Math.sign(value - other)))));
+}
+
 /** The different values of a field, in the order of the rows. */
 export function valuesOf(rows: readonly ExperimentRow[], field: string): ExperimentValue[] {
   return [...new Set(rows.map((row) => row[field]).filter((value) => value !== undefined))];

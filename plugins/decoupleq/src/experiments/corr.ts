@@ -1,9 +1,10 @@
 // Whether a lower layer loss means a lower loss of the model.
 import type { ClaimVerdict, ExperimentArm, ExperimentClaim, ExperimentRow, RecipeExperiment } from '@lowbit/core';
+import { rankCorrelation } from '@lowbit/core/experiments';
 import { arm, decoupleqStep, type Format, gptqStep, granularities, protocol, rtnStep } from './arms.js';
 import { logarithmic, panels, shadeOf } from './figure.js';
 import { meanLayerLoss } from './logs.js';
-import { numberOf, rankCorrelation, rowsWhere, settingsOf, show, subjectOf } from './samples.js';
+import { numberOf, rowsWhere, settingsOf, show, subjectOf } from './samples.js';
 
 const variants = {
   RTN: rtnStep,

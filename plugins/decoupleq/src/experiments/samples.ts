@@ -1,4 +1,4 @@
-// What claims are computed from: the values of a field over the rows of one setting, and rank correlation.
+// What claims are computed from: the values of a field over the rows of one setting.
 import type { ExperimentRow } from '@lowbit/core';
 
 /** Values of a field over seeds. */
@@ -49,17 +49,4 @@ export function show(value: number): string {
 /** '0.112 (0.11, 0.113)': the mean, and each seed's value where there are several. */
 export function showSample({ mean, values }: Sample): string {
   return values.length > 1 ? `${show(mean)} (${values.map(show).join(', ')})` : show(mean);
-}
-
-/** Spearman's: the correlation of ranks, equal values sharing the mean of theirs. NaN where either list is constant. */
-export function rankCorrelation(a: readonly number[], b: readonly number[]): number {
-  const [ranksA, ranksB] = [ranksOf(a), ranksOf(b)];
-  const [meanA, meanB] = [mean(ranksA), mean(ranksB)];
-  const product = (x: readonly number[], meanX: number, y: readonly number[], meanY: number): number =>
-    x.reduce((total, value, i) => total + (value - meanX) * (y[i] - meanY), 0);
-  return product(ranksA, meanA, ranksB, meanB) / Math.sqrt(product(ranksA, meanA, ranksA, meanA) * product(ranksB, meanB, ranksB, meanB));
-}
-
-function ranksOf(values: readonly number[]): number[] {
-  return values.map((value) => values.filter((other) => other < value).length + values.filter((other) => other === value).length / 2);
 }
