@@ -14,8 +14,8 @@ const SEQ = 'SEQ';
 
 /** By the name of the arm, in the order of the figure. */
 const quantizers: Readonly<Record<string, QatInput>> = {
-  [MIN_MAX]: { quantizer: 'minmax', zero: 'integer', clip: 'minmax' },
-  [SHRUNK]: { quantizer: 'lwc', zero: 'integer', clip: 'minmax' },
+  [MIN_MAX]: { quantizer: 'minmax', zero: 'integer' },
+  [SHRUNK]: { quantizer: 'lwc', zero: 'integer' },
   [SYMMETRIC]: { quantizer: 'learned', zero: 'symmetric' },
   [INTEGER]: { quantizer: 'learned', zero: 'integer' },
   [FREE]: { quantizer: 'learned', zero: 'free' },
@@ -51,8 +51,8 @@ export const quantizer: RecipeExperiment = {
   claims: [
     claimOn(
       'learned',
-      'Learned scales and offsets add less loss than ranges that are recomputed at every step, in every seed',
-      groups.map((one) => ascending(`2 bits, ${one}`, at(one, FREE, MIN_MAX))),
+      'Learned scales and zero points add less loss than ranges that are recomputed at every step, in every seed',
+      groups.map((one) => ascending(`2 bits, ${one}`, at(one, INTEGER, MIN_MAX))),
     ),
     claimOn(
       'seq',
