@@ -1,4 +1,18 @@
 // @lowbit/bench: models by recipes by evaluators by seeds, as rows and tables.
+export { ADVICE_RECIPE, openAdviceFolder } from './advise/folder.js';
+export { checkAdvice } from './advise/plan.js';
+export { adviceReport, verdict } from './advise/report.js';
+export {
+  type Advice,
+  type AdvicePlan,
+  type AdviceRecipe,
+  advise,
+  type Candidate,
+  type DamageReport,
+  type Trial,
+} from './advise/strategy.js';
+export { adviceMetrics, parseThreshold } from './advise/threshold.js';
+export { openWorkbench, type PartKind } from './advise/workbench.js';
 export { type EvaluatorName, evaluatorName, evaluatorNames, evaluatorsOf, modelEvaluatorNames, readsText } from './evaluators.js';
 export { type CheckedClaim, holds } from './experiment/claims.js';
 export { drawFigure, type Figure } from './experiment/figure.js';

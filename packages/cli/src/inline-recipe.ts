@@ -9,28 +9,42 @@ export interface StepText {
 
 /**
  * Parses 'rtn', 'gptq:bits=2,groupSize=64', 'quad:rank=16+gptq:bits=4'. Values are JSON where they parse as JSON
- * (numbers, true, false, lists, objects) and text otherwise; commas inside brackets and quotes do not separate.
+ * (numbers, true, false, lists, objects) and text otherwise; commas inside brackets and quotes do not separate. `flag` is where it was written.
  * @throws RECIPE_SYNTAX
  */
-export function parseInlineRecipe(text: string): StepText[] {
+export function parseInlineRecipe(text: string, flag = '--recipe'): StepText[] {
+  const syntaxError = (what: string): LowbitError =>
+    new LowbitError('RECIPE_SYNTAX', `${flag} ${text}: ${what}; write method:option=value,option=value, and join steps by +`);
   return splitOutside(text, '+').map((step) => {
     const colon = step.indexOf(':');
     const method = (colon < 0 ? step : step.slice(0, colon)).trim();
-    if (!/^[@\w][\w@/.-]*$/.test(method)) throw syntaxError(text, `'${method}' is not the name of a method`);
+    if (!/^[@\w][\w@/.-]*$/.test(method)) throw syntaxError(`'${method}' is not the name of a method`);
     const options: Record<string, unknown> = {};
     for (const pair of colon < 0 ? [] : splitOutside(step.slice(colon + 1), ',')) {
       const equals = pair.indexOf('=');
       const name = pair.slice(0, equals).trim();
-      if (equals < 0 || name === '') throw syntaxError(text, `'${pair.trim()}' is not name=value`);
-      if (Object.hasOwn(options, name)) throw syntaxError(text, `${name} is given twice`);
+      if (equals < 0 || name === '') throw syntaxError(`'${pair.trim()}' is not name=value`);
+      if (Object.hasOwn(options, name)) throw syntaxError(`${name} is given twice`);
       options[name] = parseValue(pair.slice(equals + 1).trim());
     }
     return { method, options };
   });
 }
 
-function syntaxError(text: string, what: string): LowbitError {
-  return new LowbitError('RECIPE_SYNTAX', `--recipe ${text}: ${what}; write method:option=value,option=value, and join steps by +`);
+/** What `parseInlineRecipe` reads back as these steps. */
+export function formatInlineRecipe(steps: readonly StepText[]): string {
+  return steps
+    .map(({ method, options }) => {
+      const pairs = Object.entries(options).map(([name, value]) => `${name}=${formatValue(value)}`);
+      return pairs.length === 0 ? method : `${method}:${pairs.join(',')}`;
+    })
+    .join('+');
+}
+
+/** Text without quotes where it is a word that is no JSON. */
+function formatValue(value: unknown): string {
+  const isWord = typeof value === 'string' && /^[a-z][\w.-]*$/i.test(value);
+  return isWord && parseValue(value) === value ? value : JSON.stringify(value);
 }
 
 function parseValue(text: string): unknown {

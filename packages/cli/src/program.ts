@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { LowbitError } from '@lowbit/core';
 import { Command } from 'commander';
+import { addAdviseCommand } from './commands/advise.js';
 import { addBenchCommand } from './commands/bench.js';
 import { addEvalCommand } from './commands/evaluate.js';
 import { addGenerateCommand } from './commands/generate.js';
@@ -50,6 +51,7 @@ function createProgram(context: CommandContext): Command {
   addReplayCommand(program, context);
   addEvalCommand(program, context);
   addBenchCommand(program, context);
+  addAdviseCommand(program, context);
   addReproduceCommand(program, context);
   addGenerateCommand(program, context);
   addInspectCommand(program, context);

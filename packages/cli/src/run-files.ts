@@ -1,4 +1,6 @@
 // Files that methods write of a run: log records with the name of a file and its lines go beside the checkpoint.
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { RunEvent } from '@lowbit/core';
 import type { SideFile } from '@lowbit/formats';
 
@@ -6,6 +8,8 @@ export interface RunFiles {
   event(event: RunEvent): void;
   /** By name, a JSON object a line. A name that several steps of a recipe use has their numbers, counted from 0, from the second on. */
   files(): ReadonlyMap<string, SideFile>;
+  /** Writes them where no checkpoint came to be, under names that no checkpoint's files have. @returns the paths. */
+  leave(directory: string): Promise<string[]>;
 }
 
 export function createRunFiles(): RunFiles {
@@ -21,5 +25,13 @@ export function createRunFiles(): RunFiles {
       files.set(free, { step: event.step, file: { read: async () => Buffer.from(text) } });
     },
     files: () => new Map([...files].map(([name, { file }]) => [name, file])),
+    async leave(directory) {
+      const paths: string[] = [];
+      for (const [name, { file }] of files) {
+        paths.push(join(directory, `interrupted-${name}`));
+        await writeFile(paths[paths.length - 1], await file.read());
+      }
+      return paths;
+    },
   };
 }

@@ -1,7 +1,7 @@
 // Recipes written on the command line.
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { parseInlineRecipe } from '../src/inline-recipe.js';
+import { formatInlineRecipe, parseInlineRecipe } from '../src/inline-recipe.js';
 
 describe('parseInlineRecipe', () => {
   it.each([
@@ -19,6 +19,11 @@ describe('parseInlineRecipe', () => {
     ['rtn:targets=["**.q_proj","**.k_proj"],bits=3', [{ method: 'rtn', options: { targets: ['**.q_proj', '**.k_proj'], bits: 3 } }]],
     ['rtn:overrides={"**.down_proj":{"bits":8}}', [{ method: 'rtn', options: { overrides: { '**.down_proj': { bits: 8 } } } }]],
   ])('reads %s', (text, steps) => expect(parseInlineRecipe(text)).toEqual(steps));
+
+  it('reads back what was written as text', () => {
+    const text = 'rtn:clip=mse,bits=2,symmetric=true+tune:rates=[0.1,1e-7],note="true",spaced="a, b+c",targets=["**.q_proj"]+plain';
+    expect(formatInlineRecipe(parseInlineRecipe(text))).toBe(text);
+  });
 
   it.each([
     ['', "'' is not the name of a method"],

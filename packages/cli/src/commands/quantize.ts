@@ -144,6 +144,10 @@ async function quantizeInto(
         ? `${JSON.stringify({ model: resolved.name, out, bitsPerWeight, bytes, seconds, warnings: result.warnings.length })}\n`
         : `${out}: ${bitsPerWeight.toFixed(3)} bits per weight, ${(bytes / 2 ** 20).toFixed(1)} MiB on disk, ${seconds.toFixed(1)} s${result.warnings.length > 0 ? `, ${result.warnings.length} warnings` : ''}\n`,
     );
+  } catch (error) {
+    // A store has what it takes to go on, into a directory that is still empty.
+    if (options.store === undefined) for (const path of await runFiles.leave(out)) reporter.note(`${path}: the run as far as it went`);
+    throw error;
   } finally {
     reporter.end();
     await backend.dispose();

@@ -1,0 +1,59 @@
+// Advice as a document: the verdict, everything that was tried, why it came to that, and how to repeat it.
+import { formatNumber, layOutTable } from '../markdown.js';
+import type { Advice, DamageReport, MeasuredTrial, Trial } from './strategy.js';
+import type { Threshold } from './threshold.js';
+
+/** Parts named in the text; the others are in the folder. */
+const NAMED_PARTS = 5;
+
+/** Markdown, to be read in a terminal as well. `repeat` is the command that makes the best model. */
+export function adviceReport(advice: Advice<unknown>, repeat: string): string {
+  const { threshold, trials, damages } = advice;
+  const lines = [
+    verdict(advice),
+    '',
+    trialTable(threshold, trials),
+    ...trials.flatMap((trial) => ('error' in trial ? ['', `${trial.name} failed: ${trial.error.message.split('\n')[0]}`] : [])),
+    ...damages.flatMap((report) => ['', damageText(report)]),
+    '',
+    'Repeat it:',
+    '',
+    `    ${repeat}`,
+  ];
+  return lines.join('\n');
+}
+
+/** 'kl at most 0.05: met by …' in two or three sentences. */
+export function verdict({ threshold, best }: Advice<unknown>): string {
+  const { metric, value } = threshold;
+  const found = `${best.name}: ${estimate(best)} at ${best.bitsPerWeight.toFixed(2)} bits/weight`;
+  const said = best.isMet
+    ? `met by ${found}.`
+    : `met by nothing that was tried. Nearest is ${found}, ${formatNumber(best.value - value)} too much.`;
+  // Which side of the threshold it is on would be luck.
+  const isUnclear = Math.abs(best.value - value) < 2 * best.stderr;
+  return `${metric} at most ${formatNumber(value)}: ${said}${isUnclear ? ' That is within two standard errors of the threshold; more windows would tell.' : ''}`;
+}
+
+function estimate({ value, stderr }: MeasuredTrial): string {
+  return `${formatNumber(value)} ± ${Number(stderr.toPrecision(2))}`;
+}
+
+function trialTable({ metric }: Threshold, trials: readonly Trial[]): string {
+  const body = trials.map((trial) =>
+    'error' in trial
+      ? [trial.name, '', trial.error.code, 'no', '']
+      : [trial.name, trial.bitsPerWeight.toFixed(2), estimate(trial), trial.isMet ? 'yes' : 'no', trial.seconds.toFixed(1)],
+  );
+  return layOutTable(['recipe', 'bits/weight', metric, 'met', 'seconds'], body, 1);
+}
+
+function damageText({ recipe, parts }: DamageReport): string {
+  const sum = (some: DamageReport['parts']): number => some.reduce((total, { kl }) => total + kl, 0);
+  const worst = parts.slice(0, Math.ceil(parts.length / 4));
+  const named = parts.slice(0, NAMED_PARTS).map(({ path, kl }) => `${path} (${formatNumber(kl)})`);
+  return [
+    `What each of the ${parts.length} parts of ${recipe} does to the answers when it alone is quantized, as KL divergence from the dense model in nats a token:`,
+    `most ${named.join(', ')}. The worst ${worst.length} make up ${((100 * sum(worst)) / sum(parts)).toFixed(0)} % of the sum.`,
+  ].join(' ');
+}

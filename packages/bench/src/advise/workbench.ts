@@ -1,0 +1,140 @@
+// The strategy's facts from a model: recipes are run and judged, and parts are quantized one at a time.
+import { type Backend, type Block, DenseLinear, type Model, quantizablePart, type Recipe, read, type StepReference } from '@lowbit/core';
+import { type TokenWindows, windowsOf } from '@lowbit/data';
+import { measureSize, textEvaluator } from '@lowbit/eval';
+import { checkRecipe, quantize } from '@lowbit/pipeline';
+import { linearKinds } from '@lowbit/quant';
+import type { ResolvedModel } from '../model-reference.js';
+import { nearestRounding } from '../nearest-rounding.js';
+import { needsData } from '../recipe.js';
+import type { BenchProgress } from '../run.js';
+import { type CalibrationText, calibrationText, type HeldOutSize, heldOutText, type TextSize, type TextSource } from '../texts.js';
+import type { PartDamage, Workbench } from './strategy.js';
+import { type Threshold, valueOf } from './threshold.js';
+
+/** What is quantized at a time to see what it does, and trained or left as it is. */
+export type PartKind = 'linear' | 'block';
+
+export interface WorkbenchOptions {
+  readonly resolved: ResolvedModel;
+  readonly backend: Backend;
+  readonly threshold: Threshold;
+  readonly parts: PartKind;
+  /** Text of the kind the model was trained on by default. */
+  readonly calibration: TextSize & { readonly source?: TextSource | undefined };
+  readonly heldOut: HeldOutSize & { readonly source?: TextSource | undefined };
+  /** Of calibration text and of every draw of a run. */
+  readonly seed: number;
+  readonly buildRecipe: (steps: readonly StepReference[]) => Promise<Recipe>;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((progress: BenchProgress) => void) | undefined;
+}
+
+/** Enough to tell parts apart: KL divergences to one dense model on equal windows differ by less than they vary. */
+const DAMAGE_WINDOWS = 8;
+
+/**
+ * Recipes are judged on held-out text, and parts on calibration text, so that what is trained is not chosen by what it is judged by.
+ * @throws what preparing held-out text throws, before anything is quantized.
+ */
+export async function openWorkbench(options: WorkbenchOptions): Promise<Workbench<Model>> {
+  const { resolved, backend, threshold, seed, signal, onProgress } = options;
+  const { name, model: dense, text } = resolved;
+  const stage =
+    (what: string, path = name) =>
+    (done: number, total: number): void =>
+      onProgress?.({ type: 'stage', stage: what, path, done, total });
+  const note = (words: string): void => onProgress?.({ type: 'note', text: words });
+
+  const { heldOut } = options;
+  // As in a benchmark, the text to judge by does not depend on the seed.
+  const windows = await heldOutText(heldOut.source ?? text, heldOut, {
+    ...resolved,
+    backend,
+    seed: 0,
+    signal,
+    progress: stage('held-out text'),
+  });
+  note(`judged on ${windows.description}, ${windows.scoredTokens} tokens scored`);
+  const evaluator = textEvaluator(windows);
+
+  let prepared: CalibrationText | undefined;
+  const calibration = async (): Promise<CalibrationText> => {
+    if (prepared) return prepared;
+    const source = options.calibration.source ?? text;
+    prepared = await calibrationText(source, options.calibration, {
+      ...resolved,
+      backend,
+      seed,
+      signal,
+      progress: stage('calibration text'),
+    });
+    note(`calibrated on ${prepared.report}`);
+    return prepared;
+  };
+
+  return {
+    async attempt({ name: recipeName, steps }) {
+      const recipe = await options.buildRecipe(steps);
+      // Calibration text may take minutes to write.
+      checkRecipe(recipe, dense);
+      const data = needsData(recipe) ? await calibration() : undefined;
+      const { model, milliseconds } = await quantize({
+        ...{ model: dense, backend, recipe, seed, signal, kinds: linearKinds, nearest: nearestRounding(backend) },
+        calibration: data?.batches,
+        onEvent: (event) => onProgress?.({ type: 'run', recipe: recipeName, event }),
+      });
+      const progress = stage('judging', recipeName);
+      const scores = await evaluator.evaluate(model, { backend, reference: dense, signal, progress });
+      const { bitsPerWeight } = measureSize(model, { reference: dense });
+      return { made: model, bitsPerWeight, ...valueOf(threshold, scores), seconds: milliseconds / 1000 };
+    },
+
+    async damages(quantized) {
+      const some = textEvaluator(await firstWindows(await calibration(), DAMAGE_WINDOWS));
+      const replacements = replacementsOf(dense, quantized, options.parts);
+      const found: PartDamage[] = [];
+      for (const [i, { path, targets, model }] of replacements.entries()) {
+        stage('quantizing one part', path)(i, replacements.length);
+        const scores = await some.evaluate(model, { backend, reference: dense, signal });
+        found.push({ path, targets, kl: valueOf({ metric: 'kl', value: 0 }, scores).value });
+      }
+      return found;
+    },
+  };
+}
+
+async function firstWindows({ batches }: CalibrationText, count: number): Promise<TokenWindows> {
+  const rows: Int32Array[] = [];
+  for (let i = 0; i < batches.length && rows.length < count; i++) {
+    const batch = await batches.at(i);
+    const tokens = (await read(batch)) as Int32Array;
+    const length = batch.shape[1];
+    for (let at = 0; at < tokens.length && rows.length < count; at += length) rows.push(tokens.slice(at, at + length));
+  }
+  return windowsOf(rows, { description: batches.description, protocol: { calibrationSha256: batches.hash } });
+}
+
+/** The dense model with one of its parts taken from the quantized one. */
+interface Replacement {
+  readonly path: string;
+  readonly targets: readonly string[];
+  readonly model: Model;
+}
+
+function replacementsOf(dense: Model, quantized: Model, kind: PartKind): Replacement[] {
+  return quantized.blocks.flatMap((block, index) => {
+    const names = Object.keys(block.linears).filter((name) => isQuantized(block, name));
+    if (names.length === 0) return [];
+    // With its norms, which a method may have trained for it.
+    if (kind === 'block') return [{ path: block.path, targets: [`${block.path}.**`], model: dense.withBlock(index, block) }];
+    return names.map((name) => {
+      const replaced = dense.blocks[index].with({ linears: { [name]: block.linears[name] } });
+      return { path: `${block.path}.${name}`, targets: [`${block.path}.${name}`], model: dense.withBlock(index, replaced) };
+    });
+  });
+}
+
+function isQuantized({ linears }: Block, name: string): boolean {
+  return !(quantizablePart(linears[name]).linear instanceof DenseLinear);
+}

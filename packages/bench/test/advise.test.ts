@@ -1,0 +1,256 @@
+// The staged strategy on made-up numbers, thresholds as people write them, and what is said about the outcome.
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { LowbitError, type Score } from '@lowbit/core';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { openAdviceFolder } from '../src/advise/folder.js';
+import { adviceReport, verdict } from '../src/advise/report.js';
+import {
+  type AdvicePlan,
+  type AdviceRecipe,
+  advise,
+  type Candidate,
+  type PartDamage,
+  type Trial,
+  type Workbench,
+} from '../src/advise/strategy.js';
+import { parseThreshold, type Threshold, valueOf } from '../src/advise/threshold.js';
+
+const kl = (value: number): Threshold => ({ metric: 'kl', value });
+
+function candidate(method: string, bits: number): Candidate {
+  return { name: `${method}-${bits}`, bits, steps: [{ method, options: { bits } }] };
+}
+
+const tuner: AdviceRecipe = { name: 'tuned', steps: [{ method: 'tune', options: { epochs: 1 } }] };
+
+/** Parts a to h; d hurts most, then b, then the others in order. */
+const parts: readonly PartDamage[] = [...'abcdefgh'].map((path, i) => ({
+  path,
+  targets: [`${path}.**`],
+  kl: { d: 9, b: 8 }[path] ?? 1 - i / 10,
+}));
+
+interface Fake extends Workbench<string> {
+  /** Names of what was attempted, in order. */
+  readonly attempted: readonly AdviceRecipe[];
+}
+
+/** Values by name; a text is the message of a failure. Bits a weight are 2.5 unless said. */
+function fake(values: Readonly<Record<string, number | string>>, bitsPerWeight: Readonly<Record<string, number>> = {}): Fake {
+  const attempted: AdviceRecipe[] = [];
+  return {
+    attempted,
+    async attempt(recipe) {
+      attempted.push(recipe);
+      const value = values[recipe.name];
+      if (typeof value !== 'number') throw new LowbitError('NOT_FINITE', value);
+      return { made: `model of ${recipe.name}`, bitsPerWeight: bitsPerWeight[recipe.name] ?? 2.5, value, stderr: 0.01, seconds: 3 };
+    },
+    damages: async () => parts,
+  };
+}
+
+const plan: AdvicePlan = {
+  threshold: kl(0.1),
+  candidates: [candidate('rtn', 3), candidate('rtn', 2), candidate('gptq', 2)],
+  tuner,
+};
+
+describe('advise', () => {
+  it('tries all of a width before the next, and of those that meet the threshold takes the smallest, then the first', async () => {
+    const bench = fake({ 'rtn-2': 0.05, 'gptq-2': 0.01 });
+    const advice = await advise(plan, bench);
+    expect(bench.attempted.map(({ name }) => name)).toEqual(['rtn-2', 'gptq-2']);
+    expect(advice).toMatchObject({ best: { name: 'rtn-2', isMet: true, stage: 'quantize' }, made: 'model of rtn-2', damages: [] });
+    const smaller = await advise(plan, fake({ 'rtn-2': 0.05, 'gptq-2': 0.09 }, { 'gptq-2': 2.25 }));
+    expect(smaller.best.name).toBe('gptq-2');
+  });
+
+  it('goes to more bits before it trains', async () => {
+    const bench = fake({ 'rtn-2': 5, 'gptq-2': 1, 'rtn-3': 0.1 });
+    expect((await advise(plan, bench)).best).toMatchObject({ name: 'rtn-3', bits: 3, isMet: true });
+    expect(bench.attempted).toHaveLength(3);
+  });
+
+  it('trains the worst parts of the nearest of the fewest bits, and more of them until it is met', async () => {
+    const bench = fake({
+      'rtn-2': 5,
+      'gptq-2': 1,
+      'rtn-3': 0.2,
+      'gptq-2 + tuned on the worst 2 of 8': 0.5,
+      'gptq-2 + tuned on the worst 4 of 8': 0.09,
+    });
+    const seen: Trial[] = [];
+    const advice = await advise(plan, bench, { onTrial: (trial) => seen.push(trial) });
+    expect(advice.best).toMatchObject({
+      stage: 'train',
+      bits: 2,
+      isMet: true,
+      steps: [
+        { method: 'gptq', options: { bits: 2 } },
+        { method: 'tune', options: { epochs: 1, targets: ['d.**', 'b.**', 'a.**', 'c.**'] } },
+      ],
+    });
+    expect(bench.attempted.slice(3).map(({ name }) => name)).toEqual([
+      'gptq-2 + tuned on the worst 2 of 8',
+      'gptq-2 + tuned on the worst 4 of 8',
+    ]);
+    expect(seen).toEqual(advice.trials);
+    expect(advice.damages).toEqual([{ bits: 2, recipe: 'gptq-2', parts: expect.anything() as unknown }]);
+    expect(advice.damages[0].parts.map(({ path }) => path).join('')).toBe('dbacefgh');
+  });
+
+  it('trains every part without targets in the end, then the next width, and gives the nearest where nothing is met', async () => {
+    const of = (start: string, ...values: number[]) => ({
+      [`${start} + tuned on the worst 2 of 8`]: values[0],
+      [`${start} + tuned on the worst 4 of 8`]: values[1],
+      [`${start} + tuned on all 8`]: values[2],
+    });
+    const bench = fake({ 'rtn-2': 5, 'gptq-2': 1, 'rtn-3': 0.2, ...of('gptq-2', 0.8, 0.7, 0.6), ...of('rtn-3', 0.19, 0.15, 0.17) });
+    const advice = await advise(plan, bench);
+    expect(bench.attempted).toHaveLength(9);
+    expect(bench.attempted[5].steps[1]).toEqual({ method: 'tune', options: { epochs: 1 } });
+    expect(advice.best).toMatchObject({ name: 'rtn-3 + tuned on the worst 4 of 8', isMet: false, value: 0.15 });
+    expect(advice.made).toBe('model of rtn-3 + tuned on the worst 4 of 8');
+  });
+
+  it('makes a failure a trial and goes on; without any success it says why', async () => {
+    const advice = await advise(plan, fake({ 'rtn-2': 'weights are not finite', 'gptq-2': 0.05 }));
+    expect(advice.trials[0]).toMatchObject({ name: 'rtn-2', error: { code: 'NOT_FINITE' } });
+    expect(advice.best.name).toBe('gptq-2');
+    const all = fake({ 'rtn-2': 'this', 'gptq-2': 'that', 'rtn-3': 'another' });
+    await expect(advise(plan, all)).rejects.toThrow(/^ADVISE_FAILED: .*rtn-2: NOT_FINITE: this; gptq-2: NOT_FINITE: that/);
+  });
+
+  it('stops when it is cancelled, during a trial as well', async () => {
+    const abort = new AbortController();
+    const stopping: Workbench<string> = {
+      async attempt() {
+        abort.abort();
+        throw new Error('the engine was interrupted');
+      },
+      damages: async () => parts,
+    };
+    const trials: Trial[] = [];
+    const run = advise(plan, stopping, { signal: abort.signal, onTrial: (trial) => trials.push(trial) });
+    await expect(run).rejects.toMatchObject({ code: 'ABORTED' });
+    expect(trials).toEqual([]);
+  });
+
+  it('keeps the model of the trial that it names, whatever the values', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(fc.double({ min: 0, max: 1, noNaN: true }), { minLength: 12, maxLength: 12 }), async (drawn) => {
+        let next = 0;
+        const bench: Workbench<number> = {
+          attempt: async () => {
+            const value = drawn[next++];
+            return { made: value, bitsPerWeight: 2, value, stderr: 0, seconds: 0 };
+          },
+          damages: async () => parts,
+        };
+        const { best, made, trials } = await advise(plan, bench);
+        const values = trials.map((trial) => ('value' in trial ? trial.value : Number.NaN));
+        expect(made).toBe(best.value);
+        expect(best.isMet).toBe(values.some((value) => value <= 0.1));
+        if (!best.isMet) expect(best.value).toBe(Math.min(...values));
+      }),
+    );
+  });
+});
+
+describe('thresholds', () => {
+  it('are read from text', () => {
+    expect(parseThreshold('kl=0.05')).toEqual(kl(0.05));
+    expect(parseThreshold(' perplexity-ratio = 1.1 ')).toEqual({ metric: 'perplexity-ratio', value: 1.1 });
+  });
+
+  it.each([
+    ['kl', 'THRESHOLD_SYNTAX', 'write kl=0.05'],
+    ['k1=0.1', 'THRESHOLD_METRIC', "did you mean 'kl'"],
+    ['=1', 'THRESHOLD_METRIC', 'known: perplexity-ratio, kl'],
+    ['kl=', 'THRESHOLD_VALUE', 'number above 0'],
+    ['kl=low', 'THRESHOLD_VALUE', 'number above 0'],
+    ['kl=0', 'THRESHOLD_VALUE', 'number above 0'],
+    ['kl=Infinity', 'THRESHOLD_VALUE', 'number above 0'],
+    ['perplexity-ratio=0.9', 'THRESHOLD_VALUE', 'number above 1'],
+  ])('%j is refused', (text, code, words) => {
+    expect(() => parseThreshold(text)).toThrow(
+      expect.objectContaining({ code, message: expect.stringContaining(words) as string }) as Error,
+    );
+  });
+
+  it('are compared with scores against the dense model', () => {
+    const score = (evaluator: string, value: number): Score => ({
+      ...{ evaluator, value, stderr: 0.02, version: 1, samples: 9, higherIsBetter: false, protocol: {} },
+    });
+    const scores = [score('perplexity', 9), score('kl', 0.3), score('loss-gap', 0.5)];
+    expect(valueOf(kl(1), scores)).toMatchObject({ value: 0.3, stderr: 0.02 });
+    const ratio = valueOf({ metric: 'perplexity-ratio', value: 1.5 }, scores);
+    expect(ratio.value).toBeCloseTo(Math.exp(0.5), 12);
+    expect(ratio.stderr).toBeCloseTo(0.02 * Math.exp(0.5), 12);
+    expect(() => valueOf(kl(1), [score('perplexity', 9)])).toThrow('SCORE_MISSING');
+  });
+});
+
+describe('the report', () => {
+  const values = { 'rtn-2': 5, 'gptq-2': 1, 'rtn-3': 'it | fell over', 'gptq-2 + tuned on the worst 2 of 8': 0.05 };
+
+  it('says what was found, what was tried, where it hurts and how to repeat it', async () => {
+    const text = adviceReport(await advise(plan, fake(values)), 'lowbit quantize x');
+    const lines = text.split('\n');
+    expect(lines[0]).toBe('kl at most 0.1: met by gptq-2 + tuned on the worst 2 of 8: 0.05 ± 0.01 at 2.50 bits/weight.');
+    expect(text).toMatch(/\| rtn-2 +\| +2\.50 \| +5 ± 0\.01 \| +no \| +3\.0 \|/);
+    expect(text).toMatch(/\| rtn-3 +\| +\| +NOT_FINITE \| +no \| +\|/);
+    expect(text).toContain('rtn-3 failed: NOT_FINITE: it | fell over');
+    // d and b have 9 + 8 of the sum, the others 1 + 0.8 + 0.6 + 0.5 + 0.4 + 0.3.
+    expect(text).toContain('most d (9), b (8), a (1), c (0.8), e (0.6). The worst 2 make up 83 % of the sum.');
+    expect(lines.at(-1)).toBe('    lowbit quantize x');
+  });
+
+  it('says how far the nearest is, and when the difference is no more than chance', async () => {
+    const far = await advise(
+      { ...plan, threshold: kl(0.01) },
+      fake({ ...values, 'gptq-2 + tuned on the worst 4 of 8': 'x', 'gptq-2 + tuned on all 8': 'y' }),
+    );
+    expect(verdict(far)).toBe(
+      'kl at most 0.01: met by nothing that was tried. Nearest is gptq-2 + tuned on the worst 2 of 8: 0.05 ± 0.01 at 2.50 bits/weight, 0.04 too much.',
+    );
+    expect(verdict(await advise({ ...plan, threshold: kl(0.06) }, fake(values)))).toMatch(
+      /That is within two standard errors of the threshold; more windows would tell\.$/,
+    );
+  });
+});
+
+it('the folder holds trials as they come, and a recipe with targets where recipes have them', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'lowbit-advice-'));
+  try {
+    const folder = openAdviceFolder(directory);
+    const { trials, damages } = await advise({ ...plan, threshold: kl(2) }, fake({ 'rtn-2': 5, 'gptq-2': 1 }));
+    for (const trial of trials) folder.trial(trial);
+    expect(
+      readFileSync(join(directory, 'trials.jsonl'), 'utf8')
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line) as unknown),
+    ).toEqual(trials);
+    expect(damages).toEqual([]);
+    folder.finish('report\n', [
+      { method: 'rtn', options: { bits: 2 } },
+      { method: 'tune', options: { epochs: 1, targets: ['a'] } },
+      { method: 'plain' },
+    ]);
+    expect(JSON.parse(readFileSync(join(directory, 'recipe.json'), 'utf8'))).toEqual([
+      { method: 'rtn', options: { bits: 2 } },
+      { method: 'tune', options: { epochs: 1 }, targets: ['a'] },
+      { method: 'plain', options: {} },
+    ]);
+    // Another run leaves nothing of this one.
+    openAdviceFolder(directory).trial(trials[0]);
+    expect(readdirSync(directory)).toEqual(['trials.jsonl']);
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+});

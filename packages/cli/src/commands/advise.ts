@@ -1,0 +1,233 @@
+// lowbit advise: finds a recipe that stays within a threshold, quantizing first and training what hurts where that is not enough.
+import { realpath } from 'node:fs/promises';
+import { join, relative, resolve } from 'node:path';
+import {
+  ADVICE_RECIPE,
+  type Advice,
+  type AdvicePlan,
+  adviceMetrics,
+  adviceReport,
+  advise,
+  checkAdvice,
+  openAdviceFolder,
+  openWorkbench,
+  type PartKind,
+  parseThreshold,
+  provenanceOf,
+  type ResolvedModel,
+  resolveModel,
+  type Trial,
+  verdict,
+} from '@lowbit/bench';
+import { type Backend, LowbitError, type Model, type StepReference } from '@lowbit/core';
+import { saveCheckpoint } from '@lowbit/formats';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { adviceCandidates, adviceTuner } from '../advice-recipes.js';
+import {
+  addEngineOptions,
+  addOutputOptions,
+  addTextOptions,
+  collect,
+  type EngineArguments,
+  integer,
+  modelName,
+  type OutputArguments,
+  openBackend,
+  type TextArguments,
+  textParts,
+} from '../arguments.js';
+import { type CommandContext, claimDirectory } from '../context.js';
+import { buildSteps } from '../recipe.js';
+import { createReporter, type Reporter } from '../reporter.js';
+
+interface AdviseArguments extends EngineArguments, OutputArguments, TextArguments {
+  readonly threshold: string;
+  readonly bits: readonly number[];
+  readonly groupSize: number;
+  readonly ptq?: readonly string[];
+  readonly qat: string;
+  readonly parts: PartKind;
+  readonly calibrationWindows: number;
+  readonly windows: number;
+  readonly window?: number;
+  readonly seed: number;
+  readonly report?: string;
+  readonly out?: string;
+  readonly force?: boolean;
+}
+
+const DEFAULT_PTQ = ['rtn', 'gptq', 'decoupleq'];
+
+export function addAdviseCommand(program: Command, context: CommandContext): void {
+  const command = program
+    .command('advise')
+    .description('find a recipe that stays within a threshold: quantize by several methods, then train what hurts most until it does')
+    .argument('<model>', 'tiny, tiny-outliers, stories15M, or the directory of a checkpoint')
+    .requiredOption('--threshold <metric=value>', `what is good enough: ${adviceMetrics.join(' or ')} of at most a value, 'kl=0.05'`)
+    .option('--bits <widths>', 'bits of a code: one width, or several as in 2,3; the fewest that meet the threshold win', widths, [2])
+    .option('--group-size <inputs>', 'consecutive inputs that share a scale; -1: all inputs of an output channel', integer(-1), 32)
+    .option('--ptq <recipe>', `what to quantize by, inline; may be repeated (${DEFAULT_PTQ.join(', ')})`, collect(String))
+    .option('--qat <recipe>', 'what to train by, inline, without targets', 'qat')
+    .addOption(new Option('--parts <kind>', 'what is looked at and trained one by one').choices(['linear', 'block']).default('linear'))
+    .option('--calibration-windows <count>', 'windows to calibrate and train on', integer(1), 128)
+    .option('--windows <count>', 'windows to judge on', integer(2), 64)
+    .option('--window <tokens>', 'tokens in each window', integer(2))
+    .option('--seed <number>', 'of calibration text and of every random choice', integer(0), 0)
+    .option('--report <directory>', 'where the report, the recipe and the trials go (runs/advise/<model>)')
+    .option('--out <directory>', 'where the model goes, if one meets the threshold')
+    .option('--force', 'overwrite what is there');
+  addTextOptions(command, 'text to calibrate on and, in another part, to judge on');
+  addEngineOptions(command);
+  addOutputOptions(command, 'trials and advice on stdout, one JSON object each, instead of the report');
+  command.action((reference: string, options: AdviseArguments) => runAdvise(reference, options, context));
+}
+
+/** '2' or '2,3,4'. */
+function widths(text: string): readonly number[] {
+  const found = text.split(',').map(integer(1));
+  if (new Set(found).size < found.length) throw new InvalidArgumentError('expected widths that differ, as in 2,3.');
+  return found;
+}
+
+async function runAdvise(reference: string, options: AdviseArguments, context: CommandContext): Promise<void> {
+  const { directory } = context;
+  const { bits, groupSize, ptq = DEFAULT_PTQ } = options;
+  const plan: AdvicePlan = {
+    threshold: parseThreshold(options.threshold),
+    candidates: await adviceCandidates(ptq, { bits, groupSize }, directory),
+    tuner: adviceTuner(options.qat),
+  };
+  const resolved = await resolveModel(reference, directory);
+  await checkAdvice(plan, resolved.model, (steps) => build(steps, directory));
+  const report = resolve(directory, options.report ?? join('runs', 'advise', modelName(reference, directory)));
+  const out = options.out === undefined ? undefined : resolve(directory, options.out);
+  const claimed = [];
+  try {
+    for (const path of [report, ...(out === undefined ? [] : [out])]) claimed.push(await claimDirectory(path, options.force === true));
+    if (out !== undefined && (await realpath(out)) === (await realpath(resolved.checkpoint.path))) {
+      throw new LowbitError('OUTPUT_IS_SOURCE', `${out}: is the model that is to be quantized; choose another output directory`);
+    }
+    await adviseInto({ report, out }, resolved, plan, { ...options, reference }, context);
+  } finally {
+    for (const one of claimed) await one.release();
+  }
+}
+
+function build(steps: readonly StepReference[], directory: string): ReturnType<typeof buildSteps> {
+  return buildSteps(
+    steps.map(({ method, options = {} }) => ({ method, options })),
+    directory,
+  );
+}
+
+interface Places {
+  readonly report: string;
+  readonly out: string | undefined;
+}
+
+async function adviseInto(
+  { report, out }: Places,
+  resolved: ResolvedModel,
+  plan: AdvicePlan,
+  options: AdviseArguments & { readonly reference: string },
+  context: CommandContext,
+): Promise<void> {
+  const { terminal, directory, signal } = context;
+  const backend = await openBackend(options);
+  const reporter = createReporter(terminal, { isQuiet: options.quiet === true });
+  const files = openAdviceFolder(report);
+  try {
+    const sources = textParts(options, directory);
+    const workbench = await openWorkbench({
+      ...{ resolved, backend, signal, threshold: plan.threshold, parts: options.parts, seed: options.seed },
+      calibration: { source: sources.calibration, windows: options.calibrationWindows, window: options.window },
+      heldOut: { source: sources.heldOut, windows: options.windows, window: options.window },
+      buildRecipe: (steps) => build(steps, directory),
+      onProgress: (progress) => {
+        if (progress.type === 'note') reporter.note(progress.text);
+        else if (progress.type === 'run') reporter.event(progress.event, progress.recipe);
+        else reporter.progress(progress.stage, progress.path, progress.done, progress.total);
+      },
+    });
+    // Model, recipes and text have been accepted.
+    context.startWork();
+    const advice = await advise(plan, workbench, {
+      signal,
+      onTrial: (trial) => {
+        files.trial(trial);
+        if (options.json) terminal.out(`${JSON.stringify(trial)}\n`);
+        noteTrial(trial, plan, reporter);
+      },
+      onDamages: (damages) => {
+        files.damages(damages);
+        reporter.note(`${damages.parts.length} parts quantized one by one; ${damages.parts[0].path} hurts most`);
+      },
+    });
+    reporter.end();
+    const summary = adviceReport(advice, repeatCommand(join(report, ADVICE_RECIPE), options, directory));
+    files.finish(`# Advice on ${resolved.name}\n\n${summary}\n`, advice.best.steps);
+    terminal.out(
+      options.json ? `${JSON.stringify({ advice: recordOf(advice), report, out: advice.best.isMet ? out : undefined })}\n` : `${summary}\n`,
+    );
+    if (!advice.best.isMet) {
+      throw new LowbitError(
+        'THRESHOLD_UNMET',
+        `${verdict(advice)} Allow more with --threshold, more bits with --bits, or smaller groups with --group-size`,
+      );
+    }
+    if (out !== undefined) await save(out, resolved, advice, backend, options, context, reporter);
+  } finally {
+    reporter.end();
+    await backend.dispose();
+  }
+}
+
+function noteTrial(trial: Trial, { threshold }: AdvicePlan, reporter: Reporter): void {
+  if ('error' in trial) {
+    reporter.warn(`${trial.name}: ${trial.error.message}`);
+    return;
+  }
+  const { name, value, bitsPerWeight, seconds, isMet } = trial;
+  const numbers = `${threshold.metric} ${value.toPrecision(4)} at ${bitsPerWeight.toFixed(2)} bits/weight`;
+  reporter.note(`${name}: ${numbers}, ${isMet ? 'good enough' : 'not good enough'}; made in ${seconds.toFixed(1)} s`);
+}
+
+async function save(
+  out: string,
+  { checkpoint }: ResolvedModel,
+  { best, made }: Advice<Model>,
+  backend: Backend,
+  { seed, force }: AdviseArguments,
+  { directory, signal }: CommandContext,
+  reporter: Reporter,
+): Promise<void> {
+  await saveCheckpoint(out, made, {
+    recipe: await build(best.steps, directory),
+    versions: provenanceOf(backend).versions,
+    seed,
+    sideFiles: checkpoint.sideFiles,
+    overwrite: force === true,
+    signal,
+    progress: (done, total) => reporter.progress('writing', out, done, total),
+  });
+  reporter.note(`the model is in ${out}`);
+}
+
+function recordOf({ threshold, best, damages }: Advice<unknown>): object {
+  const { name, steps, bits, bitsPerWeight, value, stderr, isMet } = best;
+  return { threshold, isMet, recipe: name, steps, bits, bitsPerWeight, value, stderr, damages };
+}
+
+/** What makes the advised model again: equal text, seed and steps give equal weights. */
+function repeatCommand(recipe: string, options: AdviseArguments & { readonly reference: string }, directory: string): string {
+  const { reference, calibrationWindows, window, seed, text, documents, field } = options;
+  const words = [
+    ...['lowbit quantize', reference, '--recipe', relative(directory, recipe), '--windows', calibrationWindows, '--seed', seed],
+    ...(window === undefined ? [] : ['--window', window]),
+    ...(text === undefined ? [] : ['--text', text]),
+    ...(documents === 'whole' ? [] : ['--documents', documents]),
+    ...(field === 'text' ? [] : ['--field', field]),
+    ...['--out', '<directory>'],
+  ];
+  return words.join(' ');
+}

@@ -1,0 +1,204 @@
+// lowbit advise from end to end on a toy model.
+import { existsSync } from 'node:fs';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { adviceCandidates } from '../src/advice-recipes.js';
+import { runCommandLine } from '../src/program.js';
+import { recordingTerminal, temporaryFolder, writeToyCheckpoint } from './toy-checkpoint.js';
+
+let folder: string;
+let remove: () => Promise<void>;
+beforeAll(async () => {
+  ({ folder, remove } = await temporaryFolder());
+  await writeToyCheckpoint(folder);
+  const text = Array.from({ length: 60 }, (_, i) => `Line ${i}: the quick brown fox jumps over the lazy dog ${i * 7} times.`).join('\n');
+  await writeFile(join(folder, 'text.txt'), text);
+});
+afterAll(() => remove());
+
+async function lowbit(
+  words: readonly string[],
+  signal = new AbortController().signal,
+): Promise<{ code: number; output: string; errors: string }> {
+  const terminal = recordingTerminal();
+  const code = await runCommandLine({ arguments: words, terminal, directory: folder, signal });
+  return { code, output: terminal.output(), errors: terminal.errors() };
+}
+
+const small = ['--threads', '1', '--window', '32', '--windows', '4', '--group-size', '16'];
+const calibrated = ['--calibration-windows', '8'];
+const quick = ['--ptq', 'rtn', '--ptq', 'gptq', '--qat', 'decoupleq-sft:epochs=1,batch=4'];
+
+interface Line {
+  readonly name?: string;
+  readonly value?: number;
+  readonly advice?: {
+    readonly isMet: boolean;
+    readonly recipe: string;
+    readonly value: number;
+    readonly damages: readonly { parts: readonly unknown[] }[];
+  };
+}
+
+function linesOf(output: string): Line[] {
+  return output
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Line);
+}
+
+describe('a threshold that quantizing alone meets', () => {
+  it('gives a recipe that makes the same model again', async () => {
+    const words = ['advise', 'toy', '--threshold', 'kl=0.05', '--bits', '2,8', ...quick, ...small, ...calibrated, '--out', 'met'];
+    const outcome = await lowbit([...words, '--text', 'sotu', '--json', '--quiet']);
+    expect(outcome).toMatchObject({ code: 0, errors: '' });
+    const lines = linesOf(outcome.output);
+    const best = 'rtn:bits=8,groupSize=16';
+    expect(lines.map(({ name }) => name)).toEqual([
+      'rtn:bits=2,groupSize=16',
+      'gptq:bits=2,groupSize=16',
+      best,
+      'gptq:bits=8,groupSize=16',
+      undefined,
+    ]);
+    expect(lines[4]).toMatchObject({ advice: { isMet: true, recipe: best } });
+    const report = join(folder, 'runs', 'advise', 'toy');
+    expect(await readdir(report)).toEqual(['advice.md', 'recipe.json', 'trials.jsonl']);
+    const command =
+      (await readFile(join(report, 'advice.md'), 'utf8')).trim().split('\n').at(-1)?.trim().replace('<directory>', 'again').split(' ') ??
+      [];
+    expect(command[0]).toBe('lowbit');
+    expect((await lowbit([...command.slice(1), '--threads', '1'])).code).toBe(0);
+    const weights = (directory: string): Promise<Buffer> => readFile(join(folder, directory, 'model.safetensors'));
+    expect(await weights('again')).toEqual(await weights('met'));
+  });
+
+  it('is not overwritten unasked', async () => {
+    const again = await lowbit(['advise', 'toy', '--threshold', 'kl=0.05', ...quick, ...small]);
+    expect(again).toMatchObject({ code: 2, output: '' });
+    expect(again.errors).toContain('OUTPUT_EXISTS');
+  });
+});
+
+describe('a threshold that takes training', () => {
+  it.each(['linear', 'block'])('is told of what was tried, and of each %s', async (kind) => {
+    const words = ['advise', 'toy', '--threshold', 'kl=1e-9', ...quick, ...small, ...calibrated, '--parts', kind, '--text', 'text.txt'];
+    const report = `unmet-${kind}`;
+    const outcome = await lowbit([...words, '--report', report, '--out', 'unmet-model']);
+    expect(outcome.code).toBe(1);
+    expect(outcome.errors).toMatch(
+      /lowbit: THRESHOLD_UNMET: kl at most 1\.00e-9: met by nothing that was tried\. Nearest is .* too much\..* --bits/,
+    );
+    expect(existsSync(join(folder, 'unmet-model'))).toBe(false);
+    const parts = kind === 'linear' ? 14 : 2;
+    expect(outcome.output).toContain(`What each of the ${parts} parts`);
+    expect(outcome.output).toMatch(new RegExp(`decoupleq-sft:epochs=1,batch=4 on the worst ${kind === 'linear' ? 4 : 1} of ${parts}`));
+    const recipe = JSON.parse(await readFile(join(folder, report, 'recipe.json'), 'utf8')) as { method: string }[];
+    expect(['rtn', 'gptq']).toContain(recipe[0].method);
+    const damages = linesOf(await readFile(join(folder, report, 'damages.jsonl'), 'utf8')) as unknown as { parts: { kl: number }[] }[];
+    const values = damages[0].parts.map((part) => part.kl);
+    expect(values).toHaveLength(parts);
+    expect(values).toEqual([...values].sort((a, b) => b - a));
+    expect(values.at(-1)).toBeGreaterThan(0);
+    expect(
+      (
+        await lowbit([
+          'quantize',
+          'toy',
+          '--recipe',
+          `${report}/recipe.json`,
+          '--out',
+          `${report}-again`,
+          ...small.slice(0, 6),
+          '--text',
+          'text.txt',
+        ])
+      ).code,
+    ).toBe(0);
+  });
+});
+
+describe('refused before anything is read', () => {
+  const metric = ['--threshold', 'kl=0.1'];
+  it.each([
+    [['--threshold', 'k1=0.1'], 'THRESHOLD_METRIC'],
+    [['--threshold', 'kl=low'], 'THRESHOLD_VALUE'],
+    [[...metric, '--ptq', 'rtnn'], 'METHOD_UNKNOWN'],
+    [[...metric, '--ptq', 'rtn:bits'], 'RECIPE_SYNTAX: --ptq rtn:bits'],
+    [[...metric, '--ptq', 'rtn', '--bits', '9'], 'OPTIONS_INVALID'],
+    [[...metric, '--ptq', 'rtn', '--group-size', '24'], 'GROUP_SIZE'],
+    [[...metric, '--ptq', 'lrec'], 'ADVISE_CANDIDATE'],
+    [[...metric, '--ptq', 'quad:rank=4+rtn'], 'ADVISE_CANDIDATE'],
+    [[...metric, '--ptq', 'rtn', '--group-size', '16', '--qat', 'rtn'], 'ADVISE_TUNER'],
+    [[...metric, '--ptq', 'rtn', '--group-size', '16', '--qat', 'decoupleq-sft:targets=["**.q_proj"]'], 'ADVISE_TUNER'],
+  ])('%j: %s', async (words, code) => {
+    const outcome = await lowbit(['advise', 'toy', '--report', 'refused/toy', '--qat', 'decoupleq-sft', ...words]);
+    expect(outcome).toMatchObject({ code: 2, output: '' });
+    expect(outcome.errors).toContain(`lowbit: ${code}`);
+    expect(existsSync(join(folder, 'refused'))).toBe(false);
+  });
+
+  it.each([[[]], [['--threshold', 'kl=0.1', '--bits', '2,x']], [['--threshold', 'kl=0.1', '--bits', '2,2']]])('%j', async (words) => {
+    expect(await lowbit(['advise', 'toy', ...words])).toMatchObject({ code: 2, output: '' });
+  });
+
+  it('a directory that is the model', async () => {
+    const outcome = await lowbit([
+      'advise',
+      'toy',
+      ...metric,
+      ...quick,
+      '--group-size',
+      '16',
+      '--report',
+      'source',
+      '--out',
+      'toy',
+      '--force',
+    ]);
+    expect(outcome.code).toBe(2);
+    expect(outcome.errors).toContain('OUTPUT_IS_SOURCE');
+    expect(existsSync(join(folder, 'source'))).toBe(false);
+  });
+});
+
+it('is cancelled with 130 and leaves no directory', async () => {
+  const outcome = await lowbit(
+    ['advise', 'toy', '--threshold', 'kl=0.1', ...quick, ...small, '--report', 'cancelled', '--out', 'cancelled-model'],
+    AbortSignal.abort(),
+  );
+  expect(outcome.code).toBe(130);
+  expect(outcome.errors).toContain('ABORTED');
+  expect(existsSync(join(folder, 'cancelled'))).toBe(false);
+  expect(existsSync(join(folder, 'cancelled-model'))).toBe(false);
+});
+
+describe('candidates', () => {
+  const settings = { bits: [2, 3], groupSize: 32 };
+  it('get bits and groups where they leave them out and take them', async () => {
+    const names = (await adviceCandidates(['rtn', 'gptq:groupSize=64,clip=mse'], settings, folder)).map(
+      ({ name, bits }) => `${bits} ${name}`,
+    );
+    expect(names).toEqual([
+      '2 rtn:bits=2,groupSize=32',
+      '2 gptq:bits=2,groupSize=64,clip=mse',
+      '3 rtn:bits=3,groupSize=32',
+      '3 gptq:bits=3,groupSize=64,clip=mse',
+    ]);
+  });
+
+  it('that say their bits come once, and steps that take none stay as they are', async () => {
+    const candidates = await adviceCandidates(['rtn:bits=4+lrec:rank=2'], settings, folder);
+    expect(candidates).toEqual([
+      {
+        name: 'rtn:bits=4,groupSize=32+lrec:rank=2',
+        bits: 4,
+        steps: [
+          { method: 'rtn', options: { bits: 4, groupSize: 32 } },
+          { method: 'lrec', options: { rank: 2 } },
+        ],
+      },
+    ]);
+  });
+});
