@@ -154,6 +154,29 @@ describe('train', () => {
     expect(judged).toEqual([2, 4, 5]);
   });
 
+  it('ends after as many judgements without gain as it has patience for, and resumes into that', async () => {
+    // Down for two epochs, then away.
+    const learningRate = (step: number): number => (step <= 6 ? 0.1 : -0.05);
+    const options = { ...base(), epochs: 9, learningRate };
+    const whole = await train({ ...options, validation: { batches: heldOut } });
+    expect([whole.epoch, whole.losses.length]).toEqual([2, 9]);
+    for (const [patience, every, ended] of [
+      [1, 1, 3],
+      [3, 1, 5],
+      [20, 1, 9],
+      [2, 2, 6],
+    ]) {
+      const validation = { batches: heldOut, patience, every };
+      const entries: StoreEntry[] = [];
+      const save = async (entry: StoreEntry): Promise<void> => void entries.push(entry);
+      const result = await train({ ...options, validation, save });
+      expect(result.losses).toEqual(whole.losses.slice(0, ended));
+      expect(await valuesOf(result)).toEqual(await valuesOf(whole));
+      const resumed = await train({ ...options, validation, saved: entries.at(-1) });
+      expect(resumed.losses).toEqual(result.losses);
+    }
+  });
+
   it('judges and returns what will be stored, and trains on what was not rounded', async () => {
     const storedAs = async (parameters: NamedTensors): Promise<NamedTensors> => {
       const weight = parameters.get('weight') as Tensor;
@@ -282,6 +305,8 @@ describe('train', () => {
     [{ validation: { batches: none } }, /validate on/],
     [{ epochs: 1.5 }, /epochs must be a natural number, got 1.5/],
     [{ stepsPerEpoch: 0 }, /stepsPerEpoch/],
+    [{ validation: { batches: heldOut, patience: 0 } }, /patience must be a natural number, got 0/],
+    [{ validation: { batches: heldOut, patience: 2, keep: 'last' } }, /patience waits for a better epoch/],
   ])('refuses what cannot be trained: %o', async (change, message) => {
     await expect(train({ ...base(), ...change } as TrainOptions<Batch>)).rejects.toMatchObject({
       code: 'TRAIN_OPTIONS',
