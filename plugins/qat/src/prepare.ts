@@ -1,0 +1,228 @@
+// Prepare and convert: a block or a model with trained weights in place of its own, and back to codes.
+import {
+  type Backend,
+  type Block,
+  DenseLinear,
+  type Linear,
+  LowbitError,
+  lazyTensor,
+  type Model,
+  type Norm,
+  quantizablePart,
+  readFloats,
+  requireDense,
+  type Tensor,
+  type TensorMap,
+  tensorsOf,
+} from '@lowbit/core';
+import { QuantizedLinear } from '@lowbit/quant';
+import { type NamedTensors, type ParameterUnit, reparameterized, type StagedLoss, withParameters } from '@lowbit/train';
+import { trainedPart } from './parts.js';
+import { type FakeQuantizer, storedWeight, weightOf } from './quantizer/fake-quantizer.js';
+import { quantizerOf, type WeightOptions } from './quantizer/select.js';
+
+/** What a parameter is to an optimizer. */
+export type ParameterRole = 'latent' | 'grid' | 'norm';
+
+/** A tree (a block or a model) ready for training. */
+export interface Prepared<Tree> {
+  /** The tree with a dense weight in place of each that is trained. Those have no elements until `lossOf` or `tensorsFor` gives them some. */
+  readonly shell: Tree;
+  /** What is trained, leaves in memory: 'latent', 'scale', … below the name of a Linear, and tensors of norms by their own names. */
+  readonly parameters: NamedTensors;
+  roleOf(name: string): ParameterRole;
+  /** Factor of a parameter's gradient in LSQ; 1 for latents and norms. */
+  gradientScale(name: string): number;
+  /** The tensors of the shell that values of the parameters stand for, as graphs that gradients flow through. */
+  tensorsFor(values: NamedTensors): Promise<NamedTensors>;
+  /** The loss of the parameters, given that of tensors of the shell: each weight is computed once for a loss, apart from it. */
+  lossOf<Batch>(loss: StagedLoss<Batch>): StagedLoss<Batch>;
+  /** The tree that values stand for, with codes: bit for bit what they were trained as. */
+  convert(values: NamedTensors): Promise<Tree>;
+}
+
+export interface PrepareRequest {
+  readonly backend: Backend;
+  /** Options of a Linear by path; undefined where it is not trained. */
+  optionsFor(path: string): WeightOptions | undefined;
+  /** Tensors of norms are trained too. */
+  readonly trainNorms?: boolean;
+}
+
+/**
+ * @param block in memory.
+ * @param reference the same block in full precision, asked for where the weights behind codes begin as those.
+ * @throws QAT_NOTHING when nothing is trained; what `quantizerOf` throws.
+ */
+export function prepareBlock(block: Block, request: PrepareRequest, reference: () => Promise<Block>): Promise<Prepared<Block>> {
+  return prepareTree(request, {
+    linears: linearsOf(block, '', reference),
+    norms: Object.values(block.norms),
+    assemble: (linears) => block.with({ linears: Object.fromEntries(linears) }),
+  });
+}
+
+/**
+ * @param model in memory.
+ * @param reference block `index` in full precision, asked for where the weights behind codes begin as those.
+ * @throws QAT_NOTHING when nothing is trained; what `quantizerOf` throws.
+ */
+export function prepareModel(
+  model: Model,
+  request: PrepareRequest,
+  reference: (index: number) => Promise<Block>,
+): Promise<Prepared<Model>> {
+  return prepareTree(request, {
+    linears: model.blocks.flatMap((block, i) => linearsOf(block, `${block.path}.`, () => reference(i))),
+    norms: [...model.blocks.flatMap((block) => Object.values(block.norms)), model.norm],
+    assemble: (linears) => model.with({ blocks: model.blocks.map((block) => withLinears(block, linears)) }),
+  });
+}
+
+/** A Linear of a tree. */
+interface NamedLinear {
+  /** Below the tree. */
+  readonly name: string;
+  /** In the checkpoint. */
+  readonly path: string;
+  readonly linear: Linear;
+  /** In full precision. */
+  reference(): Promise<Linear>;
+}
+
+function linearsOf(block: Block, prefix: string, reference: () => Promise<Block>): NamedLinear[] {
+  let dense: Promise<Block> | undefined;
+  return Object.entries(block.linears).map(([name, linear]) => ({
+    name: `${prefix}${name}`,
+    path: `${block.path}.${name}`,
+    linear,
+    reference: async () => (await (dense ??= reference())).linears[name],
+  }));
+}
+
+function withLinears(block: Block, linears: ReadonlyMap<string, Linear>): Block {
+  const own = Object.keys(block.linears).flatMap((name): [string, Linear][] => {
+    const linear = linears.get(`${block.path}.${name}`);
+    return linear ? [[name, linear]] : [];
+  });
+  return block.with({ linears: Object.fromEntries(own) });
+}
+
+/** How a tree is taken apart and put together. */
+interface Layout<Tree> {
+  readonly linears: readonly NamedLinear[];
+  readonly norms: readonly Norm[];
+  /** The tree with some Linears replaced, by name. */
+  assemble(linears: ReadonlyMap<string, Linear>): Tree;
+}
+
+async function prepareTree<Tree extends { map(map: TensorMap): Tree }>(
+  request: PrepareRequest,
+  { linears, norms, assemble }: Layout<Tree>,
+): Promise<Prepared<Tree>> {
+  const { backend } = request;
+  const trained: TrainedLinear[] = [];
+  for (const named of linears) {
+    const options = request.optionsFor(named.path);
+    if (options) trained.push(await trainedLinear(backend, named, options));
+  }
+  if (trained.length === 0) throw new LowbitError('QAT_NOTHING', "qat: no Linear is targeted; change this step's targets");
+  const shell = assemble(new Map(trained.map(({ name, replace, weight, bias }) => [name, replace(new DenseLinear(weight, bias))])));
+  const nameOf = new Map([...tensorsOf(shell)].map(([name, t]) => [t, name]));
+  const normTensors = (request.trainNorms ? norms : []).flatMap(({ weight, bias }) => [weight, bias]).filter((t) => t !== undefined);
+  const normEntries = normTensors.map((t): [string, Tensor] => [nameOf.get(t) as string, t]);
+  const linearAt = new Map(
+    trained.flatMap((linear) => [...linear.quantizer.start.keys()].map((role) => [`${linear.name}.${role}`, linear])),
+  );
+
+  const unitsAt = (values: NamedTensors): Promise<ParameterUnit[]> =>
+    Promise.all(trained.map((linear) => unitOf(linear, nameOf.get(linear.weight) as string, values)));
+  const normsAt = (values: NamedTensors): [string, Tensor][] => normEntries.map(([name]) => [name, values.get(name) as Tensor]);
+  const lossAt = async <Batch>(loss: StagedLoss<Batch>, values: NamedTensors): Promise<StagedLoss<Batch>> =>
+    reparameterized(backend, loss, await unitsAt(values));
+  return {
+    shell,
+    parameters: new Map([...trained.flatMap(({ name, quantizer }) => [...prefixed(name, quantizer.start)]), ...normEntries]),
+    roleOf: (name) => (!linearAt.has(name) ? 'norm' : name.endsWith('.latent') ? 'latent' : 'grid'),
+    gradientScale: (name) => (name.endsWith('.latent') ? 1 : (linearAt.get(name)?.quantizer.gradientScale ?? 1)),
+    tensorsFor: async (values) =>
+      new Map([...(await unitsAt(values)).flatMap((unit) => [...unit.expressions(values)]), ...normsAt(values)]),
+    lossOf: (loss) => ({
+      value: async (values, batch) => (await lossAt(loss, values)).value(values, batch),
+      gradients: async (values, batch, step) => (await lossAt(loss, values)).gradients(values, batch, step),
+    }),
+    async convert(values) {
+      const converted = new Map<string, Linear>();
+      for (const linear of trained) converted.set(linear.name, await convertedLinear(backend, linear, values));
+      return withParameters(assemble(converted), new Map(normsAt(values)));
+    },
+  };
+}
+
+interface TrainedLinear {
+  readonly name: string;
+  readonly quantizer: FakeQuantizer;
+  /** Stands for the weight in the shell. */
+  readonly weight: Tensor;
+  readonly bias: Tensor | undefined;
+  /** What wraps the layer, around another one. */
+  replace(linear: Linear): Linear;
+}
+
+async function trainedLinear(
+  backend: Backend,
+  { name, path, linear, reference }: NamedLinear,
+  options: WeightOptions,
+): Promise<TrainedLinear> {
+  const part = trainedPart(linear, path);
+  const quantizer = await quantizerOf({
+    backend,
+    linear: part.linear,
+    path,
+    options,
+    async reference() {
+      const { weight } = requireDense(quantizablePart(await reference()).linear, path);
+      const [latent] = await backend.evaluate([part.latentFrom(weight)]);
+      return readFloats(latent);
+    },
+  });
+  const { inFeatures, outFeatures } = part.linear;
+  const { bias } = part.linear as DenseLinear | QuantizedLinear;
+  const weight = lazyTensor([outFeatures, inFeatures], 'float32', () => {
+    throw new LowbitError('QAT_SHELL', `${path}: the weight is one of a loss's parameters; use lossOf, or put tensorsFor in its place`);
+  });
+  return { name, quantizer, weight, bias, replace: part.replace };
+}
+
+const prefixed = (name: string, tensors: NamedTensors): [string, Tensor][] => [...tensors].map(([role, t]) => [`${name}.${role}`, t]);
+
+/** Values of a Linear's parameters by role, with what follows from them. */
+async function rolesAt({ name, quantizer }: TrainedLinear, values: NamedTensors): Promise<(values: NamedTensors) => NamedTensors> {
+  const own = (all: NamedTensors): [string, Tensor][] =>
+    [...quantizer.start.keys()].map((role) => [role, all.get(`${name}.${role}`) as Tensor]);
+  const ranges = [...((await quantizer.ranges?.(new Map(own(values)))) ?? [])];
+  return (all) => new Map([...own(all), ...ranges]);
+}
+
+async function unitOf(linear: TrainedLinear, weightName: string, values: NamedTensors): Promise<ParameterUnit> {
+  const { name, quantizer } = linear;
+  const roles = await rolesAt(linear, values);
+  return {
+    parameters: [...quantizer.start.keys()].map((role) => `${name}.${role}`),
+    expressions: (all) => new Map([[weightName, weightOf(quantizer.quantized(roles(all)))]]),
+  };
+}
+
+async function convertedLinear(backend: Backend, linear: TrainedLinear, values: NamedTensors): Promise<Linear> {
+  const roles = await rolesAt(linear, values);
+  const stored = storedWeight(linear.quantizer.quantized(roles(values)));
+  const expressions = [...tensorsOf(stored).values()];
+  const leaves = await backend.evaluate(expressions);
+  const computed = new Map(expressions.map((t, i) => [t, leaves[i]]));
+  return linear.replace(
+    new QuantizedLinear(
+      stored.map((t) => computed.get(t) ?? t),
+      linear.bias,
+    ),
+  );
+}

@@ -1,0 +1,93 @@
+// Which fake quantizer a layer gets, and the weight behind its codes.
+import { type Backend, checkDense, DenseLinear, type Linear, LowbitError, readFloats, tensor } from '@lowbit/core';
+import { type AffineWeight, type QuantizedLinear, resolveGroupSize } from '@lowbit/quant';
+import type { FakeQuantizer } from './fake-quantizer.js';
+import { frozenCodes, learnedQuantizer } from './learned.js';
+import { lwcQuantizer } from './lwc.js';
+import { minmaxQuantizer } from './minmax.js';
+import { SEQ_BITS, seqQuantizer } from './seq.js';
+import { aligned, denseStart, type GridFormat, type WeightStart } from './start.js';
+
+/** What decides how a weight is trained. */
+export interface WeightOptions extends GridFormat {
+  readonly quantizer: 'learned' | 'minmax' | 'lwc' | 'seq';
+  readonly train: 'all' | 'scales';
+  readonly latent: 'reference' | 'dequantized';
+}
+
+export interface QuantizerRequest {
+  readonly backend: Backend;
+  /** Dense or affine, in memory. */
+  readonly linear: Linear;
+  readonly path: string;
+  readonly options: WeightOptions;
+  /** The full-precision weight, [out, in]: asked for where codes hide it. */
+  reference(): Promise<Float32Array>;
+}
+
+/**
+ * The quantizer of a layer.
+ * @throws LINEAR_NOT_AFFINE for other kinds, and for dense layers whose scales alone are to be trained; LINEAR_NOT_DENSE when its grid is to
+ *   be another than it has; QAT_QUANTIZER; what `fitGrid` throws.
+ */
+export async function quantizerOf(request: QuantizerRequest): Promise<FakeQuantizer> {
+  const { linear, path, options } = request;
+  checkTrainable({ kind: linear.kind, path }, options);
+  if (linear instanceof DenseLinear) return denseQuantizer(await readFloats(linear.weight), linear, request);
+  const { weight } = linear as QuantizedLinear;
+  if (options.train === 'scales') return frozenCodes(weight);
+  const { quantizer, clip } = options;
+  if (quantizer === 'lwc' && weight.zeroKind === 'symmetric') {
+    const remedy = "use quantizer 'learned', or quantize it with zero points";
+    throw new LowbitError('QAT_QUANTIZER', `${path}: its grid is symmetric, and 'lwc' shrinks both ends of a range; ${remedy}`);
+  }
+  const latent = tensor(await latentOf(weight, request), weight.codes.shape);
+  const { bits, groupSize, zeroKind: zero, scaleDtype } = weight;
+  return quantizer === 'minmax'
+    ? minmaxQuantizer(latent, { bits, groupSize, zero, scaleDtype, clip })
+    : byName[quantizer]({ weight, latent });
+}
+
+const byName: Readonly<Record<'learned' | 'lwc' | 'seq', (start: WeightStart) => Promise<FakeQuantizer> | FakeQuantizer>> = {
+  learned: learnedQuantizer,
+  lwc: lwcQuantizer,
+  // At widths other than 2 bits, as in ParetoQ.
+  seq: learnedQuantizer,
+};
+
+/** Whether a kind of layer can be trained with these options, before any weight is read. */
+export function checkTrainable(
+  { kind, path }: { readonly kind: string; readonly path: string },
+  { train, quantizer }: Pick<WeightOptions, 'train' | 'quantizer'>,
+): void {
+  if (kind === 'dense' && train === 'scales') {
+    throw new LowbitError(
+      'LINEAR_NOT_AFFINE',
+      `${path}: is dense and has no scales to train; quantize it before this step, by rtn or decoupleq for example, use train 'all', or narrow this step's targets`,
+    );
+  }
+  if (quantizer === 'seq') checkDense({ kind, path });
+  if (kind !== 'dense' && kind !== 'affine') {
+    throw new LowbitError(
+      'LINEAR_NOT_AFFINE',
+      `${path}: is '${kind}', whose grid cannot be trained; quantize it by a method that makes affine codes, such as rtn, gptq or decoupleq, or narrow this step's targets`,
+    );
+  }
+}
+
+async function denseQuantizer(values: Float32Array, { inFeatures, weight: { shape } }: DenseLinear, request: QuantizerRequest) {
+  const { options, path } = request;
+  const { bits, groupSize, zero, clip, scaleDtype, quantizer } = options;
+  if (quantizer === 'seq' && bits === SEQ_BITS) {
+    return seqQuantizer(tensor(values, shape), { groupSize: resolveGroupSize({ path, inFeatures }, groupSize), scaleDtype });
+  }
+  const format: GridFormat = { bits, groupSize, clip, scaleDtype, zero: quantizer === 'seq' ? 'symmetric' : zero };
+  const start = await denseStart(values, shape, format, path);
+  return quantizer === 'minmax' ? minmaxQuantizer(start.latent, format) : byName[quantizer](start);
+}
+
+async function latentOf(weight: AffineWeight, { backend, options, reference }: QuantizerRequest): Promise<Float32Array> {
+  if (options.latent === 'reference') return reference();
+  const [dequantized] = await backend.evaluate([weight.dequantized()]);
+  return aligned(await readFloats(dequantized), weight);
+}

@@ -1,0 +1,69 @@
+// Where the training of a weight begins: grid and codes, and the weight behind them.
+import { read, readFloats, roundHalfEven, roundToFloat16, type Shape, type Tensor, tensor } from '@lowbit/core';
+import { type AffineWeight, quantizeWeight, type ScaleDtype, symmetricZero, type ZeroKind } from '@lowbit/quant';
+
+/** The grid of a weight, as options name it. */
+export interface GridFormat {
+  readonly bits: number;
+  /** Inputs that share a scale; −1: all inputs of an output channel. */
+  readonly groupSize: number;
+  readonly zero: ZeroKind;
+  readonly clip: 'minmax' | 'mse';
+  readonly scaleDtype: ScaleDtype;
+}
+
+export interface WeightStart {
+  /** Grid and codes, in memory. */
+  readonly weight: AffineWeight;
+  /** The weight behind the codes, float32 [out, in]. */
+  readonly latent: Tensor;
+}
+
+/**
+ * A weight [out, in] rounded to nearest. A free offset is that of the nearest zero point, rounded as it is stored.
+ * @throws what `fitGrid` throws, naming the path.
+ */
+export async function roundedWeight(values: Float32Array, shape: Shape, format: GridFormat, path?: string): Promise<AffineWeight> {
+  const { zero, ...rest } = format;
+  const rounded = quantizeWeight(values, shape, { ...rest, symmetric: zero === 'symmetric', path });
+  if (zero !== 'free') return rounded;
+  const exact = await hostOffsets(rounded);
+  const stored = format.scaleDtype === 'float16' ? exact.map((o) => Math.max(-65504, Math.min(65504, roundToFloat16(o)))) : exact;
+  return rounded.with({ zeroPoint: undefined, offset: tensor(stored, rounded.scale.shape) });
+}
+
+/**
+ * A dense weight that is given a grid: codes are those of rounding to nearest. Where float32, in which a graph computes codes, has another
+ * nearest code than float64, in which the host does, the weight moves towards its code until they agree: a few units of the last place. Codes of a free
+ * offset are those of the zero point that it stood for.
+ */
+export async function denseStart(weight: Float32Array, shape: Shape, format: GridFormat, path: string): Promise<WeightStart> {
+  const rounded = await roundedWeight(weight, shape, format, path);
+  return { weight: rounded, latent: tensor(await aligned(weight, rounded), shape) };
+}
+
+/** Weights moved as little as makes the codes of a graph those of the given weight. */
+export async function aligned(values: Float32Array, weight: AffineWeight): Promise<Float32Array> {
+  const { groupSize, bits } = weight;
+  const [codes, scale, offset] = [await read(weight.codes), await readFloats(weight.scale), await hostOffsets(weight)];
+  const largest = 2 ** bits - 1;
+  const codeOf = (w: number, s: number, o: number): number =>
+    Math.max(0, Math.min(largest, roundHalfEven(Math.fround(Math.fround(w - o) / s))));
+  const result = values.slice();
+  for (let g = 0, i = 0; g < scale.length; g++) {
+    for (const end = i + groupSize; i < end; i++) {
+      const onGrid = Math.fround(scale[g] * codes[i]) + offset[g];
+      for (let share = 2 ** -22; share <= 1 && codeOf(result[i], scale[g], offset[g]) !== codes[i]; share *= 2) {
+        result[i] = values[i] + (onGrid - values[i]) * share;
+      }
+    }
+  }
+  return result;
+}
+
+/** `effectiveOffset` of a weight in memory. */
+async function hostOffsets({ scale, zeroPoint, offset, bits }: AffineWeight): Promise<Float32Array> {
+  if (offset) return readFloats(offset);
+  const points = zeroPoint && (await read(zeroPoint));
+  return (await readFloats(scale)).map((s, g) => -s * (points ? points[g] : symmetricZero(bits)));
+}
