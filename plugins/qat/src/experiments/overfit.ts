@@ -145,7 +145,7 @@ const curves: Specification = {
   encoding: {
     x: { field: 'step', type: 'quantitative', title: 'steps of 1024 tokens' },
     y: { field: 'value', type: 'quantitative', aggregate: 'mean', title: 'nats per token', scale: logarithmic },
-    color: { field: 'rate', type: 'nominal', title: 'rate' },
+    color: { field: 'rate', type: 'ordinal', title: 'rate' },
     strokeDash: { field: 'measure', type: 'nominal', title: null, sort: ['held-out loss', 'training loss'] },
   },
 };
