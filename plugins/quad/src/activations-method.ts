@@ -1,6 +1,7 @@
 // Rounds activations as they are, without any rotation: the baseline of `rotate` and `quad`.
-import { defineMethod, type Linear, LowbitError, type Model } from '@lowbit/core';
+import { absmax, defineMethod, energy, type Linear, LowbitError, type Model, readFloats, type Statistic } from '@lowbit/core';
 import { ActivationQuantizedLinear } from '@lowbit/quant';
+import { inputMagnitudes } from './magnitudes.js';
 import { activationsOptions } from './options.js';
 
 /** Every targeted Linear reads its input through a per-token quantizer; weights are left to other steps, before or after. */
@@ -9,8 +10,10 @@ export const activations = defineMethod({
   version: 1,
   description: 'Round the inputs of Linears token by token, without a rotation',
   options: activationsOptions,
-  async quantizeLinear(linear, { options, path, model }) {
+  statistics: ({ magnitudes }): Readonly<Record<string, Statistic>> => (magnitudes ? { absmax, energy } : {}),
+  async quantizeLinear(linear, { options, path, model, stats, rows, log }) {
     requireUnrounded(linearAt(model, path), path);
+    if (options.magnitudes) log({ ...inputMagnitudes(await readFloats(stats.absmax), await readFloats(stats.energy), rows) });
     return new ActivationQuantizedLinear(linear, options);
   },
 });

@@ -11,6 +11,7 @@ export { type ModelSettings, rotatedModel } from './fold/model.js';
 export type { AxisRotation, Fallback } from './isometry/axis-rotation.js';
 export { Isometry, type Layout, type OutlierSpace, type SplitFeatures } from './isometry/isometry.js';
 export { type Reflections, reflections } from './isometry/reflections.js';
+export { channelShares, type InputMagnitudes, inputMagnitudes } from './magnitudes.js';
 export {
   type ActivationsInput,
   type ActivationsOptions,

@@ -67,6 +67,7 @@ export type QuadOptions = z.output<typeof quadOptions>;
 export const activationsOptions = z.strictObject({
   bits: activationBits.max(15).default(4).describe('Bits of the inputs'),
   clipRatio: rotationOptions.clipRatio,
+  magnitudes: z.boolean().default(false).describe('Log how large the inputs are, channel by channel, on calibration text'),
 });
 export type ActivationsInput = z.input<typeof activationsOptions>;
 export type ActivationsOptions = z.output<typeof activationsOptions>;

@@ -191,3 +191,64 @@ describe('peft', () => {
     ]);
   });
 });
+
+describe('activations', () => {
+  const ofBasis = { raw: [5, 3], rotated: [1.5, 3.1], decomposed: [1.6, 2.5] } as const;
+  const rows = Object.entries(ofBasis).flatMap(([basis, [ratio, median]]) =>
+    ['q, k, v', 'o', 'gate, up', 'down'].flatMap((input) =>
+      [0, 1].flatMap((block) =>
+        [0, 1, 2].map(
+          (seed): ExperimentRow => ({
+            model: 'tiny',
+            seed,
+            basis,
+            input,
+            block,
+            'channel-ratio': ratio + block,
+            median: median + 0.01 * seed,
+          }),
+        ),
+      ),
+    ),
+  );
+  const replaced = (where: ExperimentRow, change: ExperimentRow): ExperimentRow[] =>
+    rows.map((row) => (Object.entries(where).every(([name, value]) => row[name] === value) ? { ...row, ...change } : row));
+
+  it('hold where a rotation makes channels alike and a decomposition makes them smaller', () => {
+    expect(check('activations', 'flat', rows)).toEqual(
+      ['q, k, v', 'gate, up', 'down'].map((input) => ({
+        subject: `tiny, ${input}`,
+        holds: true,
+        evidence: 'rotated 1.5 to 2.5, raw 5 to 6; in order in 2 of 2 blocks',
+      })),
+    );
+    expect(check('activations', 'narrow', rows).map(({ subject, holds }) => [subject, holds])).toEqual([
+      ['tiny, q, k, v', true],
+      ['tiny, gate, up', true],
+    ]);
+  });
+
+  it('fail for one block and seed, of that input alone', () => {
+    const flat = replaced({ basis: 'rotated', input: 'down', block: 1, seed: 2 }, { 'channel-ratio': 6 });
+    expect(holds(check('activations', 'flat', flat))).toEqual([true, true, false]);
+    expect(check('activations', 'flat', flat)[2].evidence).toContain('in order in 1 of 2 blocks');
+    const narrow = replaced({ basis: 'decomposed', input: 'q, k, v', block: 0, seed: 0 }, { median: 3.1 });
+    expect(holds(check('activations', 'narrow', narrow))).toEqual([false, true]);
+    expect(holds(check('activations', 'narrow', replaced({ input: 'q, k, v', basis: 'rotated', seed: 0 }, { median: null })))).toEqual([
+      false,
+      true,
+    ]);
+  });
+
+  it('fail where a block has one of the bases alone, and say nothing of inputs and models without both', () => {
+    const partly = rows.filter((row) => !(row['basis'] === 'raw' && row['block'] === 1 && row['input'] === 'down'));
+    expect(holds(check('activations', 'flat', partly))).toEqual([true, true, false]);
+    expect(
+      check(
+        'activations',
+        'flat',
+        rows.filter((row) => row['basis'] !== 'raw'),
+      ),
+    ).toEqual([]);
+  });
+});

@@ -3,6 +3,7 @@ import type { ArmOutcome, ExperimentRow, RecipeExperiment, StepReference } from 
 import { describe, expect, it } from 'vitest';
 import { compensateOptions } from '../src/compensate/options.js';
 import { experiments } from '../src/experiments/index.js';
+import { channelShares } from '../src/magnitudes.js';
 import { activationsOptions, quadOptions, rotateOptions } from '../src/options.js';
 import { tuneOptions } from '../src/tune/options.js';
 
@@ -21,7 +22,7 @@ function stepsOf(experiment: string, arm: string): readonly StepReference[] {
 }
 
 it('are those of the paper and its specification, each once, and all of them recipes', () => {
-  expect(all.map(({ name }) => name)).toEqual(['table', 'ranks', 'basis', 'parts', 'clip', 'weights', 'peft', 'spectrum']);
+  expect(all.map(({ name }) => name)).toEqual(['table', 'ranks', 'basis', 'parts', 'clip', 'weights', 'peft', 'spectrum', 'activations']);
   for (const { arms } of all) expect(arms.length).toBeGreaterThan(1);
 });
 
@@ -36,7 +37,13 @@ function fieldsOf(specification: unknown): string[] {
 /** What an outcome of the first arm becomes, were every score 0.1. */
 function rowsOf({ arms: [arm], rowsOf: read }: RecipeExperiment): ExperimentRow[] {
   const scores = { perplexity: 0.1, kl: 0.1, 'top1-agreement': 0.1, 'loss-gap': 0.1 };
-  const logs = [{ path: 'model', record: { rank: 2, energy: [0.4, 0.6] } }];
+  const logs = [
+    { path: 'model', record: { rank: 2, energy: [0.4, 0.6] } },
+    ...[0, 1].map((block) => ({
+      path: `model.layers.${block}.mlp.down_proj`,
+      record: { rms: 0.5, largest: channelShares.map((_, i) => i + 1) },
+    })),
+  ];
   const outcome: ArmOutcome = { arm, model: 'tiny', seed: 0, scores, logs, bitsPerWeight: 4.5, seconds: 1 };
   const own = read?.(outcome) ?? [{ ...arm.parameters, ...scores }];
   return own.map((row) => ({ model: 'tiny', seed: 0, arm: arm.name, bitsPerWeight: 4.5, seconds: 1, ...row }));
@@ -73,7 +80,7 @@ describe.each(all.map((one) => [one.name, one] as const))('%s', (_, experiment) 
   it('has options that their methods accept', () => {
     for (const { method, options } of arms.flatMap(({ recipe }) => recipe)) {
       expect([...Object.keys(parsers), 'rtn', 'gptq', 'decoupleq']).toContain(method);
-      const { overrides: _, ...own } = options ?? {};
+      const { overrides: _, targets: __, ...own } = options ?? {};
       if (method in parsers) expect(() => parsers[method as keyof typeof parsers].parse(own)).not.toThrow();
     }
   });
@@ -150,5 +157,27 @@ describe('spectrum', () => {
       [1, 0.4, 1],
       [2, 0.6, 2],
     ]);
+  });
+});
+
+describe('activations', () => {
+  it('differ in the basis alone, and hand on what is hardly rounded', () => {
+    const recipes = byName('activations').arms.map(({ recipe }) => recipe);
+    const looks = recipes.map((steps) => steps.at(-1));
+    expect(looks).toEqual(Array.from({ length: 3 }, () => looks[0]));
+    expect(looks[0]).toMatchObject({ method: 'activations', options: { bits: 15, magnitudes: true } });
+    expect(recipes.map((steps) => steps.slice(0, -1).map(({ method }) => method))).toEqual([[], ['rotate'], ['quad']]);
+    for (const { options } of recipes.flatMap((steps) => steps.slice(0, -1))) {
+      expect(options).toMatchObject({ activationBits: 16, outputActivationBits: 16 });
+    }
+  });
+
+  it('have a row for each block, and the profile of the one at half the depth', () => {
+    const rows = rowsOf(byName('activations'));
+    const shared = { basis: 'raw', input: 'down' };
+    const summaries = rows.filter((row) => row['block'] !== undefined);
+    expect(summaries).toMatchObject([0, 1].map((block) => ({ ...shared, block, loudest: 10, median: 4, 'channel-ratio': 2.5, crest: 20 })));
+    const profile = rows.filter((row) => row['channels'] !== undefined);
+    expect(profile).toMatchObject(channelShares.map((channels, i) => ({ ...shared, channels, magnitude: i + 1 })));
   });
 });

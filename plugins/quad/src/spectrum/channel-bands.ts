@@ -33,7 +33,7 @@ export function channelBands(parts: readonly Float32Array[], channels: number): 
 }
 
 /** The value below which this share of the sorted values lies, interpolated linearly (Hyndman & Fan, 1996, definition 7). */
-function percentile(sorted: Float32Array, share: number): number {
+export function percentile(sorted: Float32Array, share: number): number {
   const position = share * (sorted.length - 1);
   const below = Math.floor(position);
   const above = Math.min(below + 1, sorted.length - 1);
