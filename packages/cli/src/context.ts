@@ -9,7 +9,7 @@ export interface CommandContext {
   readonly terminal: Terminal;
   /** Paths and method packages are resolved from here. */
   readonly directory: string;
-  /** Aborted by Ctrl-C. */
+  /** Aborted by Ctrl-C or SIGTERM. */
   readonly signal: AbortSignal;
   /** Says that the input has been accepted: errors from now on are failures, not bad input. */
   startWork(): void;

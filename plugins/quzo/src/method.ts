@@ -2,7 +2,7 @@
 import { checkDense, defineMethod, type FinetuneContext, type LinearShape, LowbitError, type Model } from '@lowbit/core';
 import type { Progress } from './log/progress.js';
 import { reopenRun, replaySteps } from './log/replay.js';
-import { LOG_FILE, logLines } from './log/text.js';
+import { logRecord } from './log/text.js';
 import type { Trajectory, TrajectoryHeader } from './log/trajectory.js';
 import { type QuzoOptions, quzoOptions } from './options.js';
 import { planOf } from './perturbation/parameters.js';
@@ -68,7 +68,7 @@ async function finetune(given: Model, context: FinetuneContext<QuzoOptions>): Pr
     made = await reopenRun(given, trajectory);
     replaySteps(made, trajectory.records, { signal });
   }
-  context.log({ file: LOG_FILE, lines: logLines({ trajectory, end: await made.digest() }) });
+  context.log(logRecord({ trajectory, end: await made.digest() }));
   return kept > 0 ? made.trained.stored() : given;
 }
 

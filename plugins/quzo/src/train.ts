@@ -1,9 +1,10 @@
 // The loop: losses along directions, steps, judgements, and a log of them.
 import { type FinetuneContext, throwIfAborted } from '@lowbit/core';
-import { calibrationTask, judgeTask, Stopwatch, type TaskResult, taskTraining } from '@lowbit/train';
+import { calibrationTask, judgeTask, Stopwatch, taskTraining } from '@lowbit/train';
 import { derivativesOf } from './derivatives.js';
 import { Progress, resumedFrom, type Start } from './log/progress.js';
 import { replaySteps } from './log/replay.js';
+import { logRecord } from './log/text.js';
 import type { QuzoOptions } from './options.js';
 import type { Run } from './run.js';
 import { RoundStatistics } from './statistics.js';
@@ -25,8 +26,6 @@ export async function train(run: Run, start: Start, context: FinetuneContext<Quz
   const tokensPerStep = batches.size * task.train.length;
   const progress = context.saved ? resumedFrom(context.saved, start) : new Progress();
   replaySteps(run, progress.records, { signal });
-  const judge = (): Promise<TaskResult> => judgeTask(backend, run.trained.stored(), dev, signal);
-  if (progress.judged.length === 0) progress.judge(0, await judge());
 
   const { radii, needsCenter } = run.hooks.estimator;
   const passesPerStep = options.queries * radii(run.draws).length + (needsCenter ? 1 : 0);
@@ -38,7 +37,19 @@ export async function train(run: Run, start: Start, context: FinetuneContext<Quz
   });
   let round = new RoundStatistics();
   let [taken, resolved, noisy] = [0, 0, 0];
-  while (!isOver(progress, options)) {
+  const judge = async (): Promise<void> => {
+    const step = progress.records.length;
+    const { loss, accuracy } = await clock.leaveOut(() => judgeTask(backend, run.trained.stored(), dev, signal));
+    progress.judge(step, { loss, accuracy });
+    if (step === 0) return;
+    const rates = { learningRate: options.learningRate * run.rateShare(step), tokensPerSecond: spent(taken).tokensPerSecond };
+    context.log({ step, ...round.record(), heldOutLoss: loss, heldOutAccuracy: accuracy, ...rates });
+    await clock.leaveOut(() => context.save(progress.entry(start)));
+    resolved += round.queries;
+    noisy += round.noisy;
+    round = new RoundStatistics();
+  };
+  const takeStep = async (): Promise<void> => {
     throwIfAborted(signal);
     const step = progress.records.length + 1;
     const found = await derivativesOf(backend, run, step, await batches.at(batchAt(step, batches.length, rng)));
@@ -47,15 +58,22 @@ export async function train(run: Run, start: Start, context: FinetuneContext<Quz
     progress.records.push(record);
     taken++;
     context.progress(step, options.steps);
-    if (step % options.judgeEvery !== 0 && step < options.steps && !progress.hasDiverged) continue;
-    const result = await clock.leaveOut(judge);
-    progress.judge(step, result);
-    const rates = { learningRate: options.learningRate * run.rateShare(step), tokensPerSecond: spent(taken).tokensPerSecond };
-    context.log({ step, ...round.record(), heldOutLoss: result.loss, heldOutAccuracy: result.accuracy, ...rates });
-    await clock.leaveOut(() => context.save(progress.entry(start)));
-    resolved += round.queries;
-    noisy += round.noisy;
-    round = new RoundStatistics();
+  };
+  try {
+    // A run may have been stopped between a step and its judgement.
+    if (progress.isDue(options)) await judge();
+    while (!progress.isOver(options)) {
+      await takeStep();
+      if (progress.isDue(options)) await judge();
+    }
+  } catch (error) {
+    // What Ctrl-C stops goes on from the last step that was taken, and leaves a log up to it; what is killed, from its last judgement.
+    if (signal?.aborted) {
+      await context.save(progress.entry(start));
+      if (progress.records.length > 0)
+        context.log(logRecord({ trajectory: { ...start, records: progress.records }, end: await run.digest() }));
+    }
+    throw error;
   }
   if (noisy > resolved / 2) {
     context.warn(
@@ -64,10 +82,6 @@ export async function train(run: Run, start: Start, context: FinetuneContext<Quz
     );
   }
   return { progress, ...spent(taken) };
-}
-
-function isOver(progress: Progress, { steps, patience = Infinity }: QuzoOptions): boolean {
-  return progress.records.length >= steps || progress.hasDiverged || progress.judgementsWithoutGain >= patience;
 }
 
 /** The batch of a step, counted from 1: all batches in a drawn order, then in another. */

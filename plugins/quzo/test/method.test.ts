@@ -208,19 +208,32 @@ describe('quzo', () => {
     expect((await run([int4, quzo({ ...options, patience: 2 })])).summary).toMatchObject({ steps: 30, keptStep: 10 });
   });
 
-  it('goes on after an interruption, to the same bits', async () => {
+  it('goes on after an interruption at any step, to the same bits, and takes no step twice', async () => {
     const recipe = [int8, quzo({ steps: 12, judgeEvery: 3, learningRate: 1000, holdOut: 0 })];
     const whole = await run(recipe, { store: memoryStore(), kinds: linearKinds });
-    const store = memoryStore();
-    const controller = new AbortController();
-    const onEvent = (event: RunEvent): void => {
-      if (event.type === 'log' && event.record['step'] === 9) controller.abort();
-    };
-    await expect(run(recipe, { store, kinds: linearKinds, onEvent, signal: controller.signal })).rejects.toMatchObject({ code: 'ABORTED' });
-    const resumed = await run(recipe, { store, kinds: linearKinds });
-    expect(resumed.rounds.map(({ step }) => step)).toEqual([12]);
-    expect(await changedNames(whole.model, resumed.model)).toEqual([]);
-    expect(resumed.summary['lossAfter']).toBe(whole.summary['lossAfter']);
+    // Before the first step, between judgements, between a step and its judgement, and before the last one.
+    for (const last of [0, 4, 6, 12]) {
+      const store = memoryStore();
+      const controller = new AbortController();
+      const onEvent = (event: RunEvent): void => {
+        const isFirst = event.type === 'step-start' && event.method === 'quzo' && last === 0;
+        if (isFirst || (event.type === 'progress' && event.stage === 'finetune' && event.done === last)) controller.abort();
+      };
+      const stopped = run(recipe, { store, kinds: linearKinds, onEvent, signal: controller.signal });
+      await expect(stopped).rejects.toMatchObject({ code: 'ABORTED' });
+      const taken: number[] = [];
+      const resumed = await run(recipe, {
+        store,
+        kinds: linearKinds,
+        onEvent: (event) => {
+          if (event.type === 'progress' && event.stage === 'finetune') taken.push(event.done);
+        },
+      });
+      expect(taken).toEqual(Array.from({ length: 12 - last }, (_, i) => last + i + 1));
+      expect(resumed.rounds.map(({ step }) => step)).toEqual([3, 6, 9, 12].filter((step) => step >= last));
+      expect(await changedNames(whole.model, resumed.model)).toEqual([]);
+      for (const field of ['lossBefore', 'lossAfter', 'keptStep', 'steps']) expect(resumed.summary[field]).toBe(whole.summary[field]);
+    }
   });
 
   it('leaves steps out whose losses are not finite, and ends after many of them', async () => {

@@ -85,6 +85,28 @@ describe.each(Object.entries(sets))('%s', (_, [before, options]) => {
   });
 });
 
+describe('a run that is stopped', () => {
+  it('leaves a log of the steps that it took, which leads where those steps alone do', async () => {
+    const options: QuzoInput = { steps: 6, schedule: 'constant', batchWindows: 2, judgeEvery: 6, keepBest: false, learningRate: 300 };
+    const backend = engines['one'];
+    const { model: base } = await quantize({ model: dense, backend, recipe: int(8) });
+    const controller = new AbortController();
+    const logs: string[] = [];
+    const onEvent = (event: RunEvent): void => {
+      if (event.type === 'progress' && event.done === 4) controller.abort();
+      if (event.type === 'log' && event.record['file'] === LOG_FILE) {
+        logs.push((event.record['lines'] as readonly object[]).map((line) => JSON.stringify(line)).join('\n'));
+      }
+    };
+    const stopped = quantize({ model: base, backend, recipe: [quzo(options)], calibration, seed: 7, onEvent, signal: controller.signal });
+    await expect(stopped).rejects.toMatchObject({ code: 'ABORTED' });
+    expect(logs).toHaveLength(1);
+    expect(parseLog(logs[0], 'log').trajectory.records).toHaveLength(4);
+    const { model: made } = await quantize({ model: base, backend, recipe: [quzo({ ...options, steps: 4 })], calibration, seed: 7 });
+    expect(await bitsOf(await replay(base, logs[0]))).toEqual(await bitsOf(made));
+  });
+});
+
 describe('a run that keeps its best state', () => {
   it('logs the steps that led there', async () => {
     // Far too large steps: no state is as good as the start, or an early one is.

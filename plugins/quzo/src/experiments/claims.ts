@@ -28,14 +28,15 @@ export function power(first: Sample, second: Sample): string {
   return `falls by ${show(gain.mean)}, a fall of ${show(leastGain(gain))} would be significant`;
 }
 
-/**
- * Whether the first loses to the second by no more than seeds differ: two standard deviations of what two such means differ by. Stricter
- * than that no test tells them apart, which few seeds never do.
- */
-export function isWithinSeeds(first: Sample, second: Sample): boolean {
-  return difference(first, second).mean <= seedNoise(first, second);
+/** First minus second, by its mean. */
+export function excess(first: Sample, second: Sample): number {
+  return difference(first, second).mean;
 }
 
+/**
+ * What two means of equally good ways may differ by, as seeds differ: two standard deviations of the difference of two such means. Stricter
+ * than that no test tells them apart, which few seeds never do.
+ */
 export function seedNoise(first: Sample, second: Sample): number {
   return 2 * Math.sqrt((first.deviation ** 2 + second.deviation ** 2) / first.bySeed.size);
 }

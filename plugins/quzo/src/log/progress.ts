@@ -1,6 +1,7 @@
 // How far a run has come: its log and its judgements, as a store keeps them.
 import { LowbitError, type StoreEntry } from '@lowbit/core';
 import type { TaskResult } from '@lowbit/train';
+import type { QuzoOptions } from '../options.js';
 import { parseTrajectory, type StepRecord, type TrajectoryHeader } from './trajectory.js';
 
 export interface Judgement extends TaskResult {
@@ -44,6 +45,17 @@ export class Progress {
   get hasDiverged(): boolean {
     const last = this.records.slice(-MOST_SKIPPED);
     return last.length === MOST_SKIPPED && last.every(({ mu }) => mu.length === 0);
+  }
+
+  /** Whether what it has come to is to be judged and is not yet: the start, every so many steps, and the end. */
+  isDue({ judgeEvery, steps }: Pick<QuzoOptions, 'judgeEvery' | 'steps'>): boolean {
+    const taken = this.records.length;
+    if (this.judged.some(({ step }) => step === taken)) return false;
+    return taken % judgeEvery === 0 || taken >= steps || this.hasDiverged;
+  }
+
+  isOver({ steps, patience = Infinity }: Pick<QuzoOptions, 'steps' | 'patience'>): boolean {
+    return this.records.length >= steps || this.hasDiverged || this.judgementsWithoutGain >= patience;
   }
 
   /** JSON has no NaN and no infinity. */

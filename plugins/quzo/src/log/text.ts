@@ -16,8 +16,13 @@ export function logLines({ trajectory: { records, ...header }, end }: RunLog): r
   return [header, ...records, { steps: records.length, end }];
 }
 
+/** As a method logs it: a file beside the checkpoint. */
+export function logRecord(log: RunLog): Readonly<Record<string, unknown>> {
+  return { file: LOG_FILE, lines: logLines(log) };
+}
+
 /**
- * The inverse, from the text of a file; `where` names it in errors.
+ * The inverse of `logLines`, from the text of a file; `where` names it in errors.
  * @throws REPLAY_LOG naming the line that is damaged or missing.
  */
 export function parseLog(text: string, where: string): RunLog {
