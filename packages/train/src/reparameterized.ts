@@ -7,8 +7,11 @@ import type { NamedTensors } from './optimizer.js';
 export interface ParameterUnit {
   /** What it reads; no other unit does. */
   readonly parameters: readonly string[];
-  /** Those tensors by their names in the model: graphs over the parameters among `values`. Units of one structure share two programs. */
-  expressions(values: NamedTensors): NamedTensors;
+  /**
+   * Those tensors by their names in the model: graphs over the parameters among `values`, and leaves that may be computed from them on the
+   * host, which no gradient reaches. Asked for once a step. Units of one structure share two programs.
+   */
+  expressions(values: NamedTensors): NamedTensors | Promise<NamedTensors>;
 }
 
 /**
@@ -26,14 +29,14 @@ export function reparameterized<Batch>(backend: Backend, loss: StagedLoss<Batch>
       return value;
     },
     async gradients(parameters, batch, step) {
-      const { tensors, made } = await computed(backend, units, inner, parameters);
+      const { tensors, made, expressions } = await computed(backend, units, inner, parameters);
       const { loss: value, gradients } = await loss.gradients(tensors, batch, step);
       await backend.evaluate([], { release: made });
       const found = new Map(gradients);
-      for (const unit of units) {
+      for (const [index, unit] of units.entries()) {
         const products: Tensor[] = [];
         const upstream: Tensor[] = [];
-        for (const [name, expression] of unit.expressions(parameters)) {
+        for (const [name, expression] of expressions[index]) {
           const along = gradients.get(name) as Tensor;
           products.push(sum(mul(expression, along)));
           upstream.push(along);
@@ -61,6 +64,8 @@ function innerNames(units: readonly ParameterUnit[]): ReadonlySet<string> {
 }
 
 interface Computed {
+  /** By unit. */
+  readonly expressions: readonly NamedTensors[];
   /** What the loss is given. */
   readonly tensors: NamedTensors;
   /** Leaves among them that nobody else holds. */
@@ -79,13 +84,15 @@ async function computed(
   }
   const tensors = new Map([...parameters].filter(([name]) => !inner.has(name)));
   const made: Tensor[] = [];
+  const expressions: NamedTensors[] = [];
   for (const unit of units) {
-    const expressions = [...unit.expressions(parameters)];
-    const leaves = await backend.evaluate(expressions.map(([, expression]) => expression));
-    for (const [i, [name, expression]] of expressions.entries()) {
+    const own = await unit.expressions(parameters);
+    const leaves = await backend.evaluate([...own.values()]);
+    for (const [i, [name, expression]] of [...own].entries()) {
       tensors.set(name, leaves[i]);
       if (leaves[i] !== expression) made.push(leaves[i]);
     }
+    expressions.push(own);
   }
-  return { tensors, made };
+  return { expressions, tensors, made };
 }

@@ -21,9 +21,9 @@ const leaf = (name: string, shape: readonly number[] = [2, 3]): Tensor =>
 const at = (values: NamedTensors, name: string): Tensor => values.get(name) as Tensor;
 
 /** Two tensors of the loss, 'x' and 'y' of a unit, from three parameters. */
-const unit = (i: number, frozen = leaf(`frozen ${i}`)): ParameterUnit => ({
+const unit = (i: number, frozen = leaf(`frozen ${i}`)) => ({
   parameters: [`a${i}`, `b${i}`],
-  expressions: (values) =>
+  expressions: (values): NamedTensors =>
     new Map([
       [`x${i}`, mul(exp(at(values, `a${i}`)), at(values, `b${i}`))],
       [`y${i}`, add(mul(frozen, at(values, `b${i}`)), 1)],
@@ -91,6 +91,25 @@ describe('reparameterized', () => {
     const { gradients } = await reparameterized(backend, squares(backend, ['c']), [factor]).gradients(new Map([['c', leaf('c')]]), 1, 1);
     const [s, c] = [await readFloats(start), await readFloats(leaf('c'))];
     for (const [i, x] of (await readFloats(at(gradients, 'c'))).entries()) expect(x).toBeCloseTo(2 * s[i] ** 2 * c[i], 4);
+  });
+
+  it('takes leaves that the host computes from the parameters, once a step, as constants', async () => {
+    const backend = createReferenceBackend();
+    let asked = 0;
+    const scaled: ParameterUnit = {
+      parameters: ['p'],
+      async expressions(values) {
+        asked++;
+        const peak = (await readFloats(at(values, 'p'))).reduce((a, b) => Math.max(a, Math.abs(b)), 0);
+        return new Map([['x', mul(at(values, 'p'), tensor(peak))]]);
+      },
+    };
+    const p = leaf('p');
+    const { gradients } = await reparameterized(backend, squares(backend, ['x']), [scaled]).gradients(new Map([['p', p]]), 1, 1);
+    expect(asked).toBe(1);
+    const values = await readFloats(p);
+    const peak = Math.max(...values.map(Math.abs));
+    for (const [i, x] of (await readFloats(at(gradients, 'p'))).entries()) expect(x).toBeCloseTo(2 * peak ** 2 * values[i], 3);
   });
 
   it('compiles two programs for all units, and gives back no memory that others hold', async () => {
