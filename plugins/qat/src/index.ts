@@ -1,4 +1,5 @@
 // @lowbit/qat: quantization-aware fine-tuning with learned scales and offsets.
 export { experiments } from './experiments/index.js';
+export { qat } from './method.js';
 export { type QatInput, type QatOptions, qatOptions } from './options.js';
 export { type Prepared, type PrepareRequest, prepareBlock, prepareModel } from './prepare.js';

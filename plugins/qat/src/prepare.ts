@@ -18,7 +18,7 @@ import {
 import { QuantizedLinear } from '@lowbit/quant';
 import { type NamedTensors, type ParameterUnit, reparameterized, type StagedLoss, withParameters } from '@lowbit/train';
 import { trainedPart } from './parts.js';
-import { type FakeQuantizer, storedWeight, weightOf } from './quantizer/fake-quantizer.js';
+import { type FakeQuantized, type FakeQuantizer, storedWeight, weightOf } from './quantizer/fake-quantizer.js';
 import { quantizerOf, type WeightOptions } from './quantizer/select.js';
 
 /** What a parameter is to an optimizer. */
@@ -135,22 +135,18 @@ async function prepareTree<Tree extends { map(map: TensorMap): Tree }>(
     trained.flatMap((linear) => [...linear.quantizer.start.keys()].map((role) => [`${linear.name}.${role}`, linear])),
   );
 
-  const unitsAt = (values: NamedTensors): Promise<ParameterUnit[]> =>
-    Promise.all(trained.map((linear) => unitOf(linear, nameOf.get(linear.weight) as string, values)));
+  const units = trained.map((linear) => unitOf(linear, nameOf.get(linear.weight) as string));
   const normsAt = (values: NamedTensors): [string, Tensor][] => normEntries.map(([name]) => [name, values.get(name) as Tensor]);
-  const lossAt = async <Batch>(loss: StagedLoss<Batch>, values: NamedTensors): Promise<StagedLoss<Batch>> =>
-    reparameterized(backend, loss, await unitsAt(values));
   return {
     shell,
     parameters: new Map([...trained.flatMap(({ name, quantizer }) => [...prefixed(name, quantizer.start)]), ...normEntries]),
     roleOf: (name) => (!linearAt.has(name) ? 'norm' : name.endsWith('.latent') ? 'latent' : 'grid'),
     gradientScale: (name) => (name.endsWith('.latent') ? 1 : (linearAt.get(name)?.quantizer.gradientScale ?? 1)),
-    tensorsFor: async (values) =>
-      new Map([...(await unitsAt(values)).flatMap((unit) => [...unit.expressions(values)]), ...normsAt(values)]),
-    lossOf: (loss) => ({
-      value: async (values, batch) => (await lossAt(loss, values)).value(values, batch),
-      gradients: async (values, batch, step) => (await lossAt(loss, values)).gradients(values, batch, step),
-    }),
+    async tensorsFor(values) {
+      const computed = await Promise.all(units.map((unit) => unit.expressions(values)));
+      return new Map([...computed.flatMap((tensors) => [...tensors]), ...normsAt(values)]);
+    },
+    lossOf: (loss) => reparameterized(backend, loss, units),
     async convert(values) {
       const converted = new Map<string, Linear>();
       for (const linear of trained) converted.set(linear.name, await convertedLinear(backend, linear, values));
@@ -196,26 +192,20 @@ async function trainedLinear(
 
 const prefixed = (name: string, tensors: NamedTensors): [string, Tensor][] => [...tensors].map(([role, t]) => [`${name}.${role}`, t]);
 
-/** Values of a Linear's parameters by role, with what follows from them. */
-async function rolesAt({ name, quantizer }: TrainedLinear, values: NamedTensors): Promise<(values: NamedTensors) => NamedTensors> {
-  const own = (all: NamedTensors): [string, Tensor][] =>
-    [...quantizer.start.keys()].map((role) => [role, all.get(`${name}.${role}`) as Tensor]);
-  const ranges = [...((await quantizer.ranges?.(new Map(own(values)))) ?? [])];
-  return (all) => new Map([...own(all), ...ranges]);
+/** The weight that values of a Linear's parameters stand for. */
+function quantizedAt({ name, quantizer }: TrainedLinear, values: NamedTensors): FakeQuantized | Promise<FakeQuantized> {
+  return quantizer.quantized(new Map([...quantizer.start.keys()].map((role) => [role, values.get(`${name}.${role}`) as Tensor])));
 }
 
-async function unitOf(linear: TrainedLinear, weightName: string, values: NamedTensors): Promise<ParameterUnit> {
-  const { name, quantizer } = linear;
-  const roles = await rolesAt(linear, values);
+function unitOf(linear: TrainedLinear, weightName: string): ParameterUnit {
   return {
-    parameters: [...quantizer.start.keys()].map((role) => `${name}.${role}`),
-    expressions: (all) => new Map([[weightName, weightOf(quantizer.quantized(roles(all)))]]),
+    parameters: [...linear.quantizer.start.keys()].map((role) => `${linear.name}.${role}`),
+    expressions: async (values) => new Map([[weightName, weightOf(await quantizedAt(linear, values))]]),
   };
 }
 
 async function convertedLinear(backend: Backend, linear: TrainedLinear, values: NamedTensors): Promise<Linear> {
-  const roles = await rolesAt(linear, values);
-  const stored = storedWeight(linear.quantizer.quantized(roles(values)));
+  const stored = storedWeight(await quantizedAt(linear, values));
   const expressions = [...tensorsOf(stored).values()];
   const leaves = await backend.evaluate(expressions);
   const computed = new Map(expressions.map((t, i) => [t, leaves[i]]));

@@ -41,10 +41,8 @@ export type Zero =
 export interface FakeQuantizer {
   /** Leaves to begin with. */
   readonly start: NamedTensors;
-  /** Leaves that follow from the values on the host: ranges that are recomputed at every step, and that no gradient reaches. */
-  ranges?(values: NamedTensors): Promise<NamedTensors>;
-  /** The weight that values stand for, ranges among them. */
-  quantized(values: NamedTensors): FakeQuantized;
+  /** The weight that values stand for. A grid may be found from them on the host; no gradient reaches it then. */
+  quantized(values: NamedTensors): FakeQuantized | Promise<FakeQuantized>;
   /** Factor of the gradients of what is trained besides the latent, in LSQ. */
   readonly gradientScale: number;
 }

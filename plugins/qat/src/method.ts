@@ -1,0 +1,174 @@
+// Quantization-aware fine-tuning of the whole model as a method.
+import {
+  DenseLinear,
+  defineMethod,
+  type FinetuneContext,
+  type FinetuneTask,
+  type LinearShape,
+  type Model,
+  materialize,
+} from '@lowbit/core';
+import { checkGroups } from '@lowbit/quant';
+import { meanLoss, type RateSearchResult, type Resumption, Stopwatch, searchRates, type TrainResult, train } from '@lowbit/train';
+import { optimizerOf, ratesOf, roundsOf, scheduleOf } from './course.js';
+import { type Material, taskMaterial, windowMaterial } from './material.js';
+import { type QatOptions, qatOptions } from './options.js';
+import { trainedPart } from './parts.js';
+import { type Prepared, prepareModel } from './prepare.js';
+import { checkTrainable } from './quantizer/select.js';
+
+/**
+ * Weights behind codes, scales and offsets are trained together, through the rounding (straight-through, LSQ); or scales alone, codes
+ * frozen. From dense Linears, or from what a post-training method has made of them.
+ */
+export const qat = defineMethod({
+  name: 'qat',
+  version: 1,
+  description: 'Quantization-aware fine-tuning: weights, scales and offsets trained through the rounding, end to end',
+  options: qatOptions,
+  check: checkLinear,
+  finetune: (model, context) =>
+    context.task && context.options.objective === 'ce'
+      ? tune(model, context, () => Promise.resolve(taskMaterial(context.task as FinetuneTask, context)))
+      : tune(model, context, (loaded) => windowMaterial(loaded, context)),
+  aim: ({ objective }) => (objective === 'ce' ? 'task' : 'reference'),
+});
+
+/** @throws LINEAR_NOT_AFFINE, LINEAR_NOT_DENSE or GROUP_SIZE, naming the path. */
+export function checkLinear(shape: LinearShape, options: Pick<QatOptions, 'train' | 'quantizer' | 'groupSize'>): void {
+  // What lies within a low-rank correction is known later.
+  if (shape.kind === 'low-rank') return;
+  checkTrainable(shape, options);
+  if (shape.kind === 'dense') checkGroups(shape, options.groupSize);
+}
+
+type Context = FinetuneContext<QatOptions>;
+
+async function tune<Batch>(given: Model, context: Context, materialOf: (model: Model) => Promise<Material<Batch>>): Promise<Model> {
+  const { backend, options, signal, log } = context;
+  const model = await materialize(given);
+  const prepared = await prepareModel(
+    model,
+    { backend, optionsFor: context.optionsFor, trainNorms: options.trainNorms },
+    context.referenceBlock,
+  );
+  const material = await materialOf(model);
+  const { rounds, stepsPerRound } = roundsOf(options, material.batches.length, material.tokensPerStep);
+  const clock = new Stopwatch();
+  const work: Work<Batch> = { context, material, prepared, rounds, stepsPerRound, clock, stepsHere: 0 };
+  const lossGiven = canKeep(model, context)
+    ? await meanLoss(backend, new Map(), material.lossOf(model), material.judged, signal)
+    : undefined;
+  const found = await searchRates({
+    rates: ratesOf(options),
+    train: (rate, resumption) => trainAt(work, rate, resumption),
+    lossOf: ({ validation }) => validation?.after ?? Number.NaN,
+    saved: context.saved,
+    save: context.save,
+    progress: context.progress,
+  });
+  const { result, rate } = found.best;
+  const { before, after } = result.validation as NonNullable<TrainResult['validation']>;
+  const keepsGiven = lossGiven !== undefined && !(after < lossGiven);
+  warnAbout(found, lossGiven, context);
+  const steps = rounds * stepsPerRound;
+  log({
+    objective: options.objective,
+    parameters: countsOf(prepared),
+    ...material.record,
+    learningRate: rate,
+    divergedRates: found.diverged,
+    steps,
+    tokens: steps * material.tokensPerStep,
+    tokensPerSecond: (work.stepsHere * material.tokensPerStep) / clock.seconds(),
+    losses: result.losses,
+    lossGiven,
+    lossBefore: before,
+    lossAfter: keepsGiven ? lossGiven : after,
+    keptRound: keepsGiven ? 'given' : result.epoch,
+  });
+  return keepsGiven ? given : prepared.convert(result.parameters);
+}
+
+/** Whether the model that was given may be handed back: nothing of it was to be quantized. */
+function canKeep({ blocks }: Model, { options, optionsFor }: Context): boolean {
+  const isDense = ({ path, linears }: Model['blocks'][number]): boolean =>
+    Object.entries(linears).some(([name, linear]) => {
+      const whole = `${path}.${name}`;
+      return optionsFor(whole) !== undefined && trainedPart(linear, whole).linear instanceof DenseLinear;
+    });
+  return options.keepBest && !blocks.some(isDense);
+}
+
+/** What trainings with several rates share. */
+interface Work<Batch> {
+  readonly context: Context;
+  readonly material: Material<Batch>;
+  readonly prepared: Prepared<Model>;
+  readonly rounds: number;
+  readonly stepsPerRound: number;
+  /** Of training, judgements left out. */
+  readonly clock: Stopwatch;
+  /** Steps taken by this process. */
+  stepsHere: number;
+}
+
+function trainAt<Batch>(work: Work<Batch>, rate: number, resumption: Resumption): Promise<TrainResult> {
+  const { context, material, prepared, rounds, stepsPerRound, clock } = work;
+  const { backend, options, rng, signal } = context;
+  const loss = prepared.lossOf(material.lossOf(prepared.shell));
+  return train({
+    backend,
+    signal,
+    parameters: prepared.parameters,
+    optimizer: optimizerOf(options, prepared),
+    lossOf: loss,
+    batches: material.batches,
+    epochs: rounds,
+    stepsPerEpoch: stepsPerRound,
+    shuffle: options.shuffle ? rng.at('shuffle') : undefined,
+    learningRate: scheduleOf(options, rate, rounds * stepsPerRound),
+    validation: {
+      batches: material.judged,
+      lossOf: { value: (values, batch) => clock.leaveOut(() => loss.value(values, batch)) },
+      keep: options.keepBest ? 'best' : 'last',
+      patience: options.patience > 0 ? options.patience : undefined,
+    },
+    onEpoch({ epoch, loss: trained, validation }) {
+      context.log({ round: epoch, step: epoch * stepsPerRound, learningRate: rate, loss: trained, heldOutLoss: validation });
+    },
+    ...resumption,
+    progress(done, total) {
+      work.stepsHere++;
+      resumption.progress?.(done, total);
+    },
+  });
+}
+
+/** Elements of each role. */
+function countsOf({ parameters, roleOf }: Prepared<Model>): Record<string, number> {
+  const counts: Record<string, number> = { latent: 0, grid: 0, norm: 0 };
+  for (const [name, { size }] of parameters) counts[roleOf(name)] += size;
+  return counts;
+}
+
+function warnAbout({ best, diverged }: RateSearchResult, lossGiven: number | undefined, { options, warn }: Context): void {
+  const { losses, epoch, validation } = best.result;
+  if (best.result.diverged) {
+    const kept = `a loss or a parameter was not finite after ${losses.length} rounds; round ${epoch} is kept`;
+    warn('QAT_DIVERGED', `${kept}. Lower learningRate and scaleLearningRate, or set clipNorm`);
+  } else if (diverged.length > 0) {
+    warn('QAT_DIVERGED', `learning rates ${diverged.join(', ')} left the finite numbers; leave them out`);
+  }
+  const { before, after } = validation as NonNullable<typeof validation>;
+  const start = lossGiven ?? before;
+  if (after > start || Number.isNaN(after)) {
+    const figures = `from ${start.toPrecision(4)} to ${after.toPrecision(4)}`;
+    const message = options.keepBest
+      ? `no state was judged better than what was given (${figures}), which is kept; lower learningRate or give more text`
+      : `training raised the loss that is judged on ${figures}; set keepBest, or lower learningRate`;
+    warn(options.keepBest ? 'QAT_NO_GAIN' : 'QAT_WORSE', message);
+  } else if (epoch === 0 && options.keepBest && !best.result.diverged) {
+    warn('QAT_NO_GAIN', 'no round was better than the start, which is kept; lower learningRate or give more text');
+  }
+}
