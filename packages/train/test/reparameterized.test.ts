@@ -23,7 +23,7 @@ const at = (values: NamedTensors, name: string): Tensor => values.get(name) as T
 /** Two tensors of the loss, 'x' and 'y' of a unit, from three parameters. */
 const unit = (i: number, frozen = leaf(`frozen ${i}`)) => ({
   parameters: [`a${i}`, `b${i}`],
-  expressions: (values): NamedTensors =>
+  expressions: (values: NamedTensors): NamedTensors =>
     new Map([
       [`x${i}`, mul(exp(at(values, `a${i}`)), at(values, `b${i}`))],
       [`y${i}`, add(mul(frozen, at(values, `b${i}`)), 1)],
