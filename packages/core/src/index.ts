@@ -69,6 +69,7 @@ export {
   type BlockContext,
   DEFAULT_TARGETS,
   defineMethod,
+  type FinetuneAim,
   type FinetuneContext,
   type LinearContext,
   type LinearShape,

@@ -95,7 +95,7 @@ export interface FinetuneContext<Options> extends MethodContext<Options> {
    * @throws REFERENCE_LOST when a step has transformed the model after one had quantized it.
    */
   referenceBlock(index: number): Promise<Block>;
-  /** What to tune for, if the run was given a task; a method whose aim is 'reference' has no use for it. */
+  /** What to tune for, if the run was given a task; only a method whose aim is 'task' has a use for it. */
   readonly task?: FinetuneTask | undefined;
   /** Options that hold for a Linear by path, overrides applied; undefined when the step does not target it. */
   optionsFor(path: string): Options | undefined;
@@ -113,10 +113,11 @@ export interface LinearShape {
 type StatisticsFor<Options> = { of(options: Options): Readonly<Record<string, Statistic>> }['of'];
 
 /**
- * What a finetune is after: the answers of the model before the recipe, or a task, which may lead away from them. The runner warns where
- * the divergence from that model has risen, unless the aim is a task.
+ * What a finetune is after: the answers of the model before the recipe; what the calibration's text says next; or the run's task, with the
+ * calibration's text where there is none. Text and task may lead away from that model: the runner warns where the divergence from it has
+ * risen only if the aim is 'reference'.
  */
-type FinetuneAim = 'reference' | 'task';
+export type FinetuneAim = 'reference' | 'text' | 'task';
 
 /** An aim that depends on options. */
 type AimFor<Options> = { of(options: Options): FinetuneAim }['of'];

@@ -23,7 +23,7 @@ import { requireReference } from './quantize-linears.js';
 import { evaluateTree, hasExpressions, resolveTree } from './resolve.js';
 import { inStage, interruptible, methodContext, type NearestRounding, type Propagation, type Run } from './run.js';
 import { computeRunKey } from './run-key.js';
-import { aimsAtTask, checkTask } from './task.js';
+import { aimOf, checkTask } from './task.js';
 
 export interface QuantizeOptions {
   readonly model: Model;
@@ -211,7 +211,7 @@ async function finetune(run: Run, planned: PlannedStep, model: Model, { referenc
   run.emit({ type: 'log', step: index, path: 'model', record: { divergenceBefore: before, divergenceAfter: after } });
   // What a finetune quantizes moves away from the reference, and is the price of its bits.
   const quantizes = denseLinears(tuned) < denseLinears(model);
-  if (!aimsAtTask(step) && !quantizes && !(after <= before * (1 + RELATIVE_NOISE) + ABSOLUTE_NOISE)) {
+  if (aimOf(step) === 'reference' && !quantizes && !(after <= before * (1 + RELATIVE_NOISE) + ABSOLUTE_NOISE)) {
     const message = `finetuning raised the KL divergence to the reference from ${before.toPrecision(4)} to ${after.toPrecision(4)} nats a token`;
     run.emit({ type: 'warning', step: index, path: 'model', code: 'FINETUNE_DIVERGED', message });
   }

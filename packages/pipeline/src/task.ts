@@ -1,10 +1,14 @@
 // Which steps a task is for, and whether it fits a model.
-import { type FinetuneTask, LowbitError, type Model, type Recipe, type Step } from '@lowbit/core';
+import { type FinetuneAim, type FinetuneTask, LowbitError, type Model, type Recipe, type Step } from '@lowbit/core';
 
-/** Whether the finetune of a step is after a task rather than the answers of the model before the recipe. */
-export function aimsAtTask({ method, options }: Step): boolean {
-  const { aim = 'reference', finetune } = method;
-  return finetune !== undefined && (typeof aim === 'function' ? aim(options) : aim) === 'task';
+/** What the finetune of a step is after; undefined for a step without one. */
+export function aimOf({ method: { aim = 'reference', finetune }, options }: Step): FinetuneAim | undefined {
+  return finetune && (typeof aim === 'function' ? aim(options) : aim);
+}
+
+/** Whether the finetune of a step takes a task. */
+export function aimsAtTask(step: Step): boolean {
+  return aimOf(step) === 'task';
 }
 
 /**

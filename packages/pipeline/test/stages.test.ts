@@ -249,19 +249,22 @@ describe('training stages', () => {
     expect(made.blocks[0].linears['mlp.down_proj'].kind).toBe('test-adapted');
   });
 
-  it.each(['task', () => 'task' as const] as const)('a finetune whose aim is a task may lead away from the reference', async (aim) => {
-    const model = createToyModel({ seed: 4 });
-    const records: Readonly<Record<string, unknown>>[] = [];
-    const task = defineMethod({ ...adapted.definition, aim });
-    const recipe = [nearest({ bits: 4 }), task({ steps: 1, learningRate: 1, targets: ['**.down_proj'] })];
-    const onEvent = (event: RunEvent): void => {
-      if (event.type === 'log') records.push(event.record);
-    };
-    const { warnings } = await quantize({ model, backend, recipe, calibration, onEvent });
-    expect(warnings).toEqual([]);
-    const { divergenceBefore, divergenceAfter } = records.at(-1) as { divergenceBefore: number; divergenceAfter: number };
-    expect(divergenceAfter).toBeGreaterThan(divergenceBefore);
-  });
+  it.each(['task', 'text', () => 'task' as const] as const)(
+    'a finetune for a task or a text may lead away from the reference',
+    async (aim) => {
+      const model = createToyModel({ seed: 4 });
+      const records: Readonly<Record<string, unknown>>[] = [];
+      const task = defineMethod({ ...adapted.definition, aim });
+      const recipe = [nearest({ bits: 4 }), task({ steps: 1, learningRate: 1, targets: ['**.down_proj'] })];
+      const onEvent = (event: RunEvent): void => {
+        if (event.type === 'log') records.push(event.record);
+      };
+      const { warnings } = await quantize({ model, backend, recipe, calibration, onEvent });
+      expect(warnings).toEqual([]);
+      const { divergenceBefore, divergenceAfter } = records.at(-1) as { divergenceBefore: number; divergenceAfter: number };
+      expect(divergenceAfter).toBeGreaterThan(divergenceBefore);
+    },
+  );
 
   it('a rise that is rounding is not warned of', async () => {
     const scaled = defineMethod({

@@ -26,7 +26,7 @@ let seen: (FinetuneTask | undefined)[] = [];
 const watching = defineMethod({
   name: 'watching',
   version: 1,
-  options: z.strictObject({ aim: z.enum(['task', 'reference']).default('task') }),
+  options: z.strictObject({ aim: z.enum(['task', 'text', 'reference']).default('task') }),
   aim: (options) => options.aim,
   finetune: async (given, { task }) => {
     seen.push(task);
@@ -53,6 +53,7 @@ describe('quantize({ task })', () => {
 
   it.each<[string, Recipe, FinetuneTask, RegExp]>([
     ['that no step is tuned for', [watching({ aim: 'reference' })], taskOf('a'), /TASK_UNUSED: task a: .*\(watching\)/],
+    ['for a step that learns the text', [watching({ aim: 'text' })], taskOf('a'), /TASK_UNUSED: task a: .*\(watching\)/],
     [
       'longer than the context',
       [watching()],

@@ -46,6 +46,7 @@ export const decoupleqSft = defineMethod({
   version: 1,
   description: 'Scales, offsets and norms of a quantized model trained end to end, codes frozen (arXiv 2404.12759)',
   options,
+  aim: ({ objective }) => (objective === 'cross-entropy' ? 'text' : 'reference'),
   check({ kind, path }) {
     if (kind === 'dense') throw notAffine(path, kind);
   },

@@ -29,7 +29,7 @@ export const tune = defineMethod({
   options: tuneOptions,
   check: checkKind,
   finetune,
-  aim: ({ loss }) => (loss === 'ce' ? 'task' : 'reference'),
+  aim: ({ loss }) => (loss === 'ce' ? 'text' : 'reference'),
 });
 
 /** Linears as weight quantizers see them: columns beside a dense rest can be trained, a rest of another kind has scales that nobody knows. */
