@@ -330,7 +330,7 @@ describe('methods and help', () => {
     const finetunes = all
       .map((line) => JSON.parse(line) as { method: string; stages: string[] })
       .filter(({ stages }) => stages.includes('finetune'));
-    expect(finetunes.map(({ method }) => method)).toEqual(['decoupleq-sft', 'lrec', 'emef', 'merge-adapters', 'tune', 'quzo']);
+    expect(finetunes.map(({ method }) => method)).toEqual(['decoupleq-sft', 'lrec', 'emef', 'merge-adapters', 'tune', 'quzo', 'qat']);
   });
 
   it('describes options whose defaults depend on one another', async () => {

@@ -83,6 +83,7 @@ async function measure(backend: Backend, aroundRaw: AroundRaw, shape: LlamaShape
     optionsFor: () => step.options,
     rng: createRng(2),
     reference: dense,
+    referenceBlock: (index) => Promise.resolve(dense.blocks[index]),
     calibration: { ...batchesOf([tokens]), hash: '', description: 'random tokens' },
     signal: undefined,
     saved: undefined,
