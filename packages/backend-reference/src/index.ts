@@ -2,10 +2,8 @@
 import {
   arrayTypes,
   type Backend,
-  composites,
   type DType,
-  expand,
-  LowbitError,
+  type PrimitiveName,
   primitives,
   type ReferenceArray,
   read,
@@ -13,6 +11,15 @@ import {
   type TypedArray,
   tensor,
 } from '@lowbit/core';
+import { MemoryMeter } from './memory-meter.js';
+import { planOf } from './plan.js';
+
+export { MemoryMeter };
+
+export interface ReferenceBackendOptions {
+  /** Counts what the evaluations keep in memory. */
+  readonly meter?: MemoryMeter;
+}
 
 /** Computes tensors in float64 and rounds only what it returns. `float64(t)` gives the unrounded elements. */
 export interface ReferenceBackend extends Backend {
@@ -20,7 +27,7 @@ export interface ReferenceBackend extends Backend {
 }
 
 /** The oracle backend. Compiles nothing; keeps nothing. */
-export function createReferenceBackend(): ReferenceBackend {
+export function createReferenceBackend({ meter = new MemoryMeter() }: ReferenceBackendOptions = {}): ReferenceBackend {
   let evaluations = 0;
   let engineMilliseconds = 0;
   return {
@@ -29,15 +36,18 @@ export function createReferenceBackend(): ReferenceBackend {
     get statistics() {
       return { compilations: 0, evaluations, engineMilliseconds };
     },
-    async evaluate(tensors) {
+    async evaluate(tensors, { release = [] } = {}) {
       evaluations++;
       const start = performance.now();
-      const values = await interpret(tensors);
+      const values = await interpret(tensors, meter);
       engineMilliseconds += performance.now() - start;
-      return tensors.map((t) => (t.isLeaf ? t : tensor(round(valueOf(values, t).data, t.dtype), t.shape, t.dtype))) as never;
+      const results = tensors.map((t, i) => (t.isLeaf ? t : tensor(round(values[i].data, t.dtype), t.shape, t.dtype)));
+      for (const result of results) meter.hold(result);
+      for (const leaf of release) meter.release(leaf);
+      return results as never;
     },
     async float64(x) {
-      return valueOf(await interpret([x]), x).data;
+      return (await interpret([x], meter))[0].data;
     },
     async dispose() {},
   };
@@ -47,43 +57,30 @@ function round(data: Float64Array, dtype: DType): TypedArray {
   return new arrayTypes[dtype](data);
 }
 
-function valueOf(values: ReadonlyMap<Tensor, ReferenceArray>, node: Tensor): ReferenceArray {
-  const value = values.get(node);
-  if (!value) throw new LowbitError('INTERNAL', 'a node was used before it was computed');
-  return value;
-}
-
-async function interpret(tensors: readonly Tensor[]): Promise<Map<Tensor, ReferenceArray>> {
+/** The values of the roots, in their order. Every other one is dropped after its last use. */
+async function interpret(roots: readonly Tensor[], meter: MemoryMeter): Promise<ReferenceArray[]> {
+  const { steps, nodeOf } = planOf(roots);
+  const results = roots.map((root) => nodeOf.get(root) as Tensor);
+  const lastUser = new Map(steps.flatMap(({ node, inputs }) => inputs.map((input) => [input, node])));
+  for (const result of results) lastUser.delete(result);
   const values = new Map<Tensor, ReferenceArray>();
-  for (const node of topologicalOrder(tensors)) values.set(node, await compute(node, values));
-  return values;
+  const valueOf = (node: Tensor): ReferenceArray => values.get(node) as ReferenceArray;
+  const working = await meter.begin(steps.flatMap(({ node }) => (node.isLeaf ? [node] : [])));
+  for (const { node, inputs } of steps) {
+    const value = await compute(node, inputs.map(valueOf));
+    values.set(node, value);
+    working.add(node, value.data);
+    for (const input of new Set(inputs)) {
+      if (lastUser.get(input) !== node) continue;
+      working.remove(valueOf(input).data);
+      values.delete(input);
+    }
+  }
+  return results.map(valueOf);
 }
 
-async function compute(node: Tensor, values: ReadonlyMap<Tensor, ReferenceArray>): Promise<ReferenceArray> {
+async function compute(node: Tensor, inputs: readonly ReferenceArray[]): Promise<ReferenceArray> {
   const { shape, dtype, source } = node;
   if (source.kind === 'leaf') return { shape, dtype, data: Float64Array.from(await read(node)) };
-  if (source.op in composites) return valueOf(values, expand(node));
-  const inputs = source.inputs.map((input) => valueOf(values, input));
-  return { shape, dtype, data: primitives[source.op as keyof typeof primitives].reference(inputs, source.attributes, node) };
-}
-
-/** Inputs before users; a composite stands after its expansion. */
-function topologicalOrder(roots: readonly Tensor[]): Tensor[] {
-  const order: Tensor[] = [];
-  const seen = new Set<Tensor>();
-  const stack = roots.map((node) => ({ node, isDone: false }));
-  for (let frame = stack.pop(); frame; frame = stack.pop()) {
-    const { node, isDone } = frame;
-    if (isDone) {
-      order.push(node);
-      continue;
-    }
-    if (seen.has(node)) continue;
-    seen.add(node);
-    stack.push({ node, isDone: true });
-    if (node.source.kind === 'leaf') continue;
-    const next = node.source.op in composites ? [expand(node)] : node.source.inputs;
-    for (const input of next) stack.push({ node: input, isDone: false });
-  }
-  return order;
+  return { shape, dtype, data: primitives[source.op as PrimitiveName].reference(inputs, source.attributes, node) };
 }

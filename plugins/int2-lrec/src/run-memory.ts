@@ -1,6 +1,6 @@
 // What our own training of adapters takes in memory, by calculation: float32 activations, blocks computed again, weights dense or packed.
 import { packedRowBytes, packedTileRows } from '@lowbit/core';
-import { blockInputBytes, type LayerShape, linearParameters, liveBlockBytes, type ModelShape } from './memory-model.js';
+import { type LayerShape, linearParameters, type ModelShape } from './memory-model.js';
 
 /** Codes as `PackedLinear` of @lowbit/quant holds them. */
 export interface HeldCodes {
@@ -30,21 +30,26 @@ export interface RunMemory {
   readonly weights: number;
   /** Embedding, head and norms, in float32. */
   readonly embeddings: number;
+  /** The adapters with everything that is kept of them from step to step. */
   readonly adapters: number;
-  /** Kept from the forward pass for the backward pass. */
-  readonly blockInputs: number;
-  /** Values of one block in its backward pass, or of a piece of the logits where that is more. */
-  readonly live: number;
-  /** Weights that exist dequantized at one time, and what they take on the way. */
-  readonly dequantized: number;
+  /** What a step makes, where that is most: in the backward pass of a block, at the logits, or in the optimizer's update. */
+  readonly step: number;
+  /** Tensors: all of these but the process. What an engine takes that frees every value after its last use. */
+  readonly tensors: number;
+  /** Buffers that ONNX Runtime does not free in between, because a later value of the same shape shall lie there. */
+  readonly spare: number;
+  /** Everything. */
   readonly total: number;
 }
 
 /**
- * Bytes for each trained element: float32 weight, gradient and Adam's two moments; the weight and moments that a step makes while it reads
- * the old ones; the weights that are kept as the best.
+ * Bytes for each trained element between steps, in float32: weight and Adam's two moments; the same as the round began; the weight as the
+ * training began; the weights that are kept as the best.
  */
-const TRAINED_BYTES = 16 + 12 + 4;
+const KEPT_BYTES = 12 + 12 + 4 + 4;
+
+/** What an update makes for each: the gradient is there, and weight and moments are made while the old ones are read. */
+const UPDATE_BYTES = 4 + 12;
 
 /** As `modelGradients` of @lowbit/train cuts them. */
 const LOGITS_AT_ONCE = 2 ** 23;
@@ -52,46 +57,90 @@ const LOGITS_AT_ONCE = 2 ** 23;
 /** Logits, their softmax, the gradient, and one value between. */
 const LOGIT_VALUES = 4;
 
-/**
- * Bytes for each weight of a tile that is dequantized: two float32 copies, for no operation writes over its input, the codes, and as many
- * bytes again for what they are unpacked from.
- */
-const TILE_BYTES = 2 * 4 + 2;
+/** Of each weight that is dequantized: what its codes are unpacked to, or multiplied by, and the result, both float32. */
+const TILE_BYTES = 2 * 4;
+
+/** In the engine's own buffers, also the codes, and as many bytes again for what they are unpacked from. */
+const ENGINE_TILE_BYTES = TILE_BYTES + 2;
 
 const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
 
-/** The peak of training adapters with `emef`, on an engine that gives back what a program held (`keepMemory: false`). */
+/**
+ * The peak of training adapters with `emef`, on an engine that gives back what a program held (`keepMemory: false`). `tensors` is held
+ * against counted bytes in the tests.
+ */
 export function runMemory(shape: ModelShape, run: TrainingRun): RunMemory {
-  const batch = { windows: run.windows, tokens: run.tokens, activationBytes: 4 };
-  const logits = 4 * LOGIT_VALUES * Math.min(run.windows * run.tokens * shape.vocabularySize, LOGITS_AT_ONCE);
-  const isDense = run.weights === 'float32';
-  const parts = {
-    process: run.process,
-    weights: isDense ? 4 * linearParameters(shape) : heldBytes(shape, run.weights),
+  const held = {
+    weights: run.weights === 'float32' ? 4 * linearParameters(shape) : heldBytes(shape, run.weights),
     embeddings: 4 * (shape.embeddings + shape.norms),
-    adapters: TRAINED_BYTES * run.adapters,
-    blockInputs: blockInputBytes(shape, batch),
-    live: Math.max(liveBlockBytes(shape, batch), logits),
-    dequantized: isDense ? 0 : dequantizedBytes(shape.layers, run.windows * run.tokens),
+    adapters: KEPT_BYTES * run.adapters,
   };
-  return { ...parts, total: sum(Object.values(parts)) };
+  const step = Math.max(passBytes(shape, run), UPDATE_BYTES * run.adapters);
+  const tensors = sum(Object.values(held)) + step;
+  const spare = run.weights === 'float32' ? 0 : spareBytes(shape.layers, run.windows * run.tokens);
+  return { process: run.process, ...held, step, tensors, spare, total: run.process + tensors + spare };
 }
 
-function heldBytes({ layers }: ModelShape, { bits, groupSize, zero }: HeldCodes): number {
-  const perGroup = 4 + { symmetric: 0, integer: 1, free: 4 }[zero];
+/** Forward and backward pass: what is kept for each block, and what is there in the largest moment beside it. */
+function passBytes(shape: ModelShape, run: TrainingRun): number {
+  const positions = run.windows * run.tokens;
+  // The inputs of the blocks; and the last one's output with its gradient.
+  const kept = 4 * (shape.blockCount + 2) * positions * shape.hiddenSize;
+  const logits = 4 * LOGIT_VALUES * Math.min(positions * shape.vocabularySize, LOGITS_AT_ONCE);
+  return kept + Math.max(logits, blockBytes(shape, run));
+}
+
+/**
+ * Values of a block in its backward pass, which computes it once more. With h the width of the residual stream, q, k and v what is
+ * projected, I the width of the MLP and S the scores of a position, one for each head and token, there are for each position
+ *
+ * - in the attention's gradient h + h (input after its norm, gradient of the residual stream), q, k, v, and 3 S (probabilities, their
+ *   gradient, that of the scores);
+ * - in the MLP's gradient 3 h (both inputs after their norms, the stream between), q, k, v, heads, S (probabilities), and 6 I (gate, its
+ *   sigmoid, up, the gradient of their product, two values between);
+ * - where a weight of the MLP is dequantized the same with 4 I, and the weights.
+ *
+ * S is an upper bound beyond 256 tokens, where queries are handled in chunks.
+ */
+function blockBytes(shape: ModelShape, { weights, windows, tokens }: TrainingRun): number {
+  const { hiddenSize: h, innerSize, headCount, layers } = shape;
+  const widthOf = (name: string): number => layers.find((layer) => layer.name === name)?.outFeatures ?? h;
+  const [q, k, v] = ['q_proj', 'k_proj', 'v_proj'].map(widthOf);
+  const scores = headCount * tokens;
+  const bytes = (values: number): number => 4 * windows * tokens * values;
+  const besideMlp = 3 * h + q + k + v + q + scores;
+  const attention = bytes(2 * h + q + k + v + 3 * scores);
+  const mlp = bytes(besideMlp + 6 * innerSize);
+  if (weights === 'float32') return Math.max(attention, mlp);
+  return Math.max(attention, mlp, bytes(besideMlp + 4 * innerSize) + dequantizedBytes(shape, weights));
+}
+
+/** The largest piece of a weight that is dequantized at once, and the offsets of a block's codes, which are computed from zero points. */
+function dequantizedBytes({ layers }: ModelShape, codes: HeldCodes): number {
+  const tile = Math.max(...layers.map(({ inFeatures, outFeatures }) => Math.min(packedTileRows(inFeatures), outFeatures) * inFeatures));
+  const offsets = codes.zero === 'free' ? 0 : sum(layers.map((layer) => layer.outFeatures * groupsOf(layer, codes)));
+  return TILE_BYTES * tile + 4 * offsets;
+}
+
+function groupsOf({ inFeatures }: LayerShape, { groupSize }: HeldCodes): number {
+  return groupSize === -1 ? 1 : inFeatures / groupSize;
+}
+
+function heldBytes({ layers }: ModelShape, codes: HeldCodes): number {
+  const perGroup = 4 + { symmetric: 0, integer: 1, free: 4 }[codes.zero];
   return sum(
-    layers.map(({ inFeatures, outFeatures, count }) => {
-      const groups = groupSize === -1 ? 1 : inFeatures / groupSize;
-      return count * outFeatures * (packedRowBytes({ bits, inFeatures }) + groups * perGroup);
+    layers.map((layer) => {
+      const { inFeatures, outFeatures, count } = layer;
+      return count * outFeatures * (packedRowBytes({ bits: codes.bits, inFeatures }) + groupsOf(layer, codes) * perGroup);
     }),
   );
 }
 
 /**
- * Tiles of all shapes together, and for each width the sum of products that goes from tile to tile, with what is added to it: an engine
- * plans buffers ahead, and one is used again for values of its own shape alone.
+ * Tiles of all shapes but the one that is in use, and for each width the sum of products that goes from tile to tile, with what is added to
+ * it: an engine plans buffers ahead, and one is used again for values of its own shape alone.
  */
-function dequantizedBytes(layers: readonly LayerShape[], positions: number): number {
+function spareBytes(layers: readonly LayerShape[], positions: number): number {
   const tiles = new Map<string, number>();
   for (const { inFeatures, outFeatures } of layers) {
     const rows = packedTileRows(inFeatures);
@@ -99,5 +148,6 @@ function dequantizedBytes(layers: readonly LayerShape[], positions: number): num
       tiles.set(`${height}×${inFeatures}`, height * inFeatures);
   }
   const widths = new Set(layers.map(({ inFeatures }) => inFeatures));
-  return TILE_BYTES * sum([...tiles.values()]) + 2 * 4 * positions * sum([...widths]);
+  const inUse = TILE_BYTES * Math.max(...tiles.values());
+  return ENGINE_TILE_BYTES * sum([...tiles.values()]) - inUse + 2 * 4 * positions * sum([...widths]);
 }

@@ -149,6 +149,7 @@ async function train(backend: Backend, model: Model): Promise<readonly number[]>
     optionsFor: (path) => (TARGETS.some((name) => path.endsWith(name)) ? options : undefined),
     rng: rng.at('training'),
     reference: model,
+    referenceBlock: async (index) => model.blocks[index],
     calibration: { ...batchesOf([tokens]), hash: '', description: 'random tokens' },
     signal: undefined,
     saved: undefined,
