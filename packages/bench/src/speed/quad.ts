@@ -1,8 +1,13 @@
 // bench:quad: QUAD's transform of a 4096-wide Llama block (rank 64, expand) against plain Walsh-Hadamard transforms of the same weights:
 // `walshHadamard`, from array to array a panel at a time, and `hadamardTransform`, one graph as the transform itself is.
 // With --layer <directory>: errors of a real layer's outputs plain, rotated and decomposed; see quad-layer.ts for what the file holds.
+// With --prefill: time to the first token and peak memory of a model as it is, W4A4 and W8A8, simulated and in integers: of `tiny`, of
+// --model <name or directory>, or of a Llama of random weights with --width <features>; --batch and --tokens, several times each, for prompts
+// of other numbers and lengths, --rounds for more turns. Memory is that of processes that do one thing each.
+import { execFileSync } from 'node:child_process';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { createOnnxBackend } from '@lowbit/backend-onnxruntime';
 import {
@@ -22,6 +27,8 @@ import { measurePeakMemory } from '../peak-memory.js';
 import { median, SIZE, timed } from './layer.js';
 import { syntheticLlama } from './llama.js';
 import { DAMPENING, layerErrors, layerInputs } from './quad-layer.js';
+import { type PrefillMemory, type PrefillSize, prefillMemory } from './quad-prefill.js';
+import { benchPrefill } from './quad-prefill-report.js';
 import { reportBench } from './report.js';
 
 const RANK = 64;
@@ -151,8 +158,40 @@ async function benchLayer(backend: Backend, directory: string): Promise<void> {
   reportBench('quad-layer', [...protocol, ...rows], { rotatedOverPlain, decomposedOverRotated });
 }
 
-const { layer } = parseArgs({ options: { layer: { type: 'string' } } }).values;
-const backend = await createOnnxBackend();
-if (layer === undefined) await benchTransform(backend);
-else await benchLayer(backend, layer);
+/** Bytes at the peak of a process of its own, beyond what it held before. */
+function memoryOf(directory: string, execution: string, { batch, tokens }: PrefillSize): number {
+  const words = [fileURLToPath(import.meta.url), directory, execution, `${batch}`, `${tokens}`];
+  const { before, peak } = JSON.parse(String(execFileSync(process.execPath, [...process.execArgv, ...words]))) as PrefillMemory;
+  return peak - before;
+}
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    layer: { type: 'string' },
+    prefill: { type: 'boolean' },
+    model: { type: 'string' },
+    width: { type: 'string' },
+    batch: { type: 'string', multiple: true },
+    tokens: { type: 'string', multiple: true },
+    rounds: { type: 'string', default: String(ROUNDS) },
+  },
+});
+// What `memoryOf` starts.
+const [forms, execution, ...size] = positionals;
+const backend = await createOnnxBackend({ keepMemory: forms === undefined });
+if (forms !== undefined) {
+  const [batch, tokens] = size.map(Number);
+  const memory = await prefillMemory(backend, forms, execution, { batch, tokens });
+  process.stdout.write(`${JSON.stringify(memory)}\n`);
+} else if (values.prefill) {
+  const { model, width, rounds } = values;
+  const [batches, lengths] = [values.batch ?? ['1', '4'], values.tokens ?? []].map((list) => list.map(Number));
+  await benchPrefill(
+    backend,
+    { model, width: width === undefined ? undefined : Number(width), batches, lengths, rounds: Number(rounds) },
+    memoryOf,
+  );
+} else if (values.layer === undefined) await benchTransform(backend);
+else await benchLayer(backend, values.layer);
 await backend.dispose();

@@ -11,6 +11,7 @@ import {
   bandsFigure,
   bandsOver,
   checkSpectrumRank,
+  defaultRank,
   energyFigure,
   energyRows,
 } from '@lowbit/quad';
@@ -59,11 +60,6 @@ export function refuseSpectrumOptions(command: Command): void {
     return !free.includes(name) && command.getOptionValueSource(name) === 'cli';
   });
   if (given) throw new LowbitError('INSPECT_OPTIONS', `${given.long} is about activations; add --spectrum, or leave it out`);
-}
-
-/** Of QUAD's 64 in 4096, and more of narrow models, where so few would not be seen. */
-function defaultRank(width: number): number {
-  return Math.max(1, Math.min(64, Math.floor(width / 16)));
 }
 
 export async function inspectSpectrum(

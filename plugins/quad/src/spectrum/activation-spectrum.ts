@@ -84,6 +84,11 @@ export function checkSpectrumRank({ width }: Model, rank: number): void {
   );
 }
 
+/** A rank for a stream of this width: QUAD's 64 of 4096, and more of narrow ones, where so few would not be seen. */
+export function defaultRank(width: number): number {
+  return Math.max(1, Math.min(64, Math.floor(width / 16)));
+}
+
 /** Indices of the blocks at a quarter, a half and three quarters of the depth: 8, 16, 24 of 32. */
 function inspectedDepths(blocks: number): number[] {
   return [...new Set([0.25, 0.5, 0.75].map((share) => Math.floor(share * blocks)))];

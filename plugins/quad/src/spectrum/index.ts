@@ -3,6 +3,7 @@ export {
   type ActivationSpectrum,
   activationSpectrum,
   checkSpectrumRank,
+  defaultRank,
   type EnergyAtRank,
   type SpectrumOptions,
 } from './activation-spectrum.js';
