@@ -69,9 +69,10 @@ export interface BlockContext<Options> extends MethodContext<Options> {
   /** What the block gave on the same inputs before this step touched it. */
   readonly targets: Batches;
   /**
-   * What the model that this step was given (after its own `transform`) gives after this block when no block is quantized: the
-   * target of EfficientQAT's Block-AP and of ApiQ. Computed when first asked for, one dense block a call from then on; what it gave
-   * holds until the next block asks.
+   * What the model gives after this block when no block is quantized, by this step or an earlier one, in the basis that transforms put it
+   * in: the target of EfficientQAT's Block-AP and of ApiQ. Computed when first asked for, one dense block a call from then on; what it
+   * gave holds until the next block asks.
+   * @throws REFERENCE_LOST when a step has transformed the model after one had quantized it.
    */
   denseTargets(): Promise<Batches>;
   /**

@@ -55,7 +55,7 @@ class BlockWalk {
     this.#model = model;
     this.#dense = dense;
     this.#statistics = statisticsByPath(planned);
-    this.#denseStream = new DenseStream(run, model);
+    this.#denseStream = new DenseStream(run, dense ?? model);
     this.#lastReader = model.blocks.findLastIndex((block) => this.#readsActivations(block));
     this.#progress = new WalkProgress(
       run.emit,
@@ -152,13 +152,16 @@ class BlockWalk {
     const { method, options } = this.#planned.step;
     const units = this.#run.calibration.length;
     const shared = await methodContext(this.#run, this.#planned, 'refine', block.path, options, this.#progress.within(block.path, units));
+    const reference = once(async () => resolveTree(this.#run.backend, requireReference(dense, block.path)));
+    // What the block gives without this step is what it gives in full precision, unless an earlier step has quantized it.
+    const isDenseStream = this.#run.propagate === 'dense' && dense === original;
     const context: BlockContext<unknown> = {
       ...shared,
       path: block.path,
       inputs: batchesOf(inputs),
       targets: batchesOf(targets),
-      denseTargets: async () => batchesOf(this.#run.propagate === 'dense' ? targets : await this.#denseStream.after(index, original)),
-      reference: once(async () => resolveTree(this.#run.backend, requireReference(dense, block.path))),
+      denseTargets: async () => batchesOf(isDenseStream ? targets : await this.#denseStream.after(index, await reference())),
+      reference,
       optionsFor: (name) => this.#planned.options.get(`${block.path}.${name}`),
     };
     const refined = await inStage(this.#planned, block.path, async () => method.refineBlock?.(block, context) ?? block);

@@ -1,6 +1,6 @@
 // What a method learns of the full-precision weight behind a quantized one.
 import { createReferenceBackend } from '@lowbit/backend-reference';
-import { DenseLinear, defineMethod, gram, mul, type RunEvent, read } from '@lowbit/core';
+import { DenseLinear, defineMethod, gram, mul, type RunEvent, read, readFloats } from '@lowbit/core';
 import { createToyModel, createToyTokens } from '@lowbit/testkit';
 import { expect, it } from 'vitest';
 import { z } from 'zod';
@@ -31,6 +31,17 @@ const restoreBlocks = defineMethod({
   refineBlock: async (block, { reference }) => block.with({ linears: (await reference()).linears }),
 });
 
+/** Asks for what the dense block gives. */
+const aimAtDense = defineMethod({
+  name: 'test-aim-at-dense',
+  version: 1,
+  options: z.strictObject({}),
+  async refineBlock(block, { denseTargets }) {
+    await denseTargets();
+    return block;
+  },
+});
+
 /** The same at the end, for the whole model. */
 const restoreModel = defineMethod({
   name: 'test-restore-model',
@@ -51,6 +62,33 @@ it.each([restore(), restoreBlocks(), restoreModel()])('is the weight that earlie
     }
   }
 });
+
+it.each(['quantized', 'dense'] as const)(
+  'gives the dense targets, where an earlier step has quantized too and %s outputs are propagated',
+  async (propagate) => {
+    const model = createToyModel({ seed: 4 });
+    const seen: (readonly number[])[] = [];
+    const recording = defineMethod({
+      name: 'test-recording',
+      version: 1,
+      options: z.strictObject({}),
+      async refineBlock(block, { denseTargets }) {
+        seen.push([...(await readFloats(await (await denseTargets()).at(1)))]);
+        return block;
+      },
+    });
+    for (const recipe of [[recording()], [nearest({ bits: 2 }), recording()]]) {
+      seen.length = 0;
+      await quantize({ model, backend, recipe, calibration, propagate });
+      let x = model.embedding.forward(await calibration.at(1));
+      for (const [i, block] of model.blocks.entries()) {
+        [x] = await backend.evaluate([block.forward(x)]);
+        expect(seen[i]).toEqual([...(await readFloats(x))]);
+      }
+      expect(seen).toHaveLength(model.blocks.length);
+    }
+  },
+);
 
 it('is the Linear itself where nothing was quantized before', async () => {
   const model = createToyModel({ seed: 4 });
@@ -106,6 +144,7 @@ it.each([
   [restore(), /model\.layers\.0\.self_attn.*put transforms first/],
   [restoreBlocks(), /model\.layers\.0:.*put transforms first/],
   [restoreModel(), /model\.layers\.0:.*put transforms first/],
+  [aimAtDense(), /model\.layers\.0:.*put transforms first/],
 ])('is lost when a model is transformed after it was quantized', async (last, message) => {
   const touch = defineMethod({
     name: 'test-touch',
