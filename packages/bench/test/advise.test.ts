@@ -205,6 +205,7 @@ describe('the report', () => {
     expect(text).toMatch(/\| rtn-2 +\| +2\.50 \| +5 ± 0\.01 \| +no \| +3\.0 \|/);
     expect(text).toMatch(/\| rtn-3 +\| +\| +NOT_FINITE \| +no \| +\|/);
     expect(text).toContain('rtn-3 failed: NOT_FINITE: it | fell over');
+    expect(text).toContain('At 2 bits nothing met the threshold without training, and gptq-2 came nearest. What each of its 8 parts');
     // d and b have 9 + 8 of the sum, the others 1 + 0.8 + 0.6 + 0.5 + 0.4 + 0.3.
     expect(text).toContain('most d (9), b (8), a (1), c (0.8), e (0.6). The worst 2 make up 83 % of the sum.');
     expect(lines.at(-1)).toBe('    lowbit quantize x');

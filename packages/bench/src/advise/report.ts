@@ -8,7 +8,7 @@ const NAMED_PARTS = 5;
 
 /** Markdown, to be read in a terminal as well. `repeat` is the command that makes the best model. */
 export function adviceReport(advice: Advice<unknown>, repeat: string): string {
-  const { threshold, trials, damages } = advice;
+  const { threshold, trials, damages, best } = advice;
   const lines = [
     verdict(advice),
     '',
@@ -16,7 +16,7 @@ export function adviceReport(advice: Advice<unknown>, repeat: string): string {
     ...trials.flatMap((trial) => ('error' in trial ? ['', `${trial.name} failed: ${trial.error.message.split('\n')[0]}`] : [])),
     ...damages.flatMap((report) => ['', damageText(report)]),
     '',
-    'Repeat it:',
+    best.isMet ? 'To make it again:' : 'To make the nearest again:',
     '',
     `    ${repeat}`,
   ];
@@ -48,12 +48,13 @@ function trialTable({ metric }: Threshold, trials: readonly Trial[]): string {
   return layOutTable(['recipe', 'bits/weight', metric, 'met', 'seconds'], body, 1);
 }
 
-function damageText({ recipe, parts }: DamageReport): string {
+function damageText({ bits, recipe, parts }: DamageReport): string {
   const sum = (some: DamageReport['parts']): number => some.reduce((total, { kl }) => total + kl, 0);
   const worst = parts.slice(0, Math.ceil(parts.length / 4));
   const named = parts.slice(0, NAMED_PARTS).map(({ path, kl }) => `${path} (${formatNumber(kl)})`);
   return [
-    `What each of the ${parts.length} parts of ${recipe} does to the answers when it alone is quantized, as KL divergence from the dense model in nats a token:`,
+    `At ${bits} bits nothing met the threshold without training, and ${recipe} came nearest.`,
+    `What each of its ${parts.length} parts does to the answers when it alone is quantized, as KL divergence from the dense model in nats a token:`,
     `most ${named.join(', ')}. The worst ${worst.length} make up ${((100 * sum(worst)) / sum(parts)).toFixed(0)} % of the sum.`,
   ].join(' ');
 }

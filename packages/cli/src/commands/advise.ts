@@ -218,16 +218,21 @@ function recordOf({ threshold, best, damages }: Advice<unknown>): object {
   return { threshold, isMet, recipe: name, steps, bits, bitsPerWeight, value, stderr, damages };
 }
 
-/** What makes the advised model again: equal text, seed and steps give equal weights. */
+/** What makes the advised model again: equal text, seed, steps and engine give equal weights. */
 function repeatCommand(recipe: string, options: AdviseArguments & { readonly reference: string }, directory: string): string {
-  const { reference, calibrationWindows, window, seed, text, documents, field } = options;
+  const { reference, calibrationWindows, window, seed, text, documents, field, provider, threads } = options;
   const words = [
-    ...['lowbit quantize', reference, '--recipe', relative(directory, recipe), '--windows', calibrationWindows, '--seed', seed],
+    ...[reference, '--recipe', relative(directory, recipe), '--windows', calibrationWindows, '--seed', seed],
     ...(window === undefined ? [] : ['--window', window]),
     ...(text === undefined ? [] : ['--text', text]),
     ...(documents === 'whole' ? [] : ['--documents', documents]),
     ...(field === 'text' ? [] : ['--field', field]),
-    ...['--out', '<directory>'],
+    ...(provider === 'cpu' ? [] : ['--provider', provider]),
+    ...(threads === undefined ? [] : ['--threads', threads]),
   ];
-  return words.join(' ');
+  return ['lowbit quantize', ...words.map(shellWord), '--out <directory>'].join(' ');
+}
+
+function shellWord(word: string | number): string {
+  return /^[\w./:=@%+,-]+$/.test(`${word}`) ? `${word}` : `'${`${word}`.replaceAll("'", "'\\''")}'`;
 }
