@@ -20,6 +20,7 @@ export { type SgdOptions, sgd } from './sgd.js';
 export { splitWindows, type WindowSplit } from './split-windows.js';
 export { type StepRequest, type StepResult, trainStep } from './step.js';
 export { Stopwatch } from './stopwatch.js';
+export { gatherWindows, windowCount } from './stream-windows.js';
 export { calibrationTask, type TaskBatch, taskBatches, taskTraining } from './task-batches.js';
 export { judgeTask, type TaskResult, taskJudgement, taskLoss } from './task-loss.js';
 export { type EpochReport, type TrainOptions, type TrainResult, train, type Validation } from './train.js';

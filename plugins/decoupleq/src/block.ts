@@ -4,6 +4,7 @@ import {
   adam,
   constantRate,
   cosineRate,
+  gatherWindows,
   type Indexed,
   meanLoss,
   type NamedTensors,
@@ -13,11 +14,12 @@ import {
   splitWindows,
   type TrainResult,
   train,
+  windowCount,
   withParameters,
 } from '@lowbit/train';
 import type { DecoupleqOptions } from './options.js';
 import { affineLayerOf, biasOf, normTensors, scalesOf, type Trainable, type TrainableTensors, trainableOf } from './trainable.js';
-import { gatherWindows, windowBatches, windowCount } from './windows.js';
+import { windowBatches } from './windows.js';
 
 /** What a block is trained on: inputs from the quantized prefix, and what the dense block makes of them, [windows, tokens, width]. */
 interface Windows {

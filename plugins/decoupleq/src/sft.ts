@@ -11,10 +11,20 @@ import {
   slice,
   type Tensor,
 } from '@lowbit/core';
-import { adam, cosineRate, type Indexed, type NamedTensors, splitWindows, train, withParameters } from '@lowbit/train';
+import {
+  adam,
+  cosineRate,
+  gatherWindows,
+  type Indexed,
+  type NamedTensors,
+  splitWindows,
+  train,
+  windowCount,
+  withParameters,
+} from '@lowbit/train';
 import { z } from 'zod';
 import { affineLayerOf, normTensors, scalesOf, type TrainableTensors, trainableOf } from './trainable.js';
-import { gatherWindows, windowBatches, windowCount } from './windows.js';
+import { windowBatches } from './windows.js';
 
 const options = z.strictObject({
   epochs: z.int().min(0).max(1000).default(1).describe('Passes over the calibration windows'),
