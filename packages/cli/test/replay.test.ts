@@ -36,6 +36,10 @@ it('writes the weights that the run had written, and the log again', async () =>
   expect((await file('again', weights)).equals(await file('base', weights))).toBe(false);
   expect((await file('again', log)).equals(await file('tuned', log))).toBe(true);
   expect(await lowbit('replay', 'base', 'tuned/quzo-log.jsonl', '--out', 'again')).toMatchObject({ code: 2 });
+  const recipeOf = async (directory: string) => JSON.parse((await file(directory, 'config.json')).toString()).lowbit.recipe;
+  const [made, again] = [await recipeOf('tuned'), await recipeOf('again')];
+  expect(again.map(({ method }: { method: string }) => method)).toEqual(['rtn', 'quzo']);
+  expect(again[1].options).toEqual(made[1].options);
   const spoken = await lowbit('replay', 'base', 'tuned/quzo-log.jsonl', '--out', 'again', '--force');
   expect(spoken.output).toContain('again: 3 steps replayed, digest');
 });

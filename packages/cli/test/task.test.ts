@@ -51,6 +51,13 @@ describe('--task', () => {
     const tuned = await lowbit('quantize', 'toy', '--recipe', recipe, '--out', 'tuned', ...task, ...text, ...engine);
     expect(tuned).toMatchObject({ code: 0 });
     expect(tuned.errors).toContain('task: all.tsv, 2 labels, 30 train and 10 dev examples');
+    const told = await lowbit('inspect', 'tuned', '--json');
+    expect(JSON.parse(told.output).task).toMatchObject({
+      description: expect.stringContaining('all.tsv, 2 labels'),
+      hash: expect.stringMatching(/^[0-9a-f]{64}$/),
+      protocol: { template: '{what}:{label}', labels: { 0: 'x', 1: 'y' }, train: { source: 'all.tsv', examples: 30 } },
+    });
+    expect((await lowbit('inspect', 'tuned')).output).toContain('tuned for all.tsv');
     const judge = async (model: string) => scoresOf((await lowbit('eval', model, ...task, ...engine, '--json', '--quiet')).output);
     const [before, after] = [await judge('toy'), await judge('tuned')];
     expect(after.map(({ evaluator }) => evaluator)).toEqual([

@@ -39,6 +39,7 @@ const lowbitSchema = z.object({
   recipe: z.array(stepRecordSchema).optional(),
   versions: z.record(z.string(), z.string()).optional(),
   seed: z.number().optional(),
+  task: z.object({ description: z.string(), hash: z.string(), protocol: z.record(z.string(), z.unknown()) }).optional(),
   linears: z.record(z.string(), linearRecordSchema),
   residualWidth: z.int().positive().optional(),
   keyValues: z.record(z.string(), keyValuesSchema).optional(),

@@ -1,5 +1,5 @@
 // What a checkpoint offers to a model loader, whatever its files look like.
-import type { KeyValueQuantization, LinearState, Shape, Tensor } from '@lowbit/core';
+import type { FinetuneTask, KeyValueQuantization, LinearState, Shape, Tensor } from '@lowbit/core';
 import type { StepRecord } from './step-record.js';
 
 /** A stored tensor as the checkpoint describes it. */
@@ -29,7 +29,12 @@ export interface Provenance {
   /** Versions of the packages that took part, by name. */
   readonly versions?: Readonly<Record<string, string>> | undefined;
   readonly seed?: number | undefined;
+  /** What it was tuned for. */
+  readonly task?: TaskRecord | undefined;
 }
+
+/** A task without its examples: enough to build it again. */
+export type TaskRecord = Pick<FinetuneTask, 'description' | 'hash' | 'protocol'>;
 
 /** An open checkpoint. Tensors are lazy: their bytes are read when the tensor is evaluated, and not kept. */
 export interface Checkpoint {

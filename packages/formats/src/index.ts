@@ -1,5 +1,5 @@
 // @lowbit/formats: model files. safetensors, Hugging Face and llama2.c checkpoints, quantized checkpoints, the run store.
-export type { Checkpoint, CheckpointEntry, Provenance, SideFile, TokenizerFiles } from './checkpoint.js';
+export type { Checkpoint, CheckpointEntry, Provenance, SideFile, TaskRecord, TokenizerFiles } from './checkpoint.js';
 export { CONFIG_FILE, readConfig } from './checkpoint-config.js';
 export { directoryBytes, fileSha256 } from './disk-usage.js';
 export { createFileStore } from './file-store.js';

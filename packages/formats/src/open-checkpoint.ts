@@ -45,7 +45,7 @@ export async function openCheckpoint(directory: string): Promise<Checkpoint> {
     keyValues: new Map(Object.entries(lowbit?.keyValues ?? {})),
     tokenizer: () => readTokenizer(directory, sideFiles),
     sideFiles,
-    provenance: { recipe: lowbit?.recipe, versions: lowbit?.versions, seed: lowbit?.seed },
+    provenance: { recipe: lowbit?.recipe, versions: lowbit?.versions, seed: lowbit?.seed, task: lowbit?.task },
   };
 }
 

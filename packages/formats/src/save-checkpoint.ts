@@ -3,7 +3,7 @@ import { readdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { DenseLinear, type Linear, LowbitError, type Model, type Step, throwIfAborted } from '@lowbit/core';
 import { writeFileAtomically, writeFilesTogether } from './atomic-write.js';
-import type { SideFile } from './checkpoint.js';
+import type { SideFile, TaskRecord } from './checkpoint.js';
 import { CONFIG_FILE, checkConfig, formatVersion, type LowbitSection, QUANT_METHOD } from './checkpoint-config.js';
 import { linearRecord } from './linear-record.js';
 import { tensorsToStore, tiesEmbeddings } from './model-tensors.js';
@@ -18,6 +18,8 @@ export interface SaveOptions {
   /** Package versions by name. */
   readonly versions?: Readonly<Record<string, string>> | undefined;
   readonly seed?: number | undefined;
+  /** What the model was tuned for; its examples are not kept. */
+  readonly task?: TaskRecord | undefined;
   /** Copied byte for byte: `checkpoint.sideFiles` of the source. */
   readonly sideFiles?: ReadonlyMap<string, SideFile> | undefined;
   readonly maxShardBytes?: number | undefined;
@@ -94,7 +96,11 @@ function linearsOf(model: Model): Map<string, Linear> {
   return found.set('lm_head', model.head);
 }
 
-function configOf(model: Model, linears: ReadonlyMap<string, Linear>, { recipe, versions, seed }: SaveOptions): Record<string, unknown> {
+function configOf(
+  model: Model,
+  linears: ReadonlyMap<string, Linear>,
+  { recipe, versions, seed, task }: SaveOptions,
+): Record<string, unknown> {
   const tied = tiesEmbeddings(model);
   const saysTied = model.config.source.tie_word_embeddings === true;
   const source = { ...model.config.source, ...(tied !== saysTied && { tie_word_embeddings: tied }) };
@@ -105,12 +111,13 @@ function configOf(model: Model, linears: ReadonlyMap<string, Linear>, { recipe, 
     ...(rounding.length > 0 && { keyValues: Object.fromEntries(rounding) }),
   };
   const needsLowbit = quantized.length > 0 || Object.keys(beyondOthers).length > 0;
-  if (!needsLowbit && !recipe && !versions && seed === undefined) return source;
+  if (!needsLowbit && !recipe && !versions && seed === undefined && !task) return source;
 
   const section = {
     recipe: recipe?.map(stepRecord),
     versions: versions && Object.fromEntries(Object.entries(versions).sort(([a], [b]) => (a < b ? -1 : 1))),
     seed,
+    task: task && { description: task.description, hash: task.hash, protocol: task.protocol },
     linears: Object.fromEntries(quantized.map(([path, linear]) => [path, linearRecord(path, linear.state())])),
     ...beyondOthers,
   };

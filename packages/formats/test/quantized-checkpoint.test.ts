@@ -59,10 +59,12 @@ describe('a quantized checkpoint', () => {
     const recipe = [
       { method: 'rtn', version: 1, options: { bits: 4 }, targets: ['**'], overrides: [{ glob: '**.down_proj', options: { bits: 8 } }] },
     ];
+    const task = { description: 'a.tsv, 2 labels', hash: 'ab', protocol: { template: '{a}: {b}', labels: { 0: 'x', 1: 'y' } } };
     const options = {
       recipe,
       versions: { b: '2', a: '1' },
       seed: 7,
+      task,
       sideFiles: new Map([['tokenizer.json', { read: async () => Buffer.from('{}') }]]),
     };
     const model = mixed();
@@ -70,7 +72,7 @@ describe('a quantized checkpoint', () => {
     await saveCheckpoint(at('2'), model, { ...options, versions: { a: '1', b: '2' } });
     expect(await filesOf(at('2'))).toEqual(await filesOf(at('1')));
     const checkpoint = await openCheckpoint(at('1'));
-    expect(checkpoint.provenance).toEqual({ recipe, versions: { a: '1', b: '2' }, seed: 7 });
+    expect(checkpoint.provenance).toEqual({ recipe, versions: { a: '1', b: '2' }, seed: 7, task });
     await saveCheckpoint(at('3'), load(checkpoint, model), { ...checkpoint.provenance, sideFiles: checkpoint.sideFiles });
     expect(await filesOf(at('3'))).toEqual(await filesOf(at('1')));
   });

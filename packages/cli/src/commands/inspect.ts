@@ -68,12 +68,14 @@ export function addInspectCommand(program: Command, context: CommandContext): vo
 function inspectParts({ name, model, checkpoint }: ResolvedModel, json: boolean, { terminal }: CommandContext): void {
   const { source: _, ...original } = model.config;
   const config = { ...original, ...transformed(model) };
-  const { recipe, versions, seed } = checkpoint.provenance;
+  const { recipe, versions, seed, task } = checkpoint.provenance;
   const size = measureSize(model);
   const linears = summarize(model, size);
   const { bitsPerWeight } = size;
   if (json) {
-    terminal.out(`${JSON.stringify({ model: name, path: checkpoint.path, config, bitsPerWeight, linears, recipe, versions, seed })}\n`);
+    terminal.out(
+      `${JSON.stringify({ model: name, path: checkpoint.path, config, bitsPerWeight, linears, recipe, versions, seed, task })}\n`,
+    );
     return;
   }
   const settings = Object.entries(config).map(([setting, value]) => `  ${setting.padEnd(18)} ${String(value)}`);
@@ -96,5 +98,6 @@ function inspectParts({ name, model, checkpoint }: ResolvedModel, json: boolean,
   const steps = recipe.map(
     (step) => `  ${step.method} (version ${step.version}) ${JSON.stringify(step.options)} on ${step.targets.join(', ')}`,
   );
-  terminal.out(['', `made with seed ${seed ?? 'unknown'} by`, ...steps, ''].join('\n'));
+  const tuned = task ? ['', `tuned for ${task.description}`] : [];
+  terminal.out(['', `made with seed ${seed ?? 'unknown'} by`, ...steps, ...tuned, ''].join('\n'));
 }

@@ -126,10 +126,13 @@ async function quantizeInto(
       },
     });
     const { versions } = provenanceOf(backend);
+    const { provenance } = resolved.checkpoint;
     await saveCheckpoint(out, result.model, {
-      recipe,
+      // Of a checkpoint that is quantized further, the earlier steps too.
+      recipe: [...(provenance.recipe ?? []), ...recipe],
       versions,
       seed: options.seed,
+      task: opened?.task ?? provenance.task,
       sideFiles: new Map([...resolved.checkpoint.sideFiles, ...runFiles.files()]),
       overwrite: options.force === true,
       signal,

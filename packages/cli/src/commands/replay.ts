@@ -2,9 +2,9 @@
 import { readFile, realpath } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { type ResolvedModel, resolveModel } from '@lowbit/bench';
-import { LowbitError } from '@lowbit/core';
-import { directoryBytes, saveCheckpoint } from '@lowbit/formats';
-import { LOG_FILE, parseLog, replayLog } from '@lowbit/quzo';
+import { LowbitError, type Model } from '@lowbit/core';
+import { directoryBytes, type StepRecord, saveCheckpoint } from '@lowbit/formats';
+import { LOG_FILE, parseLog, quzo, replayLog, type Trajectory } from '@lowbit/quzo';
 import type { Command } from 'commander';
 import { addOutputOptions, type OutputArguments } from '../arguments.js';
 import { type CommandContext, claimDirectory } from '../context.js';
@@ -72,6 +72,7 @@ async function replayInto(
     startWork();
     await saveCheckpoint(out, made, {
       ...checkpoint.provenance,
+      recipe: [...(checkpoint.provenance.recipe ?? []), stepOf(trajectory, model)],
       sideFiles: new Map([...checkpoint.sideFiles, [LOG_FILE, { read: async () => Buffer.from(text) }]]),
       overwrite: options.force === true,
       signal,
@@ -87,4 +88,12 @@ async function replayInto(
       ? `${JSON.stringify({ model: name, out, steps, digest: end, bytes, seconds })}\n`
       : `${out}: ${steps} steps replayed, digest ${end} as in the log, ${(bytes / 2 ** 20).toFixed(1)} MiB on disk, ${seconds.toFixed(1)} s\n`,
   );
+}
+
+/** The step that the log is of. What its options were for single Linears is in the log. */
+function stepOf({ options, parameters }: Trajectory, { blocks }: Model): StepRecord {
+  const paths = blocks.flatMap(({ path, linears }) => Object.keys(linears).map((name) => `${path}.${name}`));
+  const targets = paths.filter((path) => parameters.some(({ name }) => name.startsWith(`${path}.`)));
+  const { name: method, version } = quzo.definition;
+  return { method, version, options, targets, overrides: [] };
 }
