@@ -1,19 +1,11 @@
 // Quantization-aware fine-tuning of the whole model as a method.
-import {
-  DenseLinear,
-  defineMethod,
-  type FinetuneContext,
-  type FinetuneTask,
-  type LinearShape,
-  type Model,
-  materialize,
-} from '@lowbit/core';
+import { defineMethod, type FinetuneContext, type FinetuneTask, type LinearShape, type Model, materialize } from '@lowbit/core';
 import { checkGroups } from '@lowbit/quant';
 import { meanLoss, type RateSearchResult, type Resumption, Stopwatch, searchRates, type TrainResult, train } from '@lowbit/train';
 import { optimizerOf, ratesOf, roundsOf, scheduleOf } from './course.js';
 import { type Material, taskMaterial, windowMaterial } from './material.js';
 import { type QatOptions, qatOptions } from './options.js';
-import { trainedPart } from './parts.js';
+import { hasDenseTarget } from './parts.js';
 import { type Prepared, prepareModel } from './prepare.js';
 import { checkTrainable } from './quantizer/select.js';
 
@@ -92,12 +84,7 @@ async function tune<Batch>(given: Model, context: Context, materialOf: (model: M
 
 /** Whether the model that was given may be handed back: nothing of it was to be quantized. */
 function canKeep({ blocks }: Model, { options, optionsFor }: Context): boolean {
-  const isDense = ({ path, linears }: Model['blocks'][number]): boolean =>
-    Object.entries(linears).some(([name, linear]) => {
-      const whole = `${path}.${name}`;
-      return optionsFor(whole) !== undefined && trainedPart(linear, whole).linear instanceof DenseLinear;
-    });
-  return options.keepBest && !blocks.some(isDense);
+  return options.keepBest && !blocks.some((block) => hasDenseTarget(block, (path) => optionsFor(path) !== undefined));
 }
 
 /** What trainings with several rates share. */

@@ -1,5 +1,16 @@
 // The layer within wrappers whose weight is trained: activation quantizers, rotations, outlier columns and low-rank corrections stay around it.
-import { type Linear, LowbitError, matmul, mul, type QuantizablePart, quantizablePart, sub, type Tensor } from '@lowbit/core';
+import {
+  type Block,
+  DenseLinear,
+  type Linear,
+  LowbitError,
+  matmul,
+  mul,
+  type QuantizablePart,
+  quantizablePart,
+  sub,
+  type Tensor,
+} from '@lowbit/core';
 import { LowRankLinear } from '@lowbit/quant';
 
 export interface TrainedPart extends Pick<QuantizablePart, 'linear' | 'replace'> {
@@ -24,4 +35,12 @@ export function trainedPart(linear: Linear, path: string): TrainedPart {
       return inner.latentFrom(sub(weight, mul(matmul(corrected.up, corrected.down), corrected.scaling)));
     },
   };
+}
+
+/** Whether a block has a targeted Linear whose weight is dense: it has no codes before training, so what was given cannot be handed back. */
+export function hasDenseTarget({ path, linears }: Block, isTargeted: (path: string) => boolean): boolean {
+  return Object.entries(linears).some(([name, linear]) => {
+    const whole = `${path}.${name}`;
+    return isTargeted(whole) && trainedPart(linear, whole).linear instanceof DenseLinear;
+  });
 }
