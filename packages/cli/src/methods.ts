@@ -7,7 +7,7 @@ import { type Experiment, LowbitError, type MethodDefinition, type Step } from '
 import { decoupleq, experiments as decoupleqExperiments, decoupleqSft } from '@lowbit/decoupleq';
 import { gptq } from '@lowbit/gptq';
 import { emef, experiments as int2LrecExperiments, lowRankCorrection, lrec, mergeAdapters } from '@lowbit/int2-lrec';
-import { qat, experiments as qatExperiments } from '@lowbit/qat';
+import { qat, qatBlocks, experiments as qatExperiments } from '@lowbit/qat';
 import { activations, compensate, quad, experiments as quadExperiments, rotate, tune } from '@lowbit/quad';
 import { quzo, experiments as quzoExperiments } from '@lowbit/quzo';
 import { rtn } from '@lowbit/rtn';
@@ -46,7 +46,7 @@ export const builtInPlugins: readonly Plugin[] = [
     experiments: quadExperiments,
   },
   { name: 'quzo', methods: [quzo as unknown as AnyMethod], experiments: quzoExperiments },
-  { name: 'qat', methods: [qat as unknown as AnyMethod], experiments: qatExperiments },
+  { name: 'qat', methods: [qatBlocks, qat] as unknown as readonly AnyMethod[], experiments: qatExperiments },
 ];
 
 /** Their methods. */
