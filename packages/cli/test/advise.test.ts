@@ -81,42 +81,44 @@ describe('a threshold that quantizing alone meets', () => {
   });
 });
 
-describe('a threshold that takes training', () => {
-  it.each(['linear', 'block'])('is told of what was tried, and of each %s', async (kind) => {
-    const words = ['advise', 'toy', '--threshold', 'kl=1e-9', ...quick, ...small, ...calibrated, '--parts', kind, '--text', 'text.txt'];
-    const report = `unmet-${kind}`;
-    const outcome = await lowbit([...words, '--report', report, '--out', 'unmet-model']);
-    expect(outcome.code).toBe(1);
-    expect(outcome.errors).toMatch(
-      /lowbit: THRESHOLD_UNMET: kl at most 1\.00e-9: met by nothing that was tried\. Nearest is .* too much\..* --bits/,
-    );
-    expect(existsSync(join(folder, 'unmet-model'))).toBe(false);
-    const parts = kind === 'linear' ? 14 : 2;
-    expect(outcome.output).toContain(`What each of its ${parts} parts`);
-    expect(outcome.output).toMatch(new RegExp(`decoupleq-sft:epochs=1,batch=4 on the worst ${kind === 'linear' ? 4 : 1} of ${parts}`));
-    const recipe = JSON.parse(await readFile(join(folder, report, 'recipe.json'), 'utf8')) as { method: string }[];
-    expect(['rtn', 'gptq']).toContain(recipe[0].method);
-    const damages = linesOf(await readFile(join(folder, report, 'damages.jsonl'), 'utf8')) as unknown as { parts: { kl: number }[] }[];
-    const values = damages[0].parts.map((part) => part.kl);
-    expect(values).toHaveLength(parts);
-    expect(values).toEqual([...values].sort((a, b) => b - a));
-    expect(values.at(-1)).toBeGreaterThan(0);
-    expect(
-      (
-        await lowbit([
-          'quantize',
-          'toy',
-          '--recipe',
-          `${report}/recipe.json`,
-          '--out',
-          `${report}-again`,
-          ...small.slice(0, 6),
-          '--text',
-          'text.txt',
-        ])
-      ).code,
-    ).toBe(0);
+it('says how far a threshold is that nothing meets, and which Linears hurt', async () => {
+  const words = ['advise', 'toy', '--threshold', 'kl=1e-9', ...quick, ...small, ...calibrated, '--text', 'text.txt'];
+  const outcome = await lowbit([...words, '--report', 'unmet', '--out', 'unmet-model']);
+  expect(outcome.code).toBe(1);
+  expect(outcome.errors).toMatch(
+    /lowbit: THRESHOLD_UNMET: kl at most 1\.00e-9: met by nothing that was tried\. Nearest is .* too much\..* --bits/,
+  );
+  expect(existsSync(join(folder, 'unmet-model'))).toBe(false);
+  expect(outcome.output).toContain('What each of its 14 parts');
+  expect(outcome.output).toContain(' + decoupleq-sft:epochs=1,batch=4 on the worst 4 of 14');
+  const recipe = JSON.parse(await readFile(join(folder, 'unmet', 'recipe.json'), 'utf8')) as { method: string }[];
+  expect(['rtn', 'gptq']).toContain(recipe[0].method);
+  const damages = linesOf(await readFile(join(folder, 'unmet', 'damages.jsonl'), 'utf8')) as unknown as { parts: { kl: number }[] }[];
+  const values = damages[0].parts.map((part) => part.kl);
+  expect(values).toHaveLength(14);
+  expect(values).toEqual([...values].sort((a, b) => b - a));
+  expect(values.at(-1)).toBeGreaterThan(0);
+  const again = ['quantize', 'toy', '--recipe', 'unmet/recipe.json', '--out', 'unmet-again', ...small.slice(0, 6), '--text', 'text.txt'];
+  expect((await lowbit(again)).code).toBe(0);
+});
+
+it('trains as much as it takes, and saves what meets the threshold', async () => {
+  const qat = ['--ptq', 'rtn', '--qat', 'qat:epochs=2,batchWindows=4,holdOut=0', '--parts', 'block', '--text', 'sotu', '--json', '--quiet'];
+  const words = [...qat, ...small, ...calibrated];
+  const all = await lowbit(['advise', 'toy', '--threshold', 'kl=1e-9', ...words, '--report', 'all']);
+  const [rounded, half, whole] = linesOf(all.output).map(({ value = Number.NaN }) => value);
+  expect(half).toBeLessThan(rounded);
+  expect(whole).toBeLessThan(half);
+  const threshold = (half + whole) / 2;
+  const met = await lowbit(['advise', 'toy', '--threshold', `kl=${threshold}`, ...words, '--report', 'enough', '--out', 'enough-model']);
+  expect(met).toMatchObject({ code: 0, errors: '' });
+  expect(linesOf(met.output).at(-1)?.advice).toMatchObject({
+    isMet: true,
+    value: whole,
+    recipe: expect.stringMatching(/ on all 2$/) as string,
   });
+  const judged = await lowbit(['inspect', 'enough-model', '--json']);
+  expect(JSON.parse(judged.output)).toMatchObject({ recipe: [{ method: 'rtn' }, { method: 'qat', targets: ['**'] }] });
 });
 
 describe('refused before anything is read', () => {
