@@ -29,11 +29,9 @@ export interface PrefillArguments {
 /** Tokens of the longest prompts where nobody says otherwise. */
 const LONGEST_PROMPT = 512;
 
-const MIB = 2 ** 20;
-
 type ByExecution = Readonly<Record<string, number>>;
 
-/** @param memoryOf bytes that an execution takes for prompts of a size, measured in a process of its own. */
+/** @param memoryOf MiB that an execution takes for prompts of a size, measured in a process of its own. */
 export async function benchPrefill(
   backend: Backend,
   { model: reference = 'tiny', width, batches, lengths, rounds }: PrefillArguments,
@@ -54,16 +52,16 @@ export async function benchPrefill(
     ];
     const metrics: Record<string, number> = {};
     for (const { times, batch, tokens } of measured) {
-      const bytes = Object.fromEntries(executions.map((execution) => [execution, memoryOf(directory, execution, { batch, tokens })]));
+      const memory = Object.fromEntries(executions.map((execution) => [execution, memoryOf(directory, execution, { batch, tokens })]));
       rows.push([`${batch} × ${tokens} tokens`, `float ${times[FLOAT].toFixed(1)} ms; over it: ${overFloat(times)}`]);
-      rows.push(['  memory', `float ${(bytes[FLOAT] / MIB).toFixed(0)} MiB; over it: ${overFloat(bytes)}`]);
+      rows.push(['  memory', `float ${memory[FLOAT].toFixed(0)} MiB; over it: ${overFloat(memory)}`]);
       for (const execution of executions.slice(1)) {
         const key = execution
           .replace('W', 'w')
           .replace('A', 'a')
           .replace(/ ./, (letter) => letter.trim().toUpperCase());
         metrics[`${key}${batch}x${tokens}`] = times[execution] / times[FLOAT];
-        metrics[`${key}Memory${batch}x${tokens}`] = bytes[execution] / bytes[FLOAT];
+        metrics[`${key}Memory${batch}x${tokens}`] = memory[execution] / memory[FLOAT];
       }
     }
     rows.push(['slower than float', slowerThanFloat(measured)]);

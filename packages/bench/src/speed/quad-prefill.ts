@@ -9,6 +9,7 @@ import { quantize } from '@lowbit/pipeline';
 import { defaultRank, quad } from '@lowbit/quad';
 import { linearKinds } from '@lowbit/quant';
 import { rtn } from '@lowbit/rtn';
+import { measurePeakMemory } from '../peak-memory.js';
 import { syntheticLlama } from './llama.js';
 import { bestTimes } from './report.js';
 
@@ -36,7 +37,7 @@ export interface PrefillTimes extends PrefillSize {
   readonly times: Readonly<Record<string, number>>;
 }
 
-/** Bytes resident before a model is opened, and at the peak. */
+/** MiB resident before a model is opened, and at the peak. */
 export interface PrefillMemory {
   readonly before: number;
   readonly peak: number;
@@ -129,7 +130,9 @@ export async function prefillTimes(
 export async function prefillMemory(backend: Backend, directory: string, execution: string, size: PrefillSize): Promise<PrefillMemory> {
   // Code that every execution runs through is compiled before.
   await firstTokens(backend, randomLlama(128), { batch: 1, tokens: 8 });
-  const before = process.memoryUsage().rss;
+  const before = process.memoryUsage().rss / 2 ** 20;
+  // The peak that the operating system counts for a process begins with that of the one which started it.
+  const takePeak = measurePeakMemory();
   await firstTokens(backend, await openForm(backend, directory, execution), size);
-  return { before, peak: process.resourceUsage().maxRSS * 1024 };
+  return { before, peak: takePeak() };
 }

@@ -158,7 +158,7 @@ async function benchLayer(backend: Backend, directory: string): Promise<void> {
   reportBench('quad-layer', [...protocol, ...rows], { rotatedOverPlain, decomposedOverRotated });
 }
 
-/** Bytes at the peak of a process of its own, beyond what it held before. */
+/** MiB at the peak of a process of its own, beyond what it held before. */
 function memoryOf(directory: string, execution: string, { batch, tokens }: PrefillSize): number {
   const words = [fileURLToPath(import.meta.url), directory, execution, `${batch}`, `${tokens}`];
   const { before, peak } = JSON.parse(String(execFileSync(process.execPath, [...process.execArgv, ...words]))) as PrefillMemory;
