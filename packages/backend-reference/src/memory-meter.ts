@@ -67,7 +67,7 @@ export class MemoryMeter {
 }
 
 /** Values of one evaluation. */
-export class WorkingMemory {
+class WorkingMemory {
   readonly #report: (bytes: number) => void;
   /** What lies where: nodes that view a piece of memory, and its bytes. */
   readonly #pieces = new Map<object, { users: number; readonly bytes: number }>();

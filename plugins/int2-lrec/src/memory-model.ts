@@ -149,27 +149,20 @@ export interface TrainingBatch {
   readonly activationBytes?: number;
 }
 
-/** Bytes of the inputs of all blocks. */
-export function blockInputBytes({ blockCount, hiddenSize }: ModelShape, batch: TrainingBatch): number {
-  const { windows, tokens, activationBytes: bytes = 2 } = batch;
-  return bytes * blockCount * windows * tokens * hiddenSize;
-}
-
-/** Bytes of all values of one block in its backward pass, with attention scores and probabilities. */
-export function liveBlockBytes({ hiddenSize, innerSize, headCount }: ModelShape, batch: TrainingBatch): number {
+/**
+ * Bytes of activations where blocks are computed again for the backward pass: the input of every block, all values of one block with
+ * attention scores and probabilities, and logits with their float32 copy and gradient. What our own engine makes: `runMemory`.
+ */
+export function activationBytes(
+  { blockCount, hiddenSize, innerSize, headCount, vocabularySize }: ModelShape,
+  batch: TrainingBatch,
+): number {
   const { windows, tokens, activationBytes: bytes = 2 } = batch;
   const positions = windows * tokens;
-  return bytes * positions * (10 * hiddenSize + 4 * innerSize) + 2 * bytes * headCount * positions * tokens;
-}
-
-/**
- * Bytes of activations where blocks are computed again for the backward pass: the input of every block, all values of one block, and logits
- * with their float32 copy and gradient.
- */
-export function activationBytes(shape: ModelShape, batch: TrainingBatch): number {
-  const { windows, tokens, activationBytes: bytes = 2 } = batch;
-  const logits = windows * tokens * shape.vocabularySize * (bytes + 4 + 4);
-  return blockInputBytes(shape, batch) + liveBlockBytes(shape, batch) + logits;
+  const blockInputs = bytes * blockCount * positions * hiddenSize;
+  const liveBlock = bytes * positions * (10 * hiddenSize + 4 * innerSize) + 2 * bytes * headCount * positions * tokens;
+  const logits = positions * vocabularySize * (bytes + 4 + 4);
+  return blockInputs + liveBlock + logits;
 }
 
 export interface TrainingMemory {
