@@ -48,7 +48,7 @@ describe('adaptation', () => {
     );
     // Gains of 0.25, 0.28, 0.25: a deviation of 0.0173, t of 2.92 with two degrees of freedom.
     expect(verdict.subject).toBe('tiny, INT8, ZO-LoRA');
-    expect(verdict.evidence).toContain('falls by 0.26, a fall of 0.0292 would be significant');
+    expect(verdict.evidence).toContain('0.26 less, 0.0292 less would be significant');
   });
 
   it('asks for a fall that seeds agree on', () => {
@@ -108,5 +108,40 @@ describe('rounding', () => {
   it('compares error feedback and stochastic rounding at their best rates', () => {
     expect(holds(check('rounding', 'feedback', rows))).toEqual([true, true]);
     expect(of('feedback', { base: 'INT8', rounding: 'stochastic rounding', rate: 3 }, { 'loss-gap': -0.4 })).toEqual([false, true]);
+  });
+});
+
+describe('tiny-tasks', () => {
+  const after: Readonly<Record<string, readonly [number, number]>> = {
+    'none (before)': [1.4, 0.54],
+    'LoRA by gradients (EMEF)': [0.5, 0.75],
+    'ZO-LoRA': [0.66, 0.62],
+    'scales (QZO)': [0.66, 0.62],
+    'codes, error feedback': [0.65, 0.63],
+  };
+  const rows = ['INT8', 'INT4'].flatMap((base) =>
+    Object.entries(after).flatMap(([training, [loss, accuracy]]) =>
+      [-1, 0, 1].map((by, seed) => ({
+        model: 'tiny',
+        base,
+        training,
+        seed,
+        'task-loss': loss + by / 100,
+        'task-accuracy': accuracy + by / 100,
+      })),
+    ),
+  );
+  const of = (name: string, where: ExperimentRow, fields: ExperimentRow) => holds(check('tiny-tasks', name, changed(rows, where, fields)));
+
+  it('asks every way to learn, in loss and in accuracy, at 8 and at 4 bits', () => {
+    for (const name of ['task-loss', 'task-accuracy']) expect(holds(check('tiny-tasks', name, rows))).toEqual(Array(6).fill(true));
+    const codes = { base: 'INT4', training: 'codes, error feedback' };
+    expect(of('task-loss', codes, { 'task-loss': 1.5 })).toEqual([true, true, true, true, true, false]);
+    expect(of('task-accuracy', { ...codes, seed: 1 }, { 'task-accuracy': 0.4 })).toEqual([true, true, true, true, true, false]);
+  });
+
+  it('claims that gradients learn more', () => {
+    expect(holds(check('tiny-tasks', 'gradients', rows))).toEqual([true, true]);
+    expect(of('gradients', { base: 'INT8', training: 'ZO-LoRA' }, { 'task-loss': 0.4 })).toEqual([false, true]);
   });
 });

@@ -13,7 +13,15 @@ const computed = experiments.filter((one): one is ComputedExperiment => 'compute
 
 it('are those of the specification, each once', () => {
   expect(computed.map(({ name }) => name)).toEqual(['bias', 'drift', 'table-memory']);
-  expect(recipes.map(({ name }) => name)).toEqual(['adaptation', 'adaptation-stories', 'rounding', 'queries', 'variants', 'curves']);
+  expect(recipes.map(({ name }) => name)).toEqual([
+    'adaptation',
+    'adaptation-stories',
+    'rounding',
+    'queries',
+    'variants',
+    'curves',
+    'tiny-tasks',
+  ]);
 });
 
 /** Every value of `field` in a specification. */
@@ -27,7 +35,7 @@ function fieldsOf(specification: unknown): string[] {
 /** What an outcome of the last arm becomes: every score 0.1, and what `quzo` logs. */
 function rowsOf({ arms, rowsOf: read }: RecipeExperiment): readonly ExperimentRow[] {
   const arm = arms[arms.length - 1];
-  const scores = { perplexity: 0.1, kl: 0.1, 'top1-agreement': 0.1, 'loss-gap': 0.1 };
+  const scores = { perplexity: 0.1, kl: 0.1, 'top1-agreement': 0.1, 'loss-gap': 0.1, 'task-accuracy': 0.1, 'task-loss': 0.1 };
   const rounds = [200, 400].map((step) => ({ step, loss: 3, heldOutLoss: 3.1, changedPerStep: step / 10 }));
   const logs = [{ error: 0.1 }, ...rounds, { elements: 1000, forwardPasses: 800 }].map((record) => ({ path: 'model', record }));
   const outcome: ArmOutcome = { arm, model: 'tiny', seed: 0, scores, logs, bitsPerWeight: 8.5, seconds: 1 };
@@ -38,9 +46,9 @@ function rowsOf({ arms, rowsOf: read }: RecipeExperiment): readonly ExperimentRo
 describe.each(recipes.map((one) => [one.name, one] as const))('%s', (_, experiment) => {
   const { arms, figure, table, claims = [] } = experiment;
 
-  it('says what it shows, where it comes from, and that it needs a text', () => {
+  it('says what it shows, where it comes from, and that it needs a text if it has no task', () => {
     expect(experiment.title.length).toBeGreaterThan(20);
-    expect(experiment.description).toContain('--text');
+    expect(experiment.description.includes('--text')).toBe(experiment.task === undefined);
     expect(experiment.source).toMatch(/arXiv \d{4}\.\d{5}/);
   });
 
@@ -57,7 +65,8 @@ describe.each(recipes.map((one) => [one.name, one] as const))('%s', (_, experime
   it('has options that the method accepts, of one course that keeps its last state', () => {
     const options = arms.flatMap(({ recipe }) => recipe).flatMap(({ method, options }) => (method === 'quzo' ? [options] : []));
     expect(options.length).toBeGreaterThan(0);
-    for (const one of options) expect(quzoOptions.parse(one)).toMatchObject({ keepBest: false, schedule: 'linear', batchWindows: 2 });
+    const batchWindows = experiment.task ? 32 : 2;
+    for (const one of options) expect(quzoOptions.parse(one)).toMatchObject({ keepBest: false, schedule: 'linear', batchWindows });
   });
 
   it('draws and prints what its rows have', () => {
@@ -72,7 +81,7 @@ describe.each(recipes.map((one) => [one.name, one] as const))('%s', (_, experime
   });
 });
 
-it('arms of adaptation, rounding, queries and variants take no more forward passes than 800', () => {
+it('arms of all experiments but curves take no more forward passes than 800', () => {
   for (const { name, arms } of recipes.filter((one) => one.name !== 'curves')) {
     for (const { options } of arms.flatMap(({ recipe }) => recipe.filter(({ method }) => method === 'quzo'))) {
       const { steps, queries, variant } = quzoOptions.parse(options);

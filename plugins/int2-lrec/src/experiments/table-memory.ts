@@ -1,13 +1,6 @@
 // What fine-tuning on packed codes takes and what adapters add, by calculation and by counting.
-import {
-  type ClaimVerdict,
-  type ComputedExperiment,
-  type ExperimentClaim,
-  type ExperimentContext,
-  type ExperimentRow,
-  throwIfAborted,
-} from '@lowbit/core';
-import { numberOf } from '@lowbit/core/experiments';
+import { type ComputedExperiment, type ExperimentClaim, type ExperimentContext, type ExperimentRow, throwIfAborted } from '@lowbit/core';
+import { publishedClaim } from '@lowbit/core/experiments';
 import { countedRows } from './counted.js';
 import { bases, modelRows, PUBLISHED, publishedRows } from './memory-rows.js';
 
@@ -18,24 +11,6 @@ async function compute({ rng, signal, models = [] }: ExperimentContext): Promise
 
 /** Of a published figure, which has two digits. */
 const CLOSE = 0.02;
-
-function published(name: string, statement: string, value: number): ExperimentClaim {
-  return {
-    name,
-    statement,
-    check: (rows) =>
-      rows
-        .filter((row) => row['published'] === value)
-        .map((row): ClaimVerdict => {
-          const calculated = numberOf(row['calculated']);
-          return {
-            subject: `${row['quantity']} over ${row['baseline']}`,
-            holds: Math.abs(calculated / value - 1) <= CLOSE,
-            evidence: `${calculated.toFixed(3)}, published ${value}`,
-          };
-        }),
-  };
-}
 
 const exact: ExperimentClaim = {
   name: 'A5',
@@ -83,8 +58,18 @@ export const tableMemory: ComputedExperiment = {
     resolve: { scale: { x: 'independent' } },
   },
   claims: [
-    published('memory', `Fine-tuning on INT4 codes takes ${PUBLISHED.memory} times less memory than on float32 weights`, PUBLISHED.memory),
-    published('size', `INT2 with adapters of rank 32 is ${PUBLISHED.overhead} times the size of INT2 alone`, PUBLISHED.overhead),
+    publishedClaim({
+      name: 'memory',
+      statement: `Fine-tuning on INT4 codes takes ${PUBLISHED.memory} times less memory than on float32 weights`,
+      value: PUBLISHED.memory,
+      within: CLOSE,
+    }),
+    publishedClaim({
+      name: 'size',
+      statement: `INT2 with adapters of rank 32 is ${PUBLISHED.overhead} times the size of INT2 alone`,
+      value: PUBLISHED.overhead,
+      within: CLOSE,
+    }),
     exact,
   ],
 };

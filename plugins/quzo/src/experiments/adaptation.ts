@@ -73,7 +73,7 @@ const claims: readonly ExperimentClaim[] = [
   ),
   claimOn(
     'B6-codes',
-    'INT8 codes with error feedback learn as much as float32 weights, neither less nor more by what seeds differ by; with more, codes reach floats and the rates are not equally good',
+    'INT8 codes with error feedback learn as much as float32 weights, within what seeds differ by: no less, and no more',
     [
       besideFloats('no less than floats', (added, noise) => added <= noise),
       besideFloats('no more than floats', (added, noise) => -added <= noise),

@@ -22,10 +22,10 @@ export function isBelow(first: Sample, second: Sample): boolean {
   return gain.mean > 0 && gain.mean > leastGain(gain);
 }
 
-/** What the test could have told. */
+/** What the test could have told: by how much the first is below the second, and what would have been enough. */
 export function power(first: Sample, second: Sample): string {
   const gain = difference(second, first);
-  return `falls by ${show(gain.mean)}, a fall of ${show(leastGain(gain))} would be significant`;
+  return `${show(gain.mean)} less, ${show(leastGain(gain))} less would be significant`;
 }
 
 /** First minus second, by its mean. */
@@ -43,14 +43,16 @@ export function seedNoise(first: Sample, second: Sample): number {
 
 /** Arms that are compared on each model. */
 export interface Comparison {
+  /** What they are compared by: the added loss unless told otherwise. */
+  readonly field?: string;
   /** What the arms have in common: 'INT4'. */
   readonly subject: string;
   /** Fields that tell an arm's rows, by what the evidence calls the arm. */
   readonly arms: Readonly<Record<string, ExperimentRow>>;
-  /** The added loss of each arm, in their order, and the share of elements that a step changes. */
-  holds(gaps: readonly Sample[], changed: readonly Sample[]): boolean;
+  /** The field of each arm, in their order, and the share of elements that a step changes. */
+  holds(values: readonly Sample[], changed: readonly Sample[]): boolean;
   /** More for the evidence. */
-  detail?(gaps: readonly Sample[], changed: readonly Sample[]): string;
+  detail?(values: readonly Sample[], changed: readonly Sample[]): string;
 }
 
 /** One verdict for each comparison on each model that has rows of all its arms. */
@@ -63,12 +65,12 @@ export function claimOn(name: string, statement: string, comparisons: readonly C
 }
 
 function verdictOn(rows: readonly ExperimentRow[], model: ExperimentRow[string], comparison: Comparison): ClaimVerdict[] {
-  const { subject, arms, holds, detail } = comparison;
+  const { subject, field = 'loss-gap', arms, holds, detail } = comparison;
   const settings = Object.values(arms).map((arm) => ({ model, ...arm }));
-  const gaps = samplesOf(rows, settings, 'loss-gap');
+  const values = samplesOf(rows, settings, field);
   const changed = samplesOf(rows, settings, 'changed');
-  if (!gaps || !changed) return [];
-  const losses = Object.keys(arms).map((arm, i) => `${arm} ${showSample(gaps[i])}`);
-  const evidence = [...losses, ...(detail ? [detail(gaps, changed)] : [])].join('; ');
-  return [{ subject: `${model}, ${subject}`, holds: holds(gaps, changed), evidence }];
+  if (!values || !changed) return [];
+  const measured = Object.keys(arms).map((arm, i) => `${arm} ${showSample(values[i])}`);
+  const evidence = [...measured, ...(detail ? [detail(values, changed)] : [])].join('; ');
+  return [{ subject: `${model}, ${subject}`, holds: holds(values, changed), evidence }];
 }

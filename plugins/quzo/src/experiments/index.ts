@@ -7,6 +7,7 @@ import { drift } from './drift.js';
 import { queries } from './queries.js';
 import { rounding } from './rounding.js';
 import { tableMemory } from './table-memory.js';
+import { tinyTasks } from './tiny-tasks.js';
 import { variants } from './variants.js';
 
 export const experiments: readonly Experiment[] = [
@@ -19,4 +20,5 @@ export const experiments: readonly Experiment[] = [
   queries,
   variants,
   curves,
+  tinyTasks,
 ];

@@ -1,14 +1,6 @@
 // What trainers hold of LLaMA-7B and of other models, by calculation: the published ratios with their baselines.
-import {
-  type ClaimVerdict,
-  type ComputedExperiment,
-  type ExperimentClaim,
-  type ExperimentContext,
-  type ExperimentModel,
-  type ExperimentRow,
-  throwIfAborted,
-} from '@lowbit/core';
-import { numberOf } from '@lowbit/core/experiments';
+import { type ComputedExperiment, type ExperimentContext, type ExperimentModel, type ExperimentRow, throwIfAborted } from '@lowbit/core';
+import { publishedClaim } from '@lowbit/core/experiments';
 import {
   forwardBytes,
   forwardTrainers,
@@ -123,25 +115,6 @@ function figureRows({ config, shape, tokens }: Sized): ExperimentRow[] {
   ];
 }
 
-/** @param within relative. */
-function published(name: string, statement: string, value: number, within: number): ExperimentClaim {
-  return {
-    name,
-    statement,
-    check: (rows) =>
-      rows
-        .filter((row) => row['published'] === value)
-        .map((row): ClaimVerdict => {
-          const calculated = numberOf(row['calculated']);
-          return {
-            subject: `${row['quantity']}; over ${row['baseline']}`,
-            holds: Math.abs(calculated / value - 1) <= within,
-            evidence: `${calculated.toFixed(3)}, published ${value}`,
-          };
-        }),
-  };
-}
-
 export const tableMemory: ComputedExperiment = {
   name: 'table-memory',
   title: 'Memory of training by forward passes and of training by gradients, for LLaMA-7B and other models',
@@ -169,18 +142,23 @@ export const tableMemory: ComputedExperiment = {
     resolve: { scale: { x: 'independent' } },
   },
   claims: [
-    published(
-      'int8',
-      `Training INT8 codes takes ${PUBLISHED.int8} times less memory than quantized first-order training`,
-      PUBLISHED.int8,
-      0.005,
-    ),
-    published(
-      'int4',
-      `Training INT4 codes takes ${PUBLISHED.int4} times less memory than quantized first-order training`,
-      PUBLISHED.int4,
-      0.005,
-    ),
-    published('adam', `Training INT8 codes takes ${PUBLISHED.adam} times less memory than float16 training`, PUBLISHED.adam, 0.02),
+    publishedClaim({
+      name: 'int8',
+      statement: `Training INT8 codes takes ${PUBLISHED.int8} times less memory than quantized first-order training`,
+      value: PUBLISHED.int8,
+      within: 0.005,
+    }),
+    publishedClaim({
+      name: 'int4',
+      statement: `Training INT4 codes takes ${PUBLISHED.int4} times less memory than quantized first-order training`,
+      value: PUBLISHED.int4,
+      within: 0.005,
+    }),
+    publishedClaim({
+      name: 'adam',
+      statement: `Training INT8 codes takes ${PUBLISHED.adam} times less memory than float16 training`,
+      value: PUBLISHED.adam,
+      within: 0.02,
+    }),
   ],
 };
