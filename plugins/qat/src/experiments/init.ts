@@ -2,7 +2,7 @@
 import type { ExperimentRow, RecipeExperiment, StepReference } from '@lowbit/core';
 import { ascends, type Sample } from '@lowbit/core/experiments';
 import type { QatInput } from '../options.js';
-import { arm, decoupleqStep, gptqStep, inGroups, protocol, qatStep, rtnStep } from './arms.js';
+import { arm, decoupleqStep, gptqStep, inGroups, protocol, qatStep, rtnStep, scalesStep } from './arms.js';
 import { ascending, type Comparison, claimOn, difference } from './claims.js';
 import { gapDots } from './figure.js';
 
@@ -19,20 +19,18 @@ const SCALES = 'scales and offsets';
 const DENSE = 'all, dense weights';
 const CODES = 'all, dequantized weights';
 
-/** What is trained, in two passes. */
-const trainings: Readonly<Record<string, QatInput>> = {
-  [SCALES]: { train: 'scales' },
-  [DENSE]: { train: 'all', latent: 'reference' },
-  [CODES]: { train: 'all', latent: 'dequantized' },
-};
+/** In two passes. */
+const course: QatInput = { epochs: 2 };
 
-const EPOCHS = 2;
+const trainings: Readonly<Record<string, StepReference>> = {
+  [SCALES]: scalesStep(format.bits, course),
+  [DENSE]: qatStep(format.bits, { ...course, latent: 'reference' }),
+  [CODES]: qatStep(format.bits, { ...course, latent: 'dequantized' }),
+};
 
 const arms = Object.entries(starts).flatMap(([start, step]) => [
   arm([step], { start, trained: NONE }),
-  ...Object.entries(trainings).map(([trained, options]) =>
-    arm([step, qatStep(format.bits, { epochs: EPOCHS, ...options })], { start, trained }),
-  ),
+  ...Object.entries(trainings).map(([trained, training]) => arm([step, training], { start, trained })),
 ]);
 
 const best = ['decoupleQ', 'GPTQ', 'RTN'];

@@ -1,6 +1,6 @@
 // Blocks first, then the model: the two phases of EfficientQAT, alone and together.
 import type { ExperimentRow, RecipeExperiment, StepReference } from '@lowbit/core';
-import { arm, blocksStep, decoupleqStep, inGroups, protocol, qatStep, rtnStep } from './arms.js';
+import { arm, blocksStep, decoupleqStep, inGroups, protocol, qatStep, rtnStep, scalesStep } from './arms.js';
 import { ascending, claimOn } from './claims.js';
 import { gapDots } from './figure.js';
 
@@ -13,7 +13,7 @@ const BLOCKS_ALL = 'blocks, then the whole model';
 
 const format = inGroups(2);
 const blocks = blocksStep(format.bits);
-const scales = qatStep(format.bits, { train: 'scales' });
+const scales = scalesStep(format.bits);
 const whole = qatStep(format.bits);
 
 /** By the name of the arm, in the order of the figure. */
