@@ -1,11 +1,12 @@
 // The experiments on recipes are data that the runner can use: options that their methods accept, specifications that can be written to a file.
 import type { ArmOutcome, ExperimentRow, RecipeExperiment } from '@lowbit/core';
 import { describe, expect, it } from 'vitest';
+import { qatBlocksOptions } from '../src/blocks/options.js';
 import { WINDOW } from '../src/experiments/arms.js';
 import { experiments } from '../src/experiments/index.js';
 import { qatOptions } from '../src/options.js';
 
-const recipes = experiments.filter((one): one is RecipeExperiment => 'arms' in one);
+const recipes = experiments.filter((one): one is RecipeExperiment => 'arms' in one && !('study' in one));
 
 function byName(name: string): RecipeExperiment {
   const found = recipes.find((one) => one.name === name);
@@ -58,10 +59,11 @@ describe.each(recipes.map((one) => [one.name, one] as const))('%s', (_, experime
     expect(new Set(arms.map(({ parameters }) => Object.keys(parameters ?? {}).join())).size).toBe(1);
   });
 
-  it("has options that its own method accepts, and names others' beside it", () => {
+  it("has options that its own methods accept, and names others' beside them", () => {
     for (const { method, options } of arms.flatMap(({ recipe }) => recipe)) {
       expect(['rtn', 'gptq', 'decoupleq', 'qat', 'qat-blocks']).toContain(method);
       if (method === 'qat') expect(() => qatOptions.parse(options)).not.toThrow();
+      if (method === 'qat-blocks') expect(() => qatBlocksOptions.parse(options)).not.toThrow();
     }
   });
 
