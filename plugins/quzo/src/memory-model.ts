@@ -139,6 +139,7 @@ export function forwardTrainers(shape: ModelShape, groupSize: number): readonly 
     return [
       { name: `QuZO, INT${bits} codes`, weights, training: 0 },
       { name: `QuZO, INT${bits} codes with a float32 carry`, weights, training: 4 * linearParameters(shape) },
+      { name: `QuZO, INT${bits} codes with a carry of 16 bits`, weights, training: 2 * linearParameters(shape) },
       { name: `QuZO, float32 adapters of rank 8 on INT${bits} codes`, weights, training: 4 * adapterParameters(shape, 8) },
     ];
   };

@@ -4,8 +4,8 @@ import { type ForwardBatch, forwardBytes, linearParameters, type ModelShape, sca
 export interface StepRun extends Omit<ForwardBatch, 'activationBytes'> {
   /** Inputs that share a scale; −1: all inputs of an output. */
   readonly groupSize: number;
-  /** Whether error feedback carries what is left of every code's step. */
-  readonly hasCarry: boolean;
+  /** Of what error feedback carries, a code: 4, 2 with `carryBits: 16`, 0 without. */
+  readonly carryBytes: 0 | 2 | 4;
   /** Resident bytes of the process before the model is there, measured: the runtime, the engine, compiled code. */
   readonly process: number;
 }
@@ -38,7 +38,7 @@ const COPIES = 3;
 
 /** The peak of a step, on an engine that gives back what a program held (`keepMemory: false`). */
 export function stepMemory(shape: ModelShape, run: StepRun): StepMemory {
-  const { windows, tokens, groupSize, process, hasCarry } = run;
+  const { windows, tokens, groupSize, process, carryBytes } = run;
   const block = forwardBytes({ ...shape, vocabularySize: 0 }, { windows, tokens, activationBytes: 4 });
   const logits = 4 * LOGIT_VALUES * Math.min(windows * tokens * shape.vocabularySize, LOGITS_AT_ONCE);
   const sizes = new Map(shape.linears.map(([out, inFeatures]) => [`${out}×${inFeatures}`, out * inFeatures]));
@@ -46,7 +46,7 @@ export function stepMemory(shape: ModelShape, run: StepRun): StepMemory {
     process,
     weights: linearParameters(shape) + 4 * scaleCount(shape, groupSize),
     embeddings: 4 * (shape.embeddings + shape.norms),
-    carry: hasCarry ? 4 * linearParameters(shape) : 0,
+    carry: carryBytes * linearParameters(shape),
     live: Math.max(block, logits),
     streams: 2 * 4 * windows * tokens * shape.hiddenSize,
     directions: linearParameters(shape) / shape.blockCount,

@@ -113,14 +113,16 @@ describe('memory model', () => {
 });
 
 describe('a step on this engine', () => {
-  const run = { windows: 2, tokens: 64, groupSize: -1, process: 5, hasCarry: false };
+  const run = { windows: 2, tokens: 64, groupSize: -1, process: 5, carryBytes: 0 } as const;
 
   it('takes a byte for a code, and for each block more nothing but its codes and their scales', () => {
     const [shape, deeper] = [llama7B, { ...llama7B, blockCount: 33 }];
     const outputs = shape.linears.reduce((sum, [out]) => sum + out, 0);
     const weights = shape.linears.reduce((sum, [out, inFeatures]) => sum + out * inFeatures, 0);
     expect(stepMemory(deeper, run).total - stepMemory(shape, run).total).toBe(weights + 4 * outputs);
-    expect(stepMemory(shape, { ...run, hasCarry: true }).total - stepMemory(shape, run).total).toBe(4 * 32 * weights);
+    for (const carryBytes of [2, 4] as const) {
+      expect(stepMemory(shape, { ...run, carryBytes }).total - stepMemory(shape, run).total).toBe(carryBytes * 32 * weights);
+    }
     const { total, ...parts } = stepMemory(shape, run);
     expect(Object.values(parts).reduce((sum, bytes) => sum + bytes, 0)).toBe(total);
   });

@@ -66,8 +66,8 @@ const forward = async (backend: Backend, model: Model, batch: TaskBatch): Promis
   (await modelLoss({ backend, model, tokens: batch.tokens, positions: batch.positions, lossOf: taskLoss(batch) })).loss;
 
 /** A run of quzo that is to take one step after another: signs, one rounding, codes. */
-async function runOn(model: Model, rounding: 'sr' | 'error-feedback'): Promise<Run> {
-  const input: QuzoInput = { preset: 'quzo-lattice-int8', rounding, schedule: 'constant' };
+async function runOn(model: Model, chosen: Pick<QuzoInput, 'rounding' | 'carryBits'>): Promise<Run> {
+  const input: QuzoInput = { preset: 'quzo-lattice-int8', schedule: 'constant', ...chosen };
   const { options } = quzo(input);
   return openRun(model, { format: 'lowbit-quzo', version: 1, runSeed: 1, options: { ...options }, ...planOf(model, () => options) });
 }
@@ -97,11 +97,15 @@ async function descend(backend: Backend, model: Model, batch: TaskBatch): Promis
   return loss;
 }
 
+const stepsOf = async (backend: Backend, shape: LlamaShape, chosen: Pick<QuzoInput, 'rounding' | 'carryBits'>): Promise<number> =>
+  takeSteps(backend, await runOn(syntheticLlama(shape, codedLayer), chosen), batchOf(shape));
+
 /** What a process does; its peak is compared with that of the others. */
 const jobs: Readonly<Record<string, (backend: Backend, shape: LlamaShape) => Promise<number>>> = {
   inference: async (backend, shape) => forward(backend, await materialize(syntheticLlama(shape, codedLayer)), batchOf(shape)),
-  step: async (backend, shape) => takeSteps(backend, await runOn(syntheticLlama(shape, codedLayer), 'sr'), batchOf(shape)),
-  carry: async (backend, shape) => takeSteps(backend, await runOn(syntheticLlama(shape, codedLayer), 'error-feedback'), batchOf(shape)),
+  step: (backend, shape) => stepsOf(backend, shape, { rounding: 'sr' }),
+  carry: (backend, shape) => stepsOf(backend, shape, { rounding: 'error-feedback' }),
+  shortCarry: (backend, shape) => stepsOf(backend, shape, { rounding: 'error-feedback', carryBits: 16 }),
   gradients: (backend, shape) => descend(backend, syntheticLlama(shape), batchOf(shape)),
 };
 
@@ -132,7 +136,7 @@ interface Times {
 async function measureTimes(): Promise<Times> {
   const shape = shapeOf(SHALLOW);
   const [backend, batch] = [await createOnnxBackend(), batchOf(shape)];
-  const run = await runOn(syntheticLlama(shape, codedLayer), 'error-feedback');
+  const run = await runOn(syntheticLlama(shape, codedLayer), { rounding: 'error-feedback' });
   const { model } = run.trained;
   const times: Record<keyof Times, number[]> = { forward: [], losses: [], update: [] };
   const timed = async <T>(name: keyof Times, round: number, work: () => T | Promise<T>): Promise<T> => {
@@ -167,16 +171,18 @@ function codeBytes(blocks: number): number {
 }
 
 /** What a step is calculated to take. */
-function calculated({ process }: Peak, hasCarry: boolean): StepMemory {
+function calculated({ process }: Peak, carryBytes: 0 | 2 | 4): StepMemory {
   const { width, inner, heads, vocabulary, blocks } = shapeOf(DEEP);
   const config = { hiddenSize: width, blockCount: blocks, headCount: heads, keyValueHeadCount: heads, headDim: width / heads };
   const shape = llamaShape({ ...config, vocabularySize: vocabulary, tiedEmbeddings: true }, inner);
-  return stepMemory(shape, { windows: WINDOWS, tokens: TOKENS, groupSize: GROUP, hasCarry, process });
+  return stepMemory(shape, { windows: WINDOWS, tokens: TOKENS, groupSize: GROUP, carryBytes, process });
 }
 
 function report(): void {
   const peak = (job: string, blocks: number): Peak => child<Peak>(job, String(blocks));
-  const [inference, step, carry, gradients] = ['inference', 'step', 'carry', 'gradients'].map((job) => peak(job, DEEP));
+  const [inference, step, carry, shortCarry, gradients] = ['inference', 'step', 'carry', 'shortCarry', 'gradients'].map((job) =>
+    peak(job, DEEP),
+  );
   const shallow = peak('step', SHALLOW);
   const shallowGradients = peak('gradients', SHALLOW);
   const times = child<Times>('times');
@@ -190,9 +196,10 @@ function report(): void {
   const metrics = {
     rssOverInference: step.peak / inference.peak,
     carryOverInference: carry.peak / inference.peak,
+    shortCarryOverInference: shortCarry.peak / inference.peak,
     gradientsOverStep: gradients.peak / step.peak,
-    peakOverModel: step.peak / calculated(step, false).total,
-    carryPeakOverModel: carry.peak / calculated(carry, true).total,
+    peakOverModel: step.peak / calculated(step, 0).total,
+    carryPeakOverModel: carry.peak / calculated(carry, 4).total,
     activationsFlatness: beside(step, DEEP) / beside(shallow, SHALLOW),
     stepOverForward: median(times.forward.map((forward, i) => (times.losses[i] + times.update[i]) / forward)),
     lossesOverForward: median(times.forward.map((forward, i) => times.losses[i] / forward)),
@@ -206,14 +213,15 @@ function report(): void {
       [`inference, ${DEEP} blocks: peak`, show(inference)],
       ['step, rounded at random: peak', show(step)],
       ['step with a float32 carry: peak', show(carry)],
+      ['step with a carry of 16 bits: peak', show(shortCarry)],
       ['step with gradients, float32 weights: peak', show(gradients)],
       [
         'peak of a step over that of inference',
-        `${metrics.rssOverInference.toFixed(3)}; with a carry ${metrics.carryOverInference.toFixed(3)}`,
+        `${metrics.rssOverInference.toFixed(3)}; with a carry ${metrics.carryOverInference.toFixed(3)}, of 16 bits ${metrics.shortCarryOverInference.toFixed(3)}`,
       ],
       [
         'peak over the calculated one',
-        `${metrics.peakOverModel.toFixed(3)}, with a carry ${metrics.carryPeakOverModel.toFixed(3)}; calculated: ${parts(calculated(step, false))}`,
+        `${metrics.peakOverModel.toFixed(3)}, with a carry ${metrics.carryPeakOverModel.toFixed(3)}; calculated: ${parts(calculated(step, 0))}`,
       ],
       ['peak with gradients over that of a step', metrics.gradientsOverStep.toFixed(2)],
       [

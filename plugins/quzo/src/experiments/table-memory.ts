@@ -68,6 +68,8 @@ function checkpointRows({ config, shape }: Sized): ExperimentRow[] {
   ];
 }
 
+const carryNames = { 0: '', 2: ', with a carry of 16 bits', 4: ', with a float32 carry' } as const;
+
 const held = ({ weights, training }: Trainer): number => weights + training;
 
 /** What each trainer holds, how many times the memory of QuZO that is, and the same with a batch in both. */
@@ -78,7 +80,7 @@ function trainerRows({ config, shape, tokens }: Sized): ExperimentRow[] {
   const live = forwardBytes(shape, batch);
   const whole = live + keptBytes(shape, batch);
   const [first] = backward;
-  const own = (hasCarry: boolean): number => stepMemory(shape, { ...batch, groupSize: -1, hasCarry, process: 0 }).total;
+  const own = (carryBytes: 0 | 2 | 4): number => stepMemory(shape, { ...batch, groupSize: -1, carryBytes, process: 0 }).total;
   return [
     ...[...forward, ...backward].map((trainer) => ({
       ...{ config, quantity: trainer.name, baseline: '', unit: 'GB', calculated: held(trainer) / GB },
@@ -90,9 +92,9 @@ function trainerRows({ config, shape, tokens }: Sized): ExperimentRow[] {
     ),
     { config, quantity: `activations of 4 windows of ${tokens} tokens, forward passes`, baseline: '', unit: 'GB', calculated: live / GB },
     { config, quantity: 'the same with all that back-propagation keeps', baseline: '', unit: 'GB', calculated: whole / GB },
-    ...[false, true].map((hasCarry) => ({
-      ...{ config, quantity: `a step of quzo on this engine${hasCarry ? ', with a carry' : ''}, without its process`, baseline: '' },
-      ...{ unit: 'GB', calculated: own(hasCarry) / GB },
+    ...([0, 2, 4] as const).map((carryBytes) => ({
+      ...{ config, quantity: `a step of quzo on this engine${carryNames[carryBytes]}, without its process`, baseline: '' },
+      ...{ unit: 'GB', calculated: own(carryBytes) / GB },
     })),
     ...codes.map((over) => ({
       ...{ config, quantity: `${first.name}, with all activations of those windows`, baseline: `${over.name}, with its own activations` },
@@ -121,7 +123,7 @@ export const tableMemory: ComputedExperiment = {
   description:
     'What trainers hold, calculated from shapes: packed codes with float16 scales; embedding, head and norms in float16; gradients and moments of all weights where there are any. Training by forward passes keeps the values of one block and the logits, ' +
     'back-propagation those of all blocks. The paper does not say how its ratios are taken: 2.94 and 5.47 relate as the INT8 and the INT4 checkpoint do, and fit first-order training of INT8 codes with float16 gradients; 7.8 fits float16 Adam. They leave out the activations of the trainer below the line, ' +
-    'and hold for updates without a carry: the float32 carry of error feedback takes four bytes a code, more than the codes. --model names other models, of which a directory with a config.json is enough. Lines of this engine are for codes of a byte and float32 activations; `pnpm bench:quzo` measures what a step takes on it.',
+    'and hold for updates without a carry: the carry of error feedback takes four bytes a code, or two with `carryBits: 16`, more than the codes. --model names other models, of which a directory with a config.json is enough. Lines of this engine are for codes of a byte and float32 activations; `pnpm bench:quzo` measures what a step takes on it.',
   source: 'arXiv 2502.12346, abstract: 2.94 times less memory (version 1), up to 5.47 times; 7.8 against float16 training',
   compute,
   models: ['tiny', 'stories15M'],
