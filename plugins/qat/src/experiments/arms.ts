@@ -47,7 +47,7 @@ const course = { epochs: EPOCHS, batchWindows: 4, windowsAtOnce: 4, holdOut: HOL
 const RATE = 1e-3;
 
 /** The finer the codes, the smaller the steps from one to the next, and the less is to be made good. */
-export function rateAt(bits: number): number {
+function rateAt(bits: number): number {
   return RATE * 2 ** (2 - bits);
 }
 
