@@ -51,6 +51,20 @@ export interface TextArguments {
   readonly field: string;
 }
 
+export interface WindowArguments {
+  readonly windows: number;
+  readonly window?: number;
+  readonly seed: number;
+}
+
+/** Windows of one text: what they are for and how many where nobody says, and what the seed decides. */
+export function addWindowOptions(command: Command, { use, count, seed }: { use: string; count: number; seed: string }): Command {
+  return command
+    .option('--windows <count>', use, integer(1), count)
+    .option('--window <tokens>', 'tokens in each (256, or the context if that is shorter)', integer(2))
+    .option('--seed <number>', seed, integer(0), 0);
+}
+
 export function addEngineOptions(command: Command): Command {
   return command
     .addOption(

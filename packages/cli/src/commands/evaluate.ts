@@ -16,25 +16,23 @@ import {
   addEngineOptions,
   addOutputOptions,
   addTextOptions,
+  addWindowOptions,
   type EngineArguments,
-  integer,
   type OutputArguments,
   openBackend,
   type TextArguments,
   textSource,
+  type WindowArguments,
 } from '../arguments.js';
 import type { CommandContext } from '../context.js';
 import { addExecutionOption, type ExecutionArguments, withExecution } from '../execution.js';
 import { createReporter } from '../reporter.js';
 import { addTaskOptions, type TaskArguments, taskSource } from '../task-arguments.js';
 
-interface EvalArguments extends EngineArguments, ExecutionArguments, OutputArguments, TaskArguments, TextArguments {
+interface EvalArguments extends EngineArguments, ExecutionArguments, OutputArguments, TaskArguments, TextArguments, WindowArguments {
   readonly reference?: string;
   readonly evaluators?: readonly string[];
   readonly protocol?: ProtocolName;
-  readonly windows: number;
-  readonly window?: number;
-  readonly seed: number;
 }
 
 export function addEvalCommand(program: Command, context: CommandContext): void {
@@ -50,10 +48,8 @@ export function addEvalCommand(program: Command, context: CommandContext): void 
       '--evaluators <names...>',
       'text (perplexity, and what --reference adds), task (accuracy and loss), layer-error, size, disk; with --task: task size, else text size',
     )
-    .addOption(new Option('--protocol <name>', 'how the text is cut into windows').choices(Object.keys(protocols)))
-    .option('--windows <count>', 'windows at most', integer(1), 64)
-    .option('--window <tokens>', 'tokens in each (256, or the context if that is shorter)', integer(2))
-    .option('--seed <number>', 'of the text that --text self writes', integer(0), 0);
+    .addOption(new Option('--protocol <name>', 'how the text is cut into windows').choices(Object.keys(protocols)));
+  addWindowOptions(command, { use: 'windows at most', count: 64, seed: 'of the text that --text self writes' });
   addTextOptions(command, 'held-out text');
   addTaskOptions(command, 'what to judge by');
   addExecutionOption(command);

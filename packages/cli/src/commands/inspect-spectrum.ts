@@ -19,34 +19,29 @@ import type { Command } from 'commander';
 import {
   addEngineOptions,
   addTextOptions,
+  addWindowOptions,
   type EngineArguments,
   integer,
   type OutputArguments,
   openBackend,
   type TextArguments,
   textSource,
+  type WindowArguments,
 } from '../arguments.js';
 import { type CommandContext, claimDirectory } from '../context.js';
 import { createReporter } from '../reporter.js';
 
-export interface SpectrumArguments extends EngineArguments, OutputArguments, TextArguments {
+export interface SpectrumArguments extends EngineArguments, OutputArguments, TextArguments, WindowArguments {
   readonly rank?: number;
-  readonly windows: number;
-  readonly window?: number;
-  readonly seed: number;
   readonly out?: string;
   readonly force?: boolean;
 }
 
 /** Every option that means something with --spectrum alone. */
 export function addSpectrumOptions(command: Command): void {
-  command
-    .option('--rank <count>', 'directions taken out (64, or a sixteenth of the width if that is less)', integer(1))
-    .option('--windows <count>', 'windows of text', integer(1), 16)
-    .option('--window <tokens>', 'tokens in each (256, or the context if that is shorter)', integer(2))
-    .option('--seed <number>', 'of the choice of windows and of the rotation', integer(0), 0)
-    .option('--out <directory>', 'where figures and values of all channels go')
-    .option('--force', 'overwrite what is there');
+  command.option('--rank <count>', 'directions taken out (64, or a sixteenth of the width if that is less)', integer(1));
+  addWindowOptions(command, { use: 'windows of text', count: 16, seed: 'of the choice of windows and of the rotation' });
+  command.option('--out <directory>', 'where figures and values of all channels go').option('--force', 'overwrite what is there');
   addTextOptions(command, 'text that goes through the model');
   addEngineOptions(command);
   command.option('--quiet', 'no progress, only results, warnings and errors');

@@ -11,13 +11,14 @@ import {
   addEngineOptions,
   addOutputOptions,
   addTextOptions,
+  addWindowOptions,
   collect,
   type EngineArguments,
-  integer,
   type OutputArguments,
   openBackend,
   type TextArguments,
   textSource,
+  type WindowArguments,
 } from '../arguments.js';
 import { type CommandContext, claimDirectory } from '../context.js';
 import { builtInMethods } from '../methods.js';
@@ -27,12 +28,9 @@ import { createReporter } from '../reporter.js';
 import { createRunFiles } from '../run-files.js';
 import { addTaskOptions, type TaskArguments, taskSource } from '../task-arguments.js';
 
-interface QuantizeArguments extends EngineArguments, OutputArguments, TaskArguments, TextArguments {
+interface QuantizeArguments extends EngineArguments, OutputArguments, TaskArguments, TextArguments, WindowArguments {
   readonly recipe: readonly string[];
   readonly out: string;
-  readonly windows: number;
-  readonly window?: number;
-  readonly seed: number;
   readonly propagate: Propagation;
   readonly store?: string;
   readonly force?: boolean;
@@ -49,10 +47,9 @@ export function addQuantizeCommand(program: Command, context: CommandContext): v
       collect(String),
     )
     .requiredOption('--out <directory>', 'where the checkpoint goes')
-    .option('--force', 'overwrite the checkpoint that is there')
-    .option('--windows <count>', 'calibration windows', integer(1), 128)
-    .option('--window <tokens>', 'tokens in each (256, or the context if that is shorter)', integer(2))
-    .option('--seed <number>', 'of every random choice', integer(0), 0)
+    .option('--force', 'overwrite the checkpoint that is there');
+  addWindowOptions(command, { use: 'calibration windows', count: 128, seed: 'of every random choice' });
+  command
     .addOption(new Option('--propagate <stream>', 'what feeds the next block').choices(['quantized', 'dense']).default('quantized'))
     .option('--store <directory>', 'keep finished blocks there; the same command continues where a killed one stopped');
   addTextOptions(command, 'calibration text');
