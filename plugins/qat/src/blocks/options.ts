@@ -11,7 +11,7 @@ const { objective: _, ...standard } = presets.default;
  * 'efficientqat': the first phase of arXiv 2407.11062, Block-AP, with its rates at 2 bits. Its rate of scales, 1e-4, is absolute; ours is relative to scales
  * of about 0.02. Norms are trained at the rate of scales, there at that of weights.
  */
-export const blockPresets = {
+const blockPresets = {
   default: standard,
   efficientqat: {
     ...standard,
