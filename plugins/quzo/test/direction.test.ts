@@ -109,5 +109,15 @@ describe('directions', () => {
     scratch.reset();
     expect(scratch.int8(8)).toBe(a);
     expect(scratch.float32(8)).toHaveLength(8);
+    // What is taken after a mark is free again, as often as one likes, and what was taken before it is not.
+    const kept = scratch.int8(8);
+    const release = scratch.mark();
+    const [first, other] = [scratch.int8(8), scratch.float32(5)];
+    for (let query = 0; query < 3; query++) {
+      release();
+      expect(scratch.int8(8)).toBe(first);
+      expect(scratch.float32(5)).toBe(other);
+    }
+    expect(first).not.toBe(kept);
   });
 });

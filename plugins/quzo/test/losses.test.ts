@@ -8,6 +8,7 @@ import { rtn } from '@lowbit/rtn';
 import { createToyModel } from '@lowbit/testkit';
 import type { TaskBatch } from '@lowbit/train';
 import { afterAll, describe, expect, it } from 'vitest';
+import { derivativesOf } from '../src/derivatives.js';
 import { quzoOptions } from '../src/options.js';
 import { planOf } from '../src/perturbation/parameters.js';
 import { centerLoss, perturbedLosses } from '../src/perturbation/perturbed-losses.js';
@@ -128,6 +129,18 @@ describe('losses along a direction', () => {
     expect(await centerLoss({ backend, trained: run.trained, batch })).toBe(center);
     expect(first[2]).toBe(center);
     expect(await lossesOf(run, [1, -1], 2)).not.toEqual(first.slice(0, 2));
+  });
+
+  it('are the same whoever evaluates which query, in any order', async () => {
+    const options = { queries: 3, distribution: 'gaussian', epsilon: 0.7 };
+    const { mu } = await derivativesOf(backend, await open(quantized, options), 4, batch);
+    for (const query of [2, 0, 1]) {
+      const worker = await open(quantized, options);
+      const { trained, hooks, scratch } = worker;
+      const request = { backend, trained, batch, hooks, scratch, draws: worker.draws.at(4, query), radii: [1, -1] };
+      const [above, below] = await perturbedLosses(request);
+      expect((above - below) / (2 * 0.7)).toBe(mu?.[query]);
+    }
   });
 
   it('leave every byte of the model as it was', async () => {

@@ -1,4 +1,5 @@
 // Updates: whole steps on the grid, what error feedback carries, and which roundings let small steps arrive.
+import { packCodes, unpackCodes } from '@lowbit/quant';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { createDraws } from '../src/direction/keys.js';
@@ -158,7 +159,7 @@ describe('a step of less than half a code', () => {
   it('arrives on average when it is rounded at random, in time when it is carried', () => {
     const random = after('sr');
     const mean = random.reduce((sum, code) => sum + code - 8, 0) / random.length;
-    // Ten Bernoulli(0.1) an element: deviation of the mean √(0.9 / 4096). Losing or doubling a tenth of the steps is off by 6 of them.
+    // Ten Bernoulli(0.1) an element: deviation of the mean √(0.9 / 4096). Power: losing or doubling a tenth of the steps is off by 6 of them.
     expect(Math.abs(mean - 1)).toBeLessThan(5 * Math.sqrt(0.9 / 4096));
     expect(new Set(random).size).toBeGreaterThan(2);
     expect(after('error-feedback').every((code) => code === 9)).toBe(true);
@@ -182,6 +183,7 @@ describe('codes', () => {
           const { changed } = take(gradient);
           expect(changed).toBe(before.filter((code, i) => code !== codes[i]).length);
           expect(codes.every((code) => code <= maxCode)).toBe(true);
+          expect(unpackCodes(packCodes(codes, bits), bits, codes.length)).toEqual(codes);
           expect(carry().every((c) => Math.abs(c) <= 0.5)).toBe(true);
         }
       }),
