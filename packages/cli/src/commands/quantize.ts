@@ -145,8 +145,9 @@ async function quantizeInto(
         : `${out}: ${bitsPerWeight.toFixed(3)} bits per weight, ${(bytes / 2 ** 20).toFixed(1)} MiB on disk, ${seconds.toFixed(1)} s${result.warnings.length > 0 ? `, ${result.warnings.length} warnings` : ''}\n`,
     );
   } catch (error) {
-    // A store has what it takes to go on, into a directory that is still empty.
-    if (options.store === undefined) for (const path of await runFiles.leave(out)) reporter.note(`${path}: the run as far as it went`);
+    // A store has what it takes to go on, into a directory that is still empty. What went wrong first is what is told.
+    const left = options.store === undefined ? await runFiles.leave(out).catch(() => []) : [];
+    for (const path of left) reporter.note(`${path}: the run as far as it went`);
     throw error;
   } finally {
     reporter.end();
