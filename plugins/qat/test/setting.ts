@@ -1,7 +1,21 @@
-// What tests of training share: a toy model, text that can be learned, and ways to look at models.
+// What tests of training share: a toy model, text that can be learned, a quick course, and ways to look at models.
 
-import { type Backend, batchesOf, type Linear, type Model, read, readFloats, type TokenBatches, tensor, tensorsOf } from '@lowbit/core';
+import {
+  type Backend,
+  batchesOf,
+  type Linear,
+  type Model,
+  type Recipe,
+  type RunEvent,
+  read,
+  readFloats,
+  type TokenBatches,
+  tensor,
+  tensorsOf,
+} from '@lowbit/core';
+import { type QuantizeOptions, quantize } from '@lowbit/pipeline';
 import { createToyModel } from '@lowbit/testkit';
+import type { QatInput } from '../src/index.js';
 
 export const dense: Model = createToyModel({ seed: 7, biases: true, outliers: 2 });
 
@@ -33,4 +47,33 @@ export async function weightsOf(backend: Backend, model: Model): Promise<Record<
   const linears = [...linearsOf(model)];
   const weights = await backend.evaluate(linears.map(([, linear]) => linear.effectiveWeight()));
   return Object.fromEntries(await Promise.all(linears.map(async ([path], i) => [path, await readFloats(weights[i])] as const)));
+}
+
+/** Twelve steps, judged three times on windows that are held out. */
+export const quick: QatInput = {
+  learningRate: 3e-3,
+  scaleLearningRate: 1e-2,
+  batchWindows: 4,
+  windowsAtOnce: 4,
+  epochs: 4,
+  judgeEvery: 4,
+  holdOut: 0.25,
+};
+
+/** What a run tells. */
+export interface Outcome {
+  readonly model: Model;
+  readonly log: Readonly<Record<string, unknown>>;
+  readonly rounds: readonly Readonly<Record<string, unknown>>[];
+  readonly warnings: readonly string[];
+}
+
+export async function run(backend: Backend, recipe: Recipe, more: Partial<QuantizeOptions> = {}): Promise<Outcome> {
+  const records: Readonly<Record<string, unknown>>[] = [];
+  const onEvent = (event: RunEvent): void => {
+    if (event.type === 'log') records.push(event.record);
+  };
+  const { model, warnings } = await quantize({ model: dense, backend, recipe, calibration: arithmetic, seed: 3, onEvent, ...more });
+  const log = records.findLast(({ keptRound }) => keptRound !== undefined) ?? {};
+  return { model, log, rounds: records.filter(({ round }) => round !== undefined), warnings: warnings.map(({ code }) => code) };
 }

@@ -1,0 +1,74 @@
+// Options of the method: objectives, quantizers, a task, and what is refused.
+import { createOnnxBackend } from '@lowbit/backend-onnxruntime';
+import type { FinetuneTask, Recipe } from '@lowbit/core';
+import { rtn } from '@lowbit/rtn';
+import { afterAll, describe, expect, it } from 'vitest';
+import { type QatInput, qat } from '../src/index.js';
+import { quick, run } from './setting.js';
+
+const backend = await createOnnxBackend({ threads: 1, spin: false });
+afterAll(() => backend.dispose());
+
+const format = { bits: 2, groupSize: 16 } as const;
+
+it.each(['ce', 'reverse-kl', 'cakld', 'jsd', 'hidden'] as const)('minimises %s', async (objective) => {
+  const { log } = await run(backend, [rtn(format), qat({ ...quick, objective, ...(objective !== 'ce' && { lambdaCe: 0.5 }) })]);
+  expect(log).toMatchObject({ objective });
+  expect(log.lossAfter).toBeLessThan(log.lossGiven as number);
+});
+
+it.each([
+  { quantizer: 'minmax' },
+  { quantizer: 'lwc' },
+  { quantizer: 'seq' },
+  { optimizer: 'sgd', gradientScale: true, learningRate: 0.3, scaleLearningRate: 1 },
+] as const)('trains by %o', async (options) => {
+  const { log } = await run(backend, [qat({ ...quick, ...format, ...options })]);
+  expect(log.lossAfter).toBeLessThan(log.lossBefore as number);
+});
+
+it('is tuned for a task, without calibration text', async () => {
+  const tokens = Int32Array.from({ length: 8 * 6 }, (_, i) => (i % 6 === 5 ? 2 + (Math.floor(i / 6) % 2) : 10 + (Math.floor(i / 6) % 2)));
+  const weights = Float32Array.from(tokens, (_, i) => (i % 6 === 4 ? 1 : 0));
+  const examples = { count: 8, length: 6, tokens, weights };
+  const task: FinetuneTask = {
+    description: 'parity',
+    hash: 'parity',
+    candidates: Int32Array.of(2, 3),
+    train: examples,
+    dev: examples,
+    protocol: {},
+  };
+  const { log } = await run(backend, [rtn(format), qat({ ...quick, objective: 'ce' })], { task, calibration: undefined });
+  expect(log).toMatchObject({ task: 'parity', examples: 8 });
+  expect(log.lossAfter).toBeLessThan(log.lossGiven as number);
+});
+
+describe('refuses', () => {
+  const cases: readonly (readonly [string, Recipe, string | RegExp])[] = [
+    ['scales of dense Linears', [qat({ train: 'scales' })], 'LINEAR_NOT_AFFINE'],
+    ['grids of its own for quantized Linears', [rtn(format), qat({ quantizer: 'seq' })], 'LINEAR_NOT_DENSE'],
+    ['groups that do not fit', [qat({ groupSize: 20 })], 'GROUP_SIZE'],
+    ['one end of a range', [rtn({ ...format, symmetric: true }), qat({ quantizer: 'lwc' })], 'QAT_QUANTIZER'],
+  ];
+  it.each(cases)('%s', async (_, recipe, code) => {
+    await expect(run(backend, recipe)).rejects.toMatchObject({ code });
+  });
+
+  it('to train on nothing', async () => {
+    await expect(run(backend, [qat(quick)], { calibration: undefined })).rejects.toMatchObject({ code: 'CALIBRATION_EMPTY' });
+  });
+
+  it.each([
+    [{ train: 'scales', quantizer: 'minmax' }, /quantizer: .*use 'learned'/],
+    [{ quantizer: 'lwc', zero: 'symmetric' }, /zero: .*'integer' or 'free'/],
+    [{ gradientScale: true }, /gradientScale: .*sgd/],
+    [{ patience: 2, keepBest: false }, /patience: .*keepBest/],
+    [{ objective: 'ce', lambdaCe: 1 }, /lambdaCe: .*beside/],
+    [{ bits: 9 }, /bits/],
+  ] as const)('options that contradict each other: %o', (options, message) => {
+    expect(() => qat(options as QatInput)).toThrow(
+      expect.objectContaining({ code: 'OPTIONS_INVALID', message: expect.stringMatching(message) }),
+    );
+  });
+});
