@@ -128,8 +128,8 @@ async function differentiate(backend: Backend, shape: LlamaShape): Promise<numbe
     await backend.evaluate([], { release: [...gradients.values()] });
   }
   const elements = [...prepared.parameters.values()].reduce((total, { size }) => total + size, 0);
-  // The model's own weights, latents, what these stand for, and gradients.
-  return 4 * 4 * elements;
+  // The model's own weights, latents, what these stand for, and gradients, in float32; and the codes to begin with.
+  return (4 * 4 + 1) * elements;
 }
 
 async function measurePeak(blocks: number): Promise<Peak> {
