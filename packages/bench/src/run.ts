@@ -222,7 +222,7 @@ async function applySteps(
 }
 
 function subjectOf(cell: Cell, quantized: Model, options: BenchOptions, calibrations: Map<string, CalibrationText>): CellSubject {
-  const { resolved, recipe, evaluatorOf } = cell;
+  const { resolved, evaluatorOf } = cell;
   const { backend, signal } = options;
   const dense = resolved.model;
   return {
@@ -234,10 +234,8 @@ function subjectOf(cell: Cell, quantized: Model, options: BenchOptions, calibrat
       // The cell's logs are those of its own recipe.
       return applySteps({ ...cell, logs: [] }, steps, calibration, options);
     },
-    evaluate: (name, model) => {
-      const progress = stageProgress(options, name, `${resolved.name} ${recipe.name}`);
-      return evaluatorOf(name).evaluate(model, { backend, reference: dense, signal, progress });
-    },
+    // Without progress: who judges many models knows how many are left.
+    evaluate: (name, model) => evaluatorOf(name).evaluate(model, { backend, reference: dense, signal }),
   };
 }
 

@@ -6,6 +6,13 @@ import { distanceOf, mix, modelAt, type Point } from './weight-space.js';
 /** The protocol of studies: one look at a model is a pass over these windows, and there are many. */
 export const studyProtocol = { ...protocol, heldOutWindows: 24 } as const;
 
+/** An axis for losses of several orders of magnitude, the smallest of which may be noise around 0: linear below a hundredth, logarithmic above. */
+export const lossAxis = {
+  title: 'added loss, nats per token',
+  scale: { type: 'symlog', constant: 0.01, nice: false },
+  axis: { values: [0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5] },
+} as const;
+
 /** A place on a line that leads away from the dense weights. */
 export interface Place {
   /** ‖Δ‖/‖w‖. */

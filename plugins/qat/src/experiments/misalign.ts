@@ -14,7 +14,7 @@ import {
 } from '@lowbit/core/experiments';
 import { arm, decoupleqStep, gptqStep, inGroups, qatStep, rtnStep, straightThroughStep } from './arms.js';
 import { inEverySeed } from './claims.js';
-import { studyProtocol } from './lines.js';
+import { lossAxis, studyProtocol } from './lines.js';
 import { distanceOf, pointOf } from './weight-space.js';
 
 const RTN = 'RTN';
@@ -112,7 +112,7 @@ export const misalign: StudyExperiment = {
       mark: { type: 'point', filled: true, size: 60, opacity: 0.8 },
       encoding: {
         x: { field: 'layer-error', type: 'quantitative', title: 'relative squared error of layers, mean', scale: logarithmic },
-        y: { field: 'loss-gap', type: 'quantitative', title: 'added loss, nats per token', scale: logarithmic },
+        y: { field: 'loss-gap', type: 'quantitative', ...lossAxis },
         color: { field: 'method', type: 'nominal', title: 'method', sort: methods },
         shape: { field: 'bits', type: 'nominal', title: 'bits' },
       },

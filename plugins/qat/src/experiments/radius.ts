@@ -3,7 +3,7 @@ import type { ExperimentClaim, ExperimentRow, StudyContext, StudyExperiment } fr
 import { combine, logarithmic, means, panels, type Sample, samplesOf, showSample, valuesOf } from '@lowbit/core/experiments';
 import { inGroups, rtnStep } from './arms.js';
 import { inEverySeed } from './claims.js';
-import { gapAt, gapAtRadius, type Place, placesAlong, radiusAtGap, studyProtocol } from './lines.js';
+import { gapAt, gapAtRadius, lossAxis, type Place, placesAlong, radiusAtGap, studyProtocol } from './lines.js';
 import { distanceOf, pointOf, randomPoint } from './weight-space.js';
 
 /** Added loss at the radius of the basin, nats a token. */
@@ -158,7 +158,7 @@ export const radius: StudyExperiment = {
           transform: [{ filter: 'isValid(datum.radius)' }],
           ...means('y', 'line', {
             x: { field: 'radius', type: 'quantitative', title: 'distance from the dense weights, ‖Δ‖ / ‖w‖', scale: logarithmic },
-            y: { field: 'loss-gap', title: 'added loss, nats per token', scale: logarithmic },
+            y: { field: 'loss-gap', ...lossAxis },
           }),
         },
         marks,

@@ -143,7 +143,7 @@ export const sensitivity: StudyExperiment = {
       mark: { type: 'point', filled: true, size: 45, opacity: 0.7 },
       encoding: {
         x: { field: 'layer-error', type: 'quantitative', title: 'relative squared error of the outputs', scale: logarithmic },
-        y: { field: 'divergence', type: 'quantitative', title: 'divergence that it costs by itself, nats per token', scale: logarithmic },
+        y: { field: 'divergence', type: 'quantitative', title: 'divergence, nats per token', scale: logarithmic },
         color: { field: 'kind', type: 'nominal', title: 'Linear' },
       },
     },

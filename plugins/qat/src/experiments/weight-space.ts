@@ -32,8 +32,12 @@ export function modelAt(dense: Model, point: Point): Model {
 /** Σ shareₖ · pointₖ, shares that sum to 1. A point whose share is 1, the others' being 0, comes out as it is. */
 export function mix(points: readonly Point[], shares: readonly number[]): Point {
   return mapWeights(points[0], (path, { length }) => {
-    const own = points.map((point) => weightAt(point, path));
-    return Float32Array.from({ length }, (_, i) => own.reduce((total, weight, k) => total + shares[k] * weight[i], 0));
+    const total = new Float64Array(length);
+    for (const [k, point] of points.entries()) {
+      const [weight, share] = [weightAt(point, path), shares[k]];
+      for (let i = 0; i < length; i++) total[i] += share * weight[i];
+    }
+    return Float32Array.from(total);
   });
 }
 
