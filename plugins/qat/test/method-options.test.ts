@@ -56,7 +56,9 @@ describe('refuses', () => {
   });
 
   it('to train on nothing', async () => {
-    await expect(run(backend, [qat(quick)], { calibration: undefined })).rejects.toMatchObject({ code: 'CALIBRATION_EMPTY' });
+    await expect(run(backend, [qat({ ...quick, ...format })], { calibration: undefined })).rejects.toMatchObject({
+      code: 'CALIBRATION_EMPTY',
+    });
   });
 
   it.each([

