@@ -29,3 +29,4 @@ export { type QuzoInput, type QuzoOptions, quzoOptions } from './options.js';
 export { type Plan, type PlannedParameter, planOf } from './perturbation/parameters.js';
 export { openRun, type Run } from './run.js';
 export { type StepMemory, type StepRun, stepMemory } from './run-memory.js';
+export type { Slots } from './update/slots.js';
