@@ -22,7 +22,7 @@ import { type FakeQuantized, type FakeQuantizer, storedWeight, weightOf } from '
 import { quantizerOf, type WeightOptions } from './quantizer/select.js';
 
 /** What a parameter is to an optimizer. */
-export type ParameterRole = 'latent' | 'grid' | 'norm';
+type ParameterRole = 'latent' | 'grid' | 'norm';
 
 /** A tree (a block or a model) ready for training. */
 export interface Prepared<Tree> {
