@@ -27,6 +27,7 @@ const rotated = [
   'gptq:bits=4,groupSize=-1,symmetric=true',
   'compensate',
   'tune:learningRate=1e-4,maxTokens=256,batchWindows=2,keepBest=false',
+  'qat:maxTokens=256,batchWindows=2,keepBest=false',
 ];
 
 interface RunSettings {
@@ -69,7 +70,7 @@ it('equal seeds give equal files in two processes, another seed others', async (
   expect(other['model.safetensors']).not.toBe(first['model.safetensors']);
 });
 
-it('so do rotations, directions, fitted columns and tuning', async () => {
+it('so do rotations, directions, fitted columns, tuning and QAT', async () => {
   const settings = { recipe: rotated, seed: 0, windows: 4, window: 64 };
   const [first, second] = [await quantize(join(folder, 'd'), settings), await quantize(join(folder, 'e'), settings)];
   expect(Object.keys(first)).toContain('model.safetensors');
