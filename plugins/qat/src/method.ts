@@ -46,11 +46,11 @@ async function tune<Batch>(given: Model, context: Context, materialOf: (model: M
   );
   const material = await materialOf(model);
   const { rounds, stepsPerRound } = roundsOf(options, material.batches.length, material.tokensPerStep);
-  const clock = new Stopwatch();
-  const work: Work<Batch> = { context, material, prepared, rounds, stepsPerRound, clock, stepsHere: 0 };
   const lossGiven = canKeep(model, context)
     ? await meanLoss(backend, new Map(), material.lossOf(model), material.judged, signal)
     : undefined;
+  const clock = new Stopwatch();
+  const work: Work<Batch> = { context, material, prepared, rounds, stepsPerRound, clock, stepsHere: 0 };
   const found = await searchRates({
     rates: ratesOf(options),
     train: (rate, resumption) => trainAt(work, rate, resumption),

@@ -154,6 +154,13 @@ describe('by hand', () => {
   });
 });
 
+it('a scale that was driven to its smallest can come back', async () => {
+  const quantizer = await halfGrid([0.9, -0.4], 2, { zeroPoint: 1 });
+  const { gradients } = await differentiate(quantizer, [1, 10], { scale: [-0.25] });
+  // Next to such a scale both weights lie beyond their last codes, two above 0 and one below.
+  expect(gradients.scale).toEqual([0.5 * (2 - 10)]);
+});
+
 const LATENTS = 6;
 
 /** Parameters of a group, and the grid that they stand for. */

@@ -24,7 +24,7 @@ export interface BlockWindows {
 
 type Context = BlockContext<QatBlocksOptions>;
 
-/** The windows of a block, a share of them held out: the same ones for every block. @throws CALIBRATION_WINDOWS when they differ in length. */
+/** The windows of a block, a share of them held out, drawn anew for each block. @throws CALIBRATION_WINDOWS when they differ in length. */
 export async function blockWindows(context: Context): Promise<BlockWindows> {
   const { inputs, options, rng } = context;
   const count = await windowCount(inputs);

@@ -2,9 +2,9 @@
 import { abs, clip, maximum, mul, round, sign, straightThrough, type Tensor } from '@lowbit/core';
 import { halfRounded, type ScaleDtype, smallestScale } from '@lowbit/quant';
 
-/** Scales that are positive, never 0. */
+/** Scales that are positive, never 0. Gradients pass below the smallest too, so that a scale which was driven there can come back. */
 export function storedScale(scale: Tensor, dtype: ScaleDtype): Tensor {
-  const bounded = maximum(scale, smallestScale[dtype]);
+  const bounded = straightThrough(maximum(scale, smallestScale[dtype]), scale);
   return dtype === 'float16' ? halfRounded(bounded) : bounded;
 }
 
