@@ -17,8 +17,8 @@ import { planOf } from './plan.js';
 export { MemoryMeter };
 
 export interface ReferenceBackendOptions {
-  /** Counts what the evaluations keep in memory. */
-  readonly meter?: MemoryMeter;
+  /** Counts what the evaluations keep in memory; without it nothing is tracked. */
+  readonly meter?: MemoryMeter | undefined;
 }
 
 /** Computes tensors in float64 and rounds only what it returns. `float64(t)` gives the unrounded elements. */
@@ -27,7 +27,7 @@ export interface ReferenceBackend extends Backend {
 }
 
 /** The oracle backend. Compiles nothing; keeps nothing. */
-export function createReferenceBackend({ meter = new MemoryMeter() }: ReferenceBackendOptions = {}): ReferenceBackend {
+export function createReferenceBackend({ meter }: ReferenceBackendOptions = {}): ReferenceBackend {
   let evaluations = 0;
   let engineMilliseconds = 0;
   return {
@@ -42,8 +42,8 @@ export function createReferenceBackend({ meter = new MemoryMeter() }: ReferenceB
       const values = await interpret(tensors, meter);
       engineMilliseconds += performance.now() - start;
       const results = tensors.map((t, i) => (t.isLeaf ? t : tensor(round(values[i].data, t.dtype), t.shape, t.dtype)));
-      for (const result of results) meter.hold(result);
-      for (const leaf of release) meter.release(leaf);
+      for (const result of results) meter?.hold(result);
+      for (const leaf of release) meter?.release(leaf);
       return results as never;
     },
     async float64(x) {
@@ -58,21 +58,21 @@ function round(data: Float64Array, dtype: DType): TypedArray {
 }
 
 /** The values of the roots, in their order. Every other one is dropped after its last use. */
-async function interpret(roots: readonly Tensor[], meter: MemoryMeter): Promise<ReferenceArray[]> {
+async function interpret(roots: readonly Tensor[], meter: MemoryMeter | undefined): Promise<ReferenceArray[]> {
   const { steps, nodeOf } = planOf(roots);
   const results = roots.map((root) => nodeOf.get(root) as Tensor);
   const lastUser = new Map(steps.flatMap(({ node, inputs }) => inputs.map((input) => [input, node])));
   for (const result of results) lastUser.delete(result);
   const values = new Map<Tensor, ReferenceArray>();
   const valueOf = (node: Tensor): ReferenceArray => values.get(node) as ReferenceArray;
-  const working = await meter.begin(steps.flatMap(({ node }) => (node.isLeaf ? [node] : [])));
+  const working = await meter?.begin(steps.flatMap(({ node }) => (node.isLeaf ? [node] : [])));
   for (const { node, inputs } of steps) {
     const value = await compute(node, inputs.map(valueOf));
     values.set(node, value);
-    working.add(node, value.data);
+    working?.add(node, value.data);
     for (const input of new Set(inputs)) {
       if (lastUser.get(input) !== node) continue;
-      working.remove(valueOf(input).data);
+      working?.remove(valueOf(input).data);
       values.delete(input);
     }
   }

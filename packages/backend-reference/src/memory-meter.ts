@@ -12,7 +12,10 @@ export class MemoryMeter {
   readonly #known = new WeakMap<ArrayBufferLike, WeakRef<ArrayBufferLike>>();
   #peak = 0;
 
-  /** @param collectGarbage is awaited before anything is counted. Without it, leaves that nobody can reach count until they are collected. */
+  /**
+   * @param collectGarbage is awaited before anything is counted. It must let the event loop turn first, because what a weak reference was made
+   * or read of stays until then. Without it, leaves that nobody can reach count until they happen to be collected.
+   */
   constructor(collectGarbage: () => Promise<void> = async () => undefined) {
     this.#collectGarbage = collectGarbage;
   }

@@ -82,3 +82,15 @@ describe('MemoryMeter', () => {
     expect(kept[0].size).toBe(10);
   });
 });
+
+it('without a meter nothing is kept, not even until the event loop turns', async () => {
+  const backend = createReferenceBackend();
+  const [size, count] = [250_000, 40];
+  collect();
+  const before = process.memoryUsage().arrayBuffers;
+  let x = zeros(size);
+  for (let i = 0; i < count; i++) [x] = await backend.evaluate([neg(x)]);
+  collect();
+  expect(process.memoryUsage().arrayBuffers - before).toBeLessThan((4 * size * count) / 2);
+  expect(x.size).toBe(size);
+});
