@@ -29,9 +29,11 @@ export const weightShape = {
     .optional()
     .describe("'all': weights and grids; 'scales': scales and free offsets of quantized Linears, whose codes stay (all)"),
   latent: z
-    .enum(['reference', 'dequantized'])
+    .enum(['reference', 'codes', 'dequantized'])
     .default('reference')
-    .describe("Weights behind the codes of quantized Linears: the full-precision ones ('reference'), or what the codes stand for"),
+    .describe(
+      "Weights behind the codes of quantized Linears: the full-precision ones ('reference'), these moved to where they round to the given codes ('codes'), or what the codes stand for ('dequantized')",
+    ),
   trainNorms: z.boolean().optional().describe('Also trains the weights of norms, at the rate of scales (false)'),
 } as const;
 

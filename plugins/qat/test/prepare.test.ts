@@ -98,10 +98,10 @@ it.each(ways)('converts what was trained, bit for bit (%#)', async (options) => 
 });
 
 it.each([rtn({ bits: 2, groupSize: 16 }), rtn({ bits: 3, groupSize: 8, symmetric: true }), gptq({ bits: 2, groupSize: 16 })])(
-  'from dequantized weights, or with scales alone, begins with what was given (%#)',
+  'from weights within the given codes, from dequantized ones, or with scales alone, begins with what was given (%#)',
   async (step) => {
     const given = await quantized([step]);
-    for (const input of [{ latent: 'dequantized' }, { train: 'scales' }] as const) {
+    for (const input of [{ latent: 'codes' }, { latent: 'dequantized' }, { train: 'scales' }] as const) {
       const { convert, parameters } = await prepared(given, input);
       expect(await elementsOf(await convert(parameters))).toEqual(await elementsOf(given));
     }

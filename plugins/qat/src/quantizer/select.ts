@@ -6,13 +6,13 @@ import { frozenCodes, learnedQuantizer } from './learned.js';
 import { lwcQuantizer } from './lwc.js';
 import { minmaxQuantizer } from './minmax.js';
 import { SEQ_BITS, seqQuantizer } from './seq.js';
-import { aligned, denseStart, type GridFormat, type WeightStart } from './start.js';
+import { aligned, denseStart, type GridFormat, type WeightStart, withinCodes } from './start.js';
 
 /** What decides how a weight is trained. */
 export interface WeightOptions extends GridFormat {
   readonly quantizer: 'learned' | 'minmax' | 'lwc' | 'seq';
   readonly train: 'all' | 'scales';
-  readonly latent: 'reference' | 'dequantized';
+  readonly latent: 'reference' | 'codes' | 'dequantized';
 }
 
 export interface QuantizerRequest {
@@ -88,6 +88,7 @@ async function denseQuantizer(values: Float32Array, { inFeatures, weight: { shap
 
 async function latentOf(weight: AffineWeight, { backend, options, reference }: QuantizerRequest): Promise<Float32Array> {
   if (options.latent === 'reference') return reference();
+  if (options.latent === 'codes') return withinCodes(await reference(), weight);
   const [dequantized] = await backend.evaluate([weight.dequantized()]);
   return aligned(await readFloats(dequantized), weight);
 }

@@ -1,6 +1,6 @@
 // Where the training of a weight begins: grid and codes, and the weight behind them.
 import { read, readFloats, roundHalfEven, roundToFloat16, type Shape, type Tensor, tensor } from '@lowbit/core';
-import { type AffineWeight, quantizeWeight, type ScaleDtype, symmetricZero, type ZeroKind } from '@lowbit/quant';
+import { type AffineWeight, nearestCode, quantizeWeight, type ScaleDtype, symmetricZero, type ZeroKind } from '@lowbit/quant';
 
 /** The grid of a weight, as options name it. */
 export interface GridFormat {
@@ -59,6 +59,28 @@ export async function aligned(values: Float32Array, weight: AffineWeight): Promi
     }
   }
   return result;
+}
+
+/** How far from its code a weight may lie that was moved towards it, in codes: not so near the edge that the first steps undo it. */
+const REACH = 0.45;
+
+/**
+ * Weights that round to the codes of a quantized weight: where they do not, they move just within the step of their code. Training then
+ * begins with what the quantizer found, and codes that it was in two minds about change first.
+ */
+export async function withinCodes(values: Float32Array, weight: AffineWeight): Promise<Float32Array> {
+  const { groupSize, bits } = weight;
+  const [codes, scale, offset] = [await read(weight.codes), await readFloats(weight.scale), await hostOffsets(weight)];
+  const largest = 2 ** bits - 1;
+  const moved = values.map((w, i) => {
+    const g = Math.floor(i / groupSize);
+    const position = (w - offset[g]) / scale[g];
+    const low = codes[i] === 0 ? -Infinity : codes[i] - REACH;
+    const high = codes[i] === largest ? Infinity : codes[i] + REACH;
+    const isElsewhere = nearestCode(w, scale[g], offset[g], largest) !== codes[i];
+    return isElsewhere ? offset[g] + scale[g] * Math.min(high, Math.max(low, position)) : w;
+  });
+  return aligned(moved, weight);
 }
 
 /** `effectiveOffset` of a weight in memory. */
