@@ -43,8 +43,8 @@ export interface RunMemory {
 }
 
 /**
- * Bytes for each trained element between steps, in float32: weight and Adam's two moments; the same as the round began; the weight as the
- * training began; the weights that are kept as the best.
+ * Bytes for each trained element between steps, in float32: weight and Adam's two moments; the same as the round began, which is the same
+ * memory where a round is a single step, so that 12 are too many there; the weight as the training began; the weights that are kept as the best.
  */
 const KEPT_BYTES = 12 + 12 + 4 + 4;
 
