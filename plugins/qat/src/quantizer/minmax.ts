@@ -1,8 +1,8 @@
 // Ranges that are recomputed from the weight at every step; gradients pass straight through (the paper's quantizer, arXiv 2410.14570).
-import { cast, readFloats, type Shape, type Tensor } from '@lowbit/core';
-import type { AffineWeight } from '@lowbit/quant';
+import { readFloats, type Shape, type Tensor, tensor } from '@lowbit/core';
+import type { Grid } from '@lowbit/quant';
 import { codesOf, type FakeQuantizer, offsetOf, valueOf, type Zero } from './fake-quantizer.js';
-import { type GridFormat, roundedWeight } from './start.js';
+import { type GridFormat, nearestGrid } from './start.js';
 
 /** The rounding of scale and zero point may leave weights that the range covers beyond the last code by about half a step. */
 const MARGIN = 1;
@@ -15,20 +15,22 @@ export function minmaxQuantizer(start: Tensor, format: GridFormat): FakeQuantize
     gradientScale: 1,
     async quantized(values) {
       const latent = valueOf(values, 'latent');
-      const { scale, zeroPoint, offset } = await gridOf(await readFloats(latent), start.shape, format);
-      const zero: Zero = offset
-        ? { kind: 'free', offset }
-        : zeroPoint
-          ? { kind: 'integer', point: cast(zeroPoint, 'float32') }
-          : { kind: 'symmetric' };
-      const parts = { bits, scaleDtype, scale, zero };
+      const grid = gridOf(await readFloats(latent), start.shape, format);
+      const perGroup = [grid.outFeatures, grid.inFeatures / grid.groupSize];
+      const scale = tensor(grid.scale, perGroup);
+      const parts = { bits, scaleDtype, scale, zero: zeroOf(grid, perGroup) };
       return { ...parts, codes: codesOf({ latent, scale, offset: offsetOf(parts), bits, margin: MARGIN }) };
     },
   };
 }
 
-function gridOf(values: Float32Array, shape: Shape, format: GridFormat): Promise<AffineWeight> {
+function gridOf(values: Float32Array, shape: Shape, format: GridFormat): Grid {
   // Weights that have left the finite numbers have no range; the loss is to say so, not this.
   const finite = values.every(Number.isFinite) ? values : new Float32Array(values.length);
-  return roundedWeight(finite, shape, format);
+  return nearestGrid(finite, shape, format).stored;
+}
+
+function zeroOf({ zeroKind, zeroPoint, offset }: Grid, perGroup: Shape): Zero {
+  if (zeroKind === 'free') return { kind: 'free', offset: tensor(offset, perGroup) };
+  return zeroPoint ? { kind: 'integer', point: tensor(Float32Array.from(zeroPoint), perGroup) } : { kind: 'symmetric' };
 }

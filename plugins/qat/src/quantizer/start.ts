@@ -1,6 +1,6 @@
 // Where the training of a weight begins: grid and codes, and the weight behind them.
 import { read, readFloats, roundHalfEven, roundToFloat16, type Shape, type Tensor, tensor } from '@lowbit/core';
-import { type AffineWeight, nearestCode, quantizeWeight, type ScaleDtype, symmetricZero, type ZeroKind } from '@lowbit/quant';
+import { AffineWeight, fitGrid, type Grid, nearestCode, roundToGrid, type ScaleDtype, symmetricZero, type ZeroKind } from '@lowbit/quant';
 
 /** The grid of a weight, as options name it. */
 export interface GridFormat {
@@ -19,17 +19,22 @@ export interface WeightStart {
   readonly latent: Tensor;
 }
 
+/** The grid on which rounding to nearest puts a weight, before and after zero points give way to free offsets where the format has these. */
+interface NearestGrid {
+  readonly rounding: Grid;
+  readonly stored: Grid;
+}
+
 /**
- * A weight [out, in] rounded to nearest. A free offset is that of the nearest zero point, rounded as it is stored.
+ * The grid on which rounding to nearest puts a weight [out, in]. A free offset is that of the nearest zero point, rounded as it is stored.
  * @throws what `fitGrid` throws, naming the path.
  */
-export async function roundedWeight(values: Float32Array, shape: Shape, format: GridFormat, path?: string): Promise<AffineWeight> {
-  const { zero, ...rest } = format;
-  const rounded = quantizeWeight(values, shape, { ...rest, symmetric: zero === 'symmetric', path });
-  if (zero !== 'free') return rounded;
-  const exact = await hostOffsets(rounded);
-  const stored = format.scaleDtype === 'float16' ? exact.map((o) => Math.max(-65504, Math.min(65504, roundToFloat16(o)))) : exact;
-  return rounded.with({ zeroPoint: undefined, offset: tensor(stored, rounded.scale.shape) });
+export function nearestGrid(values: Float32Array, shape: Shape, { zero, ...rest }: GridFormat, path?: string): NearestGrid {
+  const rounding = fitGrid(values, shape, { ...rest, symmetric: zero === 'symmetric', path });
+  if (zero !== 'free') return { rounding, stored: rounding };
+  const store = (o: number): number => Math.max(-65504, Math.min(65504, roundToFloat16(o)));
+  const offset = rest.scaleDtype === 'float16' ? rounding.offset.map(store) : rounding.offset;
+  return { rounding, stored: { ...rounding, zeroKind: 'free', zeroPoint: undefined, offset } };
 }
 
 /**
@@ -38,7 +43,8 @@ export async function roundedWeight(values: Float32Array, shape: Shape, format: 
  * offset are those of the zero point that it stood for.
  */
 export async function denseStart(weight: Float32Array, shape: Shape, format: GridFormat, path: string): Promise<WeightStart> {
-  const rounded = await roundedWeight(weight, shape, format, path);
+  const { rounding, stored } = nearestGrid(weight, shape, format, path);
+  const rounded = AffineWeight.fromGrid(roundToGrid(weight, rounding), stored);
   return { weight: rounded, latent: tensor(await aligned(weight, rounded), shape) };
 }
 
