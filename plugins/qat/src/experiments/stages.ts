@@ -39,7 +39,7 @@ export const stages: RecipeExperiment = {
   title: 'Training block by block, the scales of the whole model, or both; 2 bits',
   description:
     'Codes of 2 bits in groups of 32, rounded to nearest as in EfficientQAT, or by decoupleQ. Then weights, scales and offsets of each block are trained towards the output of the dense block, or scales and offsets of the whole model towards its answers with the codes as they are, or one after the other; ' +
-    'for comparison weights, scales and offsets of the whole model at once. Blocks need the memory of one block, scales next to none; the whole model needs sixteen bytes a weight. Look for how much of the gain of training everything the two cheap phases reach together.',
+    'for comparison weights, scales and offsets of the whole model at once. Blocks need the memory of one block, scales next to none; the whole model needs weights, gradients and moments of all weights in float32. Look for how much of the gain of training everything the two cheap phases reach together.',
   source: 'arXiv 2407.11062, ablation of the two phases',
   ...protocol,
   models: ['tiny'],
