@@ -121,6 +121,12 @@ describe('advise', () => {
     const advice = await advise(plan, fake({ 'rtn-2': 'weights are not finite', 'gptq-2': 0.05 }));
     expect(advice.trials[0]).toMatchObject({ name: 'rtn-2', error: { code: 'NOT_FINITE' } });
     expect(advice.best.name).toBe('gptq-2');
+    const broken = await advise(
+      { ...plan, threshold: kl(9) },
+      fake({ 'rtn-2': Number.NaN, 'gptq-2': Number.POSITIVE_INFINITY, 'rtn-3': 1 }),
+    );
+    expect(broken.trials.slice(0, 2)).toMatchObject([{ error: { code: 'NOT_FINITE' } }, { error: { code: 'NOT_FINITE' } }]);
+    expect(broken.best.name).toBe('rtn-3');
     const all = fake({ 'rtn-2': 'this', 'gptq-2': 'that', 'rtn-3': 'another' });
     await expect(advise(plan, all)).rejects.toThrow(/^ADVISE_FAILED: .*rtn-2: NOT_FINITE: this; gptq-2: NOT_FINITE: that/);
   });
@@ -219,6 +225,7 @@ describe('the report', () => {
     expect(verdict(far)).toBe(
       'kl at most 0.01: met by nothing that was tried. Nearest is gptq-2 + tuned on the worst 2 of 8: 0.05 ± 0.01 at 2.50 bits/weight, 0.04 too much.',
     );
+    expect(verdict(await advise({ ...plan, threshold: kl(1.00001) }, fake(values)))).toMatch(/^kl at most 1\.00001: met by gptq-2/);
     expect(verdict(await advise({ ...plan, threshold: kl(0.06) }, fake(values)))).toMatch(
       /That is within two standard errors of the threshold; more windows would tell\.$/,
     );

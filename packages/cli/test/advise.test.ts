@@ -86,7 +86,7 @@ it('says how far a threshold is that nothing meets, and which Linears hurt', asy
   const outcome = await lowbit([...words, '--report', 'unmet', '--out', 'unmet-model']);
   expect(outcome.code).toBe(1);
   expect(outcome.errors).toMatch(
-    /lowbit: THRESHOLD_UNMET: kl at most 1\.00e-9: met by nothing that was tried\. Nearest is .* too much\..* --bits/,
+    /lowbit: THRESHOLD_UNMET: kl at most 1e-9: met by nothing that was tried\. Nearest is .* too much\..* --bits/,
   );
   expect(existsSync(join(folder, 'unmet-model'))).toBe(false);
   expect(outcome.output).toContain('What each of its 14 parts');

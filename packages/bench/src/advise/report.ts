@@ -32,7 +32,7 @@ export function verdict({ threshold, best }: Advice<unknown>): string {
     : `met by nothing that was tried. Nearest is ${found}, ${formatNumber(best.value - value)} too much.`;
   // Which side of the threshold it is on would be luck.
   const isUnclear = Math.abs(best.value - value) < 2 * best.stderr;
-  return `${metric} at most ${formatNumber(value)}: ${said}${isUnclear ? ' That is within two standard errors of the threshold; more windows would tell.' : ''}`;
+  return `${metric} at most ${value}: ${said}${isUnclear ? ' That is within two standard errors of the threshold; more windows would tell.' : ''}`;
 }
 
 function estimate({ value, stderr }: MeasuredTrial): string {

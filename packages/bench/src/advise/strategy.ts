@@ -83,7 +83,7 @@ export interface Advice<Made> {
   readonly threshold: Threshold;
   readonly trials: readonly Trial[];
   readonly damages: readonly DamageReport[];
-  /** The cheapest that meets the threshold: of fewest bits a weight, then of least work. If none does, the nearest to it. */
+  /** The first that meets the threshold, in the order that is tried: of one width the one of fewest bits a weight. If none does, the nearest to it. */
   readonly best: MeasuredTrial;
   readonly made: Made;
 }
@@ -123,6 +123,12 @@ export async function advise<Made>(plan: AdvicePlan, workbench: Workbench<Made>,
     };
     try {
       const { made, ...measured } = await workbench.attempt(candidate);
+      if (!Number.isFinite(measured.value)) {
+        throw new LowbitError(
+          'NOT_FINITE',
+          `${name}: ${threshold.metric} is ${measured.value}; the weights or activations of the model overflow`,
+        );
+      }
       const isMet = measured.value <= threshold.value;
       return { trial: add({ name, stage, bits, steps, ...measured, isMet }), made };
     } catch (error) {
@@ -143,11 +149,11 @@ export async function advise<Made>(plan: AdvicePlan, workbench: Workbench<Made>,
       ({ bitsPerWeight }) => bitsPerWeight,
     );
     if (cheapest) return adviceOf(cheapest);
-    const best = leastOf(tried, ({ value }) => value);
-    if (best) nearest.push(best);
+    const ofWidth = leastOf(tried, ({ value }) => value);
+    if (ofWidth) nearest.push(ofWidth);
   }
 
-  const tuned: Tried<Made>[] = [];
+  let best = leastOf(nearest, ({ value }) => value);
   for (const { trial: start, made } of nearest) {
     const parts = [...(await workbench.damages(made))].sort((a, b) => b.kl - a.kl);
     if (parts.length === 0) continue;
@@ -157,10 +163,10 @@ export async function advise<Made>(plan: AdvicePlan, workbench: Workbench<Made>,
     for (const count of new Set(shares.map((share) => Math.ceil(share * parts.length)))) {
       const one = await attempt('train', trained(start, tuner, parts, count));
       if (one?.trial.isMet) return adviceOf(one);
-      if (one) tuned.push(one);
+      // Models that are not the nearest are let go.
+      if (one) best = leastOf(best ? [best, one] : [one], ({ value }) => value);
     }
   }
-  const best = leastOf([...nearest, ...tuned], ({ value }) => value);
   if (best) return adviceOf(best);
   const reasons = trials.flatMap((trial) => ('error' in trial ? [`${trial.name}: ${trial.error.message}`] : []));
   throw new LowbitError('ADVISE_FAILED', `no recipe could be tried: ${reasons.join('; ')}`);
@@ -177,7 +183,7 @@ function trained(start: Candidate, tuner: AdviceRecipe, parts: readonly PartDama
   };
 }
 
-/** The first of the least; a value that is not a number is never it. */
+/** The first of the least. */
 function leastOf<Made>(tried: readonly Tried<Made>[], of: (trial: MeasuredTrial) => number): Tried<Made> | undefined {
   return tried.reduce<Tried<Made> | undefined>((best, one) => (best && !(of(one.trial) < of(best.trial)) ? best : one), undefined);
 }

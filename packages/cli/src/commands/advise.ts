@@ -64,7 +64,12 @@ export function addAdviseCommand(program: Command, context: CommandContext): voi
     .description('find a recipe that stays within a threshold: quantize by several methods, then train what hurts most until it does')
     .argument('<model>', 'tiny, tiny-outliers, stories15M, or the directory of a checkpoint')
     .requiredOption('--threshold <metric=value>', `what is good enough: ${adviceMetrics.join(' or ')} of at most a value, 'kl=0.05'`)
-    .option('--bits <widths>', 'bits of a code: one width, or several as in 2,3; the fewest that meet the threshold win', widths, [2])
+    .option(
+      '--bits <widths>',
+      'bits of a code: one width, or several as in 2,3; the fewest first, and training only where none is enough',
+      widths,
+      [2],
+    )
     .option('--group-size <inputs>', 'consecutive inputs that share a scale; -1: all inputs of an output channel', integer(-1), 32)
     .option('--ptq <recipe>', `what to quantize by, inline; may be repeated (${DEFAULT_PTQ.join(', ')})`, collect(String))
     .option('--qat <recipe>', 'what to train by, inline, without targets', 'qat')
