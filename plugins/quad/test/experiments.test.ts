@@ -165,7 +165,7 @@ describe('activations', () => {
     const recipes = byName('activations').arms.map(({ recipe }) => recipe);
     const looks = recipes.map((steps) => steps.at(-1));
     expect(looks).toEqual(Array.from({ length: 3 }, () => looks[0]));
-    expect(looks[0]).toMatchObject({ method: 'activations', options: { bits: 15, magnitudes: true } });
+    expect(looks[0]).toMatchObject({ method: 'activations', options: { bits: 15, clipRatio: 1, magnitudes: true } });
     expect(recipes.map((steps) => steps.slice(0, -1).map(({ method }) => method))).toEqual([[], ['rotate'], ['quad']]);
     for (const { options } of recipes.flatMap((steps) => steps.slice(0, -1))) {
       expect(options).toMatchObject({ activationBits: 16, outputActivationBits: 16 });

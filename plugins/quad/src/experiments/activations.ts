@@ -11,10 +11,10 @@ const unrounded = { weights: 16, activations: 16, outputs: 16 };
 /** Layers that stand for all that read the same, and what is called what they read. */
 const inputs: Readonly<Record<string, string>> = { q_proj: 'q, k, v', o_proj: 'o', gate_proj: 'gate, up', down_proj: 'down' };
 
-/** 15 bits: what blocks hand on is as good as not rounded. */
+/** 15 bits and nothing clipped: what blocks hand on is as good as not rounded. */
 const look: StepReference = {
   method: 'activations',
-  options: { bits: 15, magnitudes: true, targets: Object.keys(inputs).map((name) => `**.${name}`) },
+  options: { bits: 15, clipRatio: 1, magnitudes: true, targets: Object.keys(inputs).map((name) => `**.${name}`) },
 };
 
 /** In the order of the figure. */
