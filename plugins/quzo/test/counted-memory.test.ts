@@ -1,4 +1,4 @@
-// Gates B4 and 12: bytes of the tensors that a step holds at its peak, counted by an instrumented allocator.
+// Bytes of the tensors that a step holds at its peak, counted by an instrumented allocator: flat in depth but for the weights.
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { createReferenceBackend, MemoryMeter } from '@lowbit/backend-reference';

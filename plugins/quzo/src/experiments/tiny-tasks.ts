@@ -66,7 +66,7 @@ const claims: readonly ExperimentClaim[] = [
   ),
   claimOn(
     'gradients',
-    'The same adapters learn significantly more by gradients than by forward passes, in about the same time',
+    'The same adapters learn significantly more by gradients than by forward passes',
     names.map((base) => compared(base, 'task-loss', GRADIENTS, LORA)),
   ),
 ];
