@@ -1,8 +1,9 @@
 // Draws: any part of a stream alone, whatever the buffer, and directions as integers times a factor.
+import { createRng } from '@lowbit/core';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { directionOf } from '../src/direction/direction.js';
-import { createDraws } from '../src/direction/keys.js';
+import { checkNames, createDraws } from '../src/direction/keys.js';
 import { fillNormals, fillSigns, wordAt } from '../src/direction/noise.js';
 import type { Parameter, Stream } from '../src/hooks.js';
 import { createScratch } from '../src/perturbation/scratch.js';
@@ -14,6 +15,23 @@ function parameter(kind: Parameter['kind'], size: number, epsilon: number, pertu
 }
 
 describe('draws', () => {
+  it('of names that would be the same are refused', () => {
+    // Among 2^17 names two hashes of 32 bits are equal with a probability of 86 %; seeds are tried until some are.
+    const random = createRng(1).integers(2 ** 18, 2 ** 30);
+    const names = Array.from({ length: 2 ** 17 }, (_, i) => `w${random[2 * i]}.${random[2 * i + 1]}`);
+    const collides = [1, 2, 3, 4, 5].some((seed) => {
+      try {
+        checkNames(names, seed);
+        return false;
+      } catch (error) {
+        expect(error).toMatchObject({ code: 'QUZO_NAMES' });
+        return true;
+      }
+    });
+    expect(collides).toBe(true);
+    expect(() => checkNames(names.slice(0, 100), 1)).not.toThrow();
+  });
+
   it('are the same in parts as in one piece', () => {
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 300 }), fc.integer({ min: 0, max: 150 }), (size, half) => {
