@@ -41,6 +41,8 @@ export interface ScoreRow extends RowBase {
   /** Bits per weight of the blocks' Linears, with scales, offsets and adapters counted. */
   readonly bitsPerWeight: number;
   readonly evaluateSeconds: number;
+  /** The value of each part, where the score has parts: of each Linear by its path. */
+  readonly parts?: Readonly<Record<string, number>> | undefined;
   readonly protocol: Readonly<Record<string, unknown>>;
 }
 

@@ -269,7 +269,7 @@ async function runCell(
       ...provenance,
     };
     if ('error' in outcome) return { ...head, value: null, stderr: null, ...tail, error: describeError(outcome.error) };
-    const { value, stderr, samples, higherIsBetter, protocol, version } = outcome.score;
+    const { value, stderr, samples, higherIsBetter, parts, protocol, version } = outcome.score;
     const { evaluateSeconds } = outcome;
     return {
       ...head,
@@ -281,6 +281,7 @@ async function runCell(
       higherIsBetter,
       evaluatorVersion: version,
       evaluateSeconds,
+      ...(parts && { parts }),
       protocol,
     };
   };

@@ -14,6 +14,8 @@ export interface Score {
   /** Samples (scored tokens, questions, layers) behind the value. */
   readonly samples: number;
   readonly higherIsBetter: boolean;
+  /** The value of each part where the score is made of parts: of each Linear by its path. */
+  readonly parts?: Readonly<Record<string, number>>;
   /** Dataset hash, split, window, stride, …: everything a reader needs to compare it with another number. */
   readonly protocol: Readonly<Record<string, unknown>>;
 }

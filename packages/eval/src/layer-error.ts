@@ -23,7 +23,7 @@ const VERSION = 1;
 
 /**
  * Score 'layer-error': the mean over Linears of ‖X(Ŵ−W)ᵀ‖² / ‖XWᵀ‖², with W the reference's weight, Ŵ the model's effective one and X
- * what the reference's layer reads on the text; each Linear's own figure is in `protocol.layers`. A Linear whose shape differs from the
+ * what the reference's layer reads on the text; each Linear's own figure is in `parts`. A Linear whose shape differs from the
  * reference's has no such figure and is listed in `protocol.skipped`; a model in another basis has none at all.
  *
  * Standard error between windows: with e_l = Σ_w d_lw / Σ_w n_lw for layer l, window w contributes
@@ -158,11 +158,11 @@ function scoreOf(layers: readonly Layer[], skipped: readonly string[], windows: 
     stderr: windows.count > 1 ? Math.sqrt((windows.count / (windows.count - 1)) * spread) : Number.NaN,
     samples: errors.length,
     higherIsBetter: false,
+    parts: Object.fromEntries(errors.map(({ path, error }) => [path, error])),
     protocol: {
       ...windows.protocol,
       dtype: 'float32',
       backend,
-      layers: Object.fromEntries(errors.map(({ path, error }) => [path, error])),
       ...(skipped.length > 0 && { skipped }),
     },
   };

@@ -79,7 +79,7 @@ export function measureSize(model: Model, { reference, targets = () => true }: M
   };
 }
 
-/** Scores 'bits-per-weight' over the targeted Linears, each Linear's own in `protocol.layers`, and 'bits-per-weight-whole-model'. */
+/** Scores 'bits-per-weight' over the targeted Linears, each Linear's own in `parts`, and 'bits-per-weight-whole-model'. */
 export function sizeEvaluator({ targets }: Pick<ModelSizeOptions, 'targets'> = {}): Evaluator {
   return {
     name: 'size',
@@ -87,11 +87,11 @@ export function sizeEvaluator({ targets }: Pick<ModelSizeOptions, 'targets'> = {
     async evaluate(model, { reference }) {
       const size = measureSize(model, { reference, targets });
       const isTarget = targets ?? (() => true);
-      const layers = Object.fromEntries(
+      const parts = Object.fromEntries(
         size.linears.filter(({ path }) => isTarget(path)).map(({ path, bitsPerWeight }) => [path, bitsPerWeight]),
       );
       return [
-        exact('bits-per-weight', size.bitsPerWeight, size.targetedWeights, { counted: 'codes, scales, offsets, adapters', layers }),
+        { ...exact('bits-per-weight', size.bitsPerWeight, size.targetedWeights, { counted: 'codes, scales, offsets, adapters' }), parts },
         exact('bits-per-weight-whole-model', size.wholeModelBitsPerWeight, size.parameters, {
           counted: 'all tensors',
           totalBits: size.totalBits,

@@ -114,7 +114,7 @@ describe('evaluators', () => {
       ['bits-per-weight', 16, 0, 2 * 3 * 8 * 12],
       ['bits-per-weight-whole-model', 16, 0, measureSize(model).parameters],
     ]);
-    expect(Object.keys(scores[0].protocol['layers'] as object)).toHaveLength(6);
+    expect(Object.keys(scores[0].parts ?? {})).toHaveLength(6);
     const [disk] = await diskEvaluator(directory).evaluate(model, { backend });
     expect(disk).toMatchObject({ evaluator: 'bytes-on-disk', value: 1002, samples: 2, stderr: 0 });
     await expect(measureDisk(join(directory, 'absent'))).rejects.toThrow(/DIRECTORY_MISSING.*absent/);

@@ -26,8 +26,8 @@ export function studyContext(
       return Object.fromEntries(scores.map(({ evaluator, value }) => [evaluator, value]));
     },
     async layerErrors(model) {
-      const [{ protocol }] = await evaluate('layer-error', model);
-      return protocol['layers'] as Readonly<Record<string, number>>;
+      const [{ parts = {} }] = await evaluate('layer-error', model);
+      return parts;
     },
   };
 }
