@@ -1,8 +1,7 @@
 // Labelled examples as they lie in files: JSON Lines and tab-separated columns, every field a text by its name.
 import { createHash } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
-import { basename } from 'node:path';
 import { LowbitError } from '@lowbit/core';
+import { isRecord, jsonObject, type Line, readLines } from './records/lines.js';
 
 /** One example. */
 export interface TaskRow {
@@ -37,33 +36,17 @@ export async function readTaskFile(path: string, { columns }: TaskFileOptions = 
   }
   if (!isTsv && columns)
     throw new LowbitError('TASK_FILE', `${path}: columns are named for .tsv files; a .jsonl file names its fields itself`);
-  const bytes = await readFile(path).catch((cause: NodeJS.ErrnoException) => {
-    const what = cause.code === 'ENOENT' ? 'no such file; check the path' : `cannot be read (${cause.message})`;
-    throw new LowbitError('TASK_MISSING', `${path}: ${what}`, { cause });
-  });
-  let text: string;
-  try {
-    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
-  } catch (cause) {
-    throw new LowbitError('TASK_FILE', `${path}: is not UTF-8; convert it, for example with iconv`, { cause });
-  }
-  const name = basename(path);
-  const lines = text.split(/\r?\n/).flatMap((line, i) => (line.trim() === '' ? [] : [{ line, where: `${name}:${i + 1}` }]));
-  const rows = isTsv ? tsvRows(lines, columns) : lines.map(({ line, where }) => jsonRow(line, where));
+  const { name, lines, sha256 } = await readLines(path);
+  const rows = isTsv ? tsvRows(lines, columns) : lines.map((line) => rowOf(line.where, jsonObject(line)));
   if (rows.length === 0)
     throw new LowbitError('TASK_EMPTY', `${path}: has no example${isTsv && !columns ? ' below its header line' : ''}; check the file`);
-  return { name, rows, sha256: createHash('sha256').update(bytes).digest('hex') };
+  return { name, rows, sha256 };
 }
 
 /** Examples in memory, fields by name. */
 export function taskTable(name: string, records: readonly Readonly<Record<string, string>>[]): TaskTable {
   const rows = records.map((record, i) => rowOf(`${name}:${i + 1}`, record));
   return { name, rows, sha256: createHash('sha256').update(JSON.stringify(records)).digest('hex') };
-}
-
-interface Line {
-  readonly line: string;
-  readonly where: string;
 }
 
 function tsvRows(lines: readonly Line[], columns: readonly string[] | undefined): TaskRow[] {
@@ -77,19 +60,6 @@ function tsvRows(lines: readonly Line[], columns: readonly string[] | undefined)
     }
     return rowOf(where, Object.fromEntries(names.map((name, i) => [name, cells[i]])), hint);
   });
-}
-
-function jsonRow(line: string, where: string): TaskRow {
-  let value: unknown;
-  try {
-    value = JSON.parse(line);
-  } catch (cause) {
-    throw new LowbitError('TASK_FILE', `${where}: is not JSON (${(cause as Error).message}); every line must hold one JSON object`, {
-      cause,
-    });
-  }
-  if (!isRecord(value)) throw new LowbitError('TASK_FILE', `${where}: is no JSON object; every line must hold one`);
-  return rowOf(where, value);
 }
 
 function rowOf(where: string, record: Readonly<Record<string, unknown>>, hint = ''): TaskRow {
@@ -106,8 +76,4 @@ function rowOf(where: string, record: Readonly<Record<string, unknown>>, hint = 
 
 function within(value: unknown, key: string): unknown {
   return isRecord(value) && Object.hasOwn(value, key) ? value[key] : undefined;
-}
-
-function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -1,4 +1,5 @@
 // @lowbit/eval: evaluators that store their protocol with every number.
+export { type CodeLimits, type CodeSandbox, codeLimits, openCodeSandbox, type Verdict } from './generate-tasks/code/sandbox.js';
 export { layerErrorEvaluator } from './layer-error.js';
 export {
   diskEvaluator,
@@ -12,4 +13,9 @@ export {
 export { type Protocol, type ProtocolName, protocols, windowsByProtocol } from './protocols.js';
 export { type Estimate, exponentiate, meanPerToken, type WindowSums } from './ratio.js';
 export { type TaskEvaluatorOptions, taskEvaluator } from './task-evaluator.js';
+export { type ChoiceExamples, choiceEvaluator, type JudgedChoice, judgeChoices } from './tasks/choice-evaluator.js';
+export type { Shots } from './tasks/few-shot.js';
+export { type ChoiceMetric, measure, type Scored } from './tasks/metrics.js';
+export { choiceTasks } from './tasks/registry.js';
+export type { ChoiceTask, Question } from './tasks/task.js';
 export { type TextEvaluatorOptions, textEvaluator } from './text-evaluator.js';
