@@ -1,0 +1,200 @@
+// Runs programs that a model has written: each in new Linux namespaces, shut in by guard.py, killed with all it has started.
+import { execFile, spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { constants } from 'node:fs';
+import { access, mkdtemp, readFile, rmdir } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { delimiter, join } from 'node:path';
+import { promisify } from 'node:util';
+import { LowbitError, throwIfAborted } from '@lowbit/core';
+import { type Collected, collect } from './collect.js';
+
+/** What a program may use. */
+export interface CodeLimits {
+  /** Of wall time, from when it begins. */
+  readonly seconds: number;
+  /** Of address space, the interpreter's included. */
+  readonly memoryMiB: number;
+  /** Of its one writable directory, which lies in memory. */
+  readonly diskMiB: number;
+  /** Of what it prints. */
+  readonly outputKiB: number;
+}
+
+/** Three seconds are those of HumanEval's own judge. */
+export const codeLimits: CodeLimits = { seconds: 3, memoryMiB: 1024, diskMiB: 16, outputKiB: 1024 };
+
+/** How a program ended. */
+export interface Verdict {
+  /** Whether it ran to its end without an error. */
+  readonly isPassed: boolean;
+  readonly reason: 'passed' | 'failed' | 'timeout' | 'memory' | 'output' | 'exited';
+  /** For people: 'AssertionError: …', 'ran longer than 3 s', … */
+  readonly detail: string;
+}
+
+export interface CodeSandbox {
+  /** Interpreter, limits and isolation: for a score's protocol. */
+  readonly protocol: Readonly<Record<string, unknown>>;
+  run(program: string, signal?: AbortSignal): Promise<Verdict>;
+}
+
+/** Time for an interpreter to start and be shut in, on a busy machine. */
+const START_SECONDS = 30;
+/** A verdict is one line. */
+const STATUS_BYTES = 64 * 1024;
+const NAMESPACES = ['--user', '--map-root-user', '--mount', '--net', '--ipc', '--uts', '--cgroup', '--pid', '--fork', '--kill-child'];
+const GUARD = new URL('../../../src/generate-tasks/code/guard.py', import.meta.url);
+
+/** What a program must not be able to do, tried before any other is let in. */
+const ATTEMPTS = `
+import os, socket, subprocess
+def refused(attempt):
+    try:
+        attempt()
+    except OSError:
+        return True
+    return False
+assert not os.environ, 'the environment is seen'
+assert refused(lambda: socket.socket()), 'a socket opens'
+assert refused(os.fork), 'a process starts'
+assert refused(lambda: subprocess.run(['/usr/lib'])), 'a program starts'
+assert refused(lambda: open('/outside', 'w')), 'a file is written'
+assert refused(lambda: os.listdir('/proc')) and refused(lambda: os.listdir('/etc')), 'files of the host are seen'
+open('inside', 'w').close()
+`;
+
+interface Programs {
+  readonly timeout: string;
+  readonly unshare: string;
+  readonly python: string;
+  readonly version: string;
+  readonly guard: string;
+}
+
+/**
+ * A sandbox that has been seen to hold on this machine. A program gets Python's standard library, an empty environment and one small
+ * directory in memory; no network, no other file, no other process or program; and it ends with its limits.
+ * @throws SANDBOX_PLATFORM where there is none, PYTHON_MISSING, SANDBOX_REFUSED when the kernel does not let it be built.
+ */
+export async function openCodeSandbox(limits: CodeLimits = codeLimits, path = process.env.PATH ?? ''): Promise<CodeSandbox> {
+  if (process.platform !== 'linux' || process.arch !== 'x64') {
+    throw new LowbitError(
+      'SANDBOX_PLATFORM',
+      `code sandbox: programs can be shut in on Linux and x86-64 alone, this is ${process.platform} and ${process.arch}; judge generated code in a virtual machine of that kind`,
+    );
+  }
+  const programs = await findPrograms(path);
+  const run = (program: string, signal?: AbortSignal): Promise<Verdict> => runProgram(programs, limits, program, signal);
+  const trial = await run(ATTEMPTS);
+  if (!trial.isPassed) throw refused(`a trial program ended with ${trial.reason}: ${trial.detail}`);
+  const isolation = 'namespaces, own root, seccomp list, no capabilities';
+  return { protocol: { python: programs.version, libraries: 'standard', ...limits, isolation }, run };
+}
+
+async function findPrograms(path: string): Promise<Programs> {
+  const python = await onPath('python3', path);
+  if (python === undefined) {
+    throw new LowbitError('PYTHON_MISSING', 'code sandbox: python3 is not on the PATH; install Python 3, which runs the programs');
+  }
+  const [timeout, unshare] = [await onPath('timeout', path), await onPath('unshare', path)];
+  if (timeout === undefined || unshare === undefined) {
+    const missing = timeout === undefined ? 'timeout (coreutils)' : 'unshare (util-linux)';
+    throw new LowbitError('SANDBOX_REFUSED', `code sandbox: ${missing} is not on the PATH; install it, programs are not run without`);
+  }
+  // What is on the PATH may be a script that chooses an interpreter, and needs an environment for it.
+  const describe = 'import sys; print(sys.executable); print("%d.%d.%d" % sys.version_info[:3])';
+  const { stdout } = await promisify(execFile)(python, ['-I', '-S', '-c', describe]).catch((cause: Error) => {
+    throw new LowbitError('PYTHON_MISSING', `code sandbox: ${python} does not run (${cause.message.trim()}); repair Python 3`, { cause });
+  });
+  const [executable, version] = stdout.trim().split('\n');
+  return { timeout, unshare, python: executable, version, guard: await readFile(GUARD, 'utf8') };
+}
+
+async function onPath(name: string, path: string): Promise<string | undefined> {
+  for (const directory of path.split(delimiter)) {
+    if (directory === '') continue;
+    const file = join(directory, name);
+    const isThere = await access(file, constants.X_OK).then(
+      () => true,
+      () => false,
+    );
+    if (isThere) return file;
+  }
+  return undefined;
+}
+
+async function runProgram(programs: Programs, limits: CodeLimits, program: string, signal: AbortSignal | undefined): Promise<Verdict> {
+  throwIfAborted(signal);
+  // Only a place to mount on, in the program's own view of the file system: it stays empty.
+  const root = await mkdtemp(join(tmpdir(), 'lowbit-code-'));
+  try {
+    const key = randomBytes(16).toString('hex');
+    const ended = await spawnGuard(programs, limits, `${JSON.stringify({ ...limits, root, key })}\n${program}`, signal);
+    throwIfAborted(signal);
+    return verdictOf(ended, key, limits);
+  } finally {
+    await rmdir(root);
+  }
+}
+
+function spawnGuard(
+  { timeout, unshare, python, guard }: Programs,
+  { seconds, outputKiB }: CodeLimits,
+  input: string,
+  signal: AbortSignal | undefined,
+): Promise<Collected> {
+  // The outermost process ends all others should this one die without a word.
+  const last = String(START_SECONDS + Math.ceil(seconds) + 5);
+  const interpreter = [python, '-I', '-S', '-B', '-X', 'utf8', '-c', guard];
+  const child = spawn(timeout, ['--signal=KILL', last, unshare, ...NAMESPACES, '--', ...interpreter], {
+    cwd: '/',
+    env: {},
+    stdio: ['pipe', 'pipe', 'pipe', 'pipe'],
+    detached: true,
+  });
+  return collect(child, {
+    input,
+    signal,
+    startSeconds: START_SECONDS,
+    seconds,
+    outputBytes: outputKiB * 1024,
+    statusBytes: STATUS_BYTES,
+  });
+}
+
+function verdictOf({ stopped, status, output, exit }: Collected, key: string, { seconds, memoryMiB, outputKiB }: CodeLimits): Verdict {
+  if (stopped === 'start') throw refused(`the interpreter did not start within ${START_SECONDS} s`);
+  const [first, last] = status.trim().split('\n').map(parsed);
+  if (first !== 'ready') {
+    const said = isObject(first) && typeof first.refused === 'string' ? first.refused : output.trim();
+    throw refused(said === '' ? `it ended with ${exit}` : said);
+  }
+  const failure = (reason: Verdict['reason'], detail: string): Verdict => ({ isPassed: false, reason, detail });
+  if (stopped === 'time') return failure('timeout', `ran longer than ${seconds} s`);
+  if (stopped === 'output') return failure('output', `printed more than ${outputKiB} KiB`);
+  // Without the key it is the program that has written it.
+  if (!isObject(last) || last.key !== key) return failure('exited', `ended with ${exit} before its tests did`);
+  if (last.outcome === 'passed') return { isPassed: true, reason: 'passed', detail: '' };
+  if (last.outcome === 'memory') return failure('memory', `needed more than ${memoryMiB} MiB`);
+  return failure('failed', `${last.error}: ${last.message}`);
+}
+
+function refused(why: string): LowbitError {
+  return new LowbitError(
+    'SANDBOX_REFUSED',
+    `code sandbox: programs cannot be shut in here: ${why}; they are not run without. Containers often forbid user namespaces: run on the machine itself or in a virtual one`,
+  );
+}
+
+function parsed(line: string): unknown {
+  try {
+    return JSON.parse(line);
+  } catch {
+    return undefined;
+  }
+}
+
+function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
