@@ -51,8 +51,11 @@ describe('gap', () => {
       ['tiny, 2 bits', true],
       ['tiny, 3 bits', true],
     ]);
-    for (const claim of ['Q1-gap', 'bar-2', 'bar-4']) expect(holds(check('gap', claim, rows)), claim).toEqual([true]);
-    expect(check('gap', 'Q1-gap', rows)[0].evidence).toMatch(/^8 bits: 0\.00001 .*; 4 bits: 0\.0026 .*; 3 bits: 0\.013 .*; 2 bits: 0\.11 /);
+    for (const claim of ['Q1-gap', 'bar-2']) expect(holds(check('gap', claim, rows)), claim).toEqual([true]);
+    expect(holds(check('gap', 'bar-4', rows))).toEqual([true, true]);
+    expect(check('gap', 'Q1-gap', rows)[0].evidence).toMatch(
+      /; 8 bits: 0\.00001 .*; 4 bits: 0\.0026 .*; 3 bits: 0\.013 .*; 2 bits: 0\.11 /,
+    );
   });
 
   it.each([
@@ -76,12 +79,14 @@ describe('gap', () => {
     expect(holds(check('gap', 'bar-2', changed(far, trained, gapOf(0.116))))).toEqual([false]);
   });
 
-  it('bar-4 allows noise over the best start, and no more', () => {
+  it('bar-4 allows a thousandth over the best start, however far seeds differ', () => {
     const trained = { method: 'decoupleQ + QAT', bits: 4 };
-    expect(of('bar-4', trained, 0.0052)).toEqual([true]);
-    expect(of('bar-4', trained, 0.0054)).toEqual([false]);
+    expect(of('bar-4', trained, 0.0052)).toEqual([true, true]);
+    expect(of('bar-4', trained, 0.0054)).toEqual([true, false]);
+    expect(of('bar-4', { method: straight, bits: 4 }, 0.0054)).toEqual([false, true]);
     const wide = changed(rows, { method: 'decoupleQ', bits: 4, seed: 2 }, gapOf(0.0103));
-    expect(holds(check('gap', 'bar-4', changed(wide, trained, gapOf(0.0065))))).toEqual([true]);
+    expect(holds(check('gap', 'bar-4', changed(wide, trained, gapOf(0.0065))))).toEqual([true, true]);
+    expect(holds(check('gap', 'bar-4', changed(wide, trained, gapOf(0.0077))))).toEqual([true, false]);
   });
 
   it('is silent about arms that were not run', () => {
@@ -120,7 +125,9 @@ describe('budget', () => {
 describe('overfit', () => {
   const ends = {
     'first training loss': 4,
+    'training loss at the turn': 3,
     'last training loss': 1,
+    'first held-out loss': 4,
     'least held-out loss': 3.5,
     'last held-out loss': 4.5,
     'loss-gap': 0.9,
@@ -146,7 +153,11 @@ describe('overfit', () => {
 
   it('Q4-overfit fails where a curve of held-out text does not turn, or one of trained text does not fall', () => {
     expect(of('Q4-overfit', { ...at, seed: 1 }, { 'last held-out loss': 3.5 })).toEqual([false, true]);
-    expect(of('Q4-overfit', { ...at, seed: 2 }, { 'last training loss': 4.1 })).toEqual([false, true]);
+    const least = Number(rows.find((row) => row['isLast'] === true && row['seed'] === 2 && row['rate'] === 1e-3)?.['least held-out loss']);
+    expect(of('Q4-overfit', { ...at, seed: 2 }, { 'last held-out loss': least + 0.019 })).toEqual([false, true]);
+    expect(of('Q4-overfit', { ...at, seed: 2 }, { 'last held-out loss': least + 0.021 })).toEqual([true, true]);
+    // What was learned before the turn does not count.
+    expect(of('Q4-overfit', { ...at, seed: 2 }, { 'last training loss': 3.1 })).toEqual([false, true]);
     expect(of('Q4-overfit', { ...at, seed: 2 }, { 'last training loss': null })).toEqual([false, true]);
   });
 
@@ -179,7 +190,7 @@ describe('init', () => {
     expect(holds(check('init', 'Q6-latent', rows))).toEqual([true, true, true]);
     const [verdict] = check('init', 'Q6-all', rows);
     expect(verdict.holds).toBe(true);
-    expect(verdict.evidence).toMatch(/^from RTN less from decoupleQ, all trained 0\.03 .*; scales and offsets alone 0\.12 /);
+    expect(verdict.evidence).toMatch(/; from RTN less from decoupleQ, all trained 0\.03 .*; scales and offsets alone 0\.12 /);
   });
 
   it('fails where the start does not decide, or decides as much for all, or dense weights do worse', () => {

@@ -31,7 +31,7 @@ function rowsOf({ arms, rowsOf: read }: RecipeExperiment): readonly ExperimentRo
   const arm = arms[arms.length - 1];
   const scores = { perplexity: 0.1, kl: 0.1, 'top1-agreement': 0.1, 'loss-gap': 0.1 };
   const rounds = [3, 6, 9].map((step) => ({ step, loss: 3 - step / 10, heldOutLoss: 2 + Math.abs(step - 6) / 10 }));
-  const logs = rounds.map((record) => ({ path: 'model', record }));
+  const logs = [...rounds, { lossBefore: 2.4, keptRound: 3 }].map((record) => ({ path: 'model', record }));
   const outcome: ArmOutcome = { arm, model: 'tiny', seed: 0, scores, logs, bitsPerWeight: 2.5, seconds: 1 };
   const own = read?.(outcome) ?? [{ ...arm.parameters, ...scores }];
   return own.map((row) => ({ model: 'tiny', seed: 0, arm: arm.name, bitsPerWeight: 2.5, seconds: 1, ...row }));
@@ -133,13 +133,17 @@ describe('arms', () => {
   });
 });
 
-it('rows of overfit are judgements, of which the last one has the ends of the curves', () => {
+it('rows of overfit are the start and judgements, of which the last one has the ends of the curves and the turn', () => {
   const rows = rowsOf(byName('overfit'));
   expect(rows.map((row) => [row['step'], row['training loss'], row['held-out loss']])).toEqual([
+    [0, undefined, 2.4],
     [3, 2.7, 2.3],
     [6, 2.4, 2],
     [9, 2.1, 2.3],
   ]);
-  expect(rows.map((row) => row['isLast'])).toEqual([undefined, undefined, true]);
-  expect(rows[2]).toMatchObject({ 'first training loss': 2.7, 'last training loss': 2.1, 'least held-out loss': 2, 'loss-gap': 0.1 });
+  expect(rows.map((row) => row['isLast'])).toEqual([undefined, undefined, undefined, true]);
+  expect(rows[3]).toMatchObject({
+    ...{ 'first training loss': 2.7, 'training loss at the turn': 2.4, 'last training loss': 2.1 },
+    ...{ 'first held-out loss': 2.4, 'least held-out loss': 2, 'last held-out loss': 2.3, 'loss-gap': 0.1 },
+  });
 });

@@ -80,11 +80,34 @@ describe('landscape', () => {
     });
   });
 
-  it('ends each line with the model that was judged, whose loss costs no second look', async () => {
+  it('begins each line with the dense model and ends it with the one that was judged', async () => {
     const { rows, context, judged } = await studied(landscape, of(3, 'QAT from rounding'));
     expect(rows.find(({ alpha }) => alpha === 1)?.['loss-gap']).toBe(context.outcome.scores['loss-gap']);
     expect(rows.find(({ alpha }) => alpha === 0)).toMatchObject({ radius: 0, 'loss-gap': 0 });
-    expect(judged()).toBe(6);
+    expect(judged()).toBe(7);
+    expect(check(landscape, 'ends', rows)).toMatchObject([{ subject: 'toy', holds: true }]);
+    for (const alpha of [0, 1]) {
+      const off = rows.map((row) => (row['alpha'] === alpha ? { ...row, 'loss-gap': Number(row['loss-gap']) - 2e-4 } : row));
+      expect(check(landscape, 'ends', off), `α = ${alpha}`).toMatchObject([{ holds: false }]);
+    }
+    expect(check(landscape, 'ends', [])).toEqual([]);
+  });
+
+  it('Q3-smooth asks that every step of every line rises', async () => {
+    const { rows } = await studied(landscape, of(2, 'RTN'));
+    const found = check(landscape, 'Q3-smooth', rows);
+    expect(found).toMatchObject([{ subject: 'toy, 2 bits, RTN', holds: true }]);
+    expect(found[0].evidence).toMatch(/^the smallest of 6 rises 0\.\d/);
+    const gapAt = (alpha: number): number => Number(rows.find((row) => row['alpha'] === alpha)?.['loss-gap']);
+    const bumpy = rows.map((row) => (row['alpha'] === 0.5 ? { ...row, 'loss-gap': gapAt(0.75) } : row));
+    expect(check(landscape, 'Q3-smooth', bumpy)).toMatchObject([{ holds: false }]);
+    expect(
+      check(
+        landscape,
+        'Q3-smooth',
+        rows.filter((row) => row['alpha'] !== 1.5),
+      ),
+    ).toEqual([]);
   });
 
   it('Q3-steep compares at the distance of rounding', () => {
@@ -182,8 +205,8 @@ describe('radius', () => {
     ['Q3-doubling', rowsOf(far, 0.17), true],
     ['Q3-doubling', rowsOf([0.02, 0.04, 0.09, 0.14, 0.3], 0.17), false],
     ['Q3-doubling', rowsOf([0.02, 0.04, 0.09, 0.24, 0.5], 0.17), false],
-    ['Q3-flat', rowsOf(far, 0.17, 0.5), true],
-    ['Q3-flat', rowsOf(far, 0.17, 0.51), false],
+    ['Q3-flat', rowsOf(far, 0.17, 0.33), true],
+    ['Q3-flat', rowsOf(far, 0.17, 0.34), false],
     ['Q3-flat', rowsOf(far, 0.17, Number.NaN), false],
   ] as const)('%s is decided by every seed (%#)', (name, rows, holds) => {
     expect(check(radius, name, rows).map((verdict) => verdict.holds)).toEqual([holds]);
@@ -237,7 +260,7 @@ describe('sensitivity', () => {
     const { rows } = await studied(sensitivity);
     const verdicts = check(sensitivity, 'worst-first', rows);
     expect(verdicts).toMatchObject([{ subject: 'toy', holds: true }]);
-    const worse = rows.map((row) => (row['trained'] === 'largest added loss' && row['share'] === 0.25 ? { ...row, 'loss-gap': 9 } : row));
+    const worse = rows.map((row) => (row['trained'] === 'largest divergence' && row['share'] === 0.25 ? { ...row, 'loss-gap': 9 } : row));
     expect(check(sensitivity, 'worst-first', worse)).toMatchObject([{ holds: false }]);
   });
 });
@@ -259,6 +282,7 @@ describe('misalign', () => {
     'QAT from rounding': [0.075, 0.12],
     'decoupleQ + QAT': [0.03, 0.07],
   } as const;
+  const methods = Object.keys(expected);
   const holds = (name: string, rows: readonly ExperimentRow[]): boolean[] => check(misalign, name, rows).map((verdict) => verdict.holds);
 
   it('Q2 asks for twice the error and less loss, in every seed', () => {
@@ -269,8 +293,23 @@ describe('misalign', () => {
     expect(holds('Q2', rowsOf(4, expected))).toEqual([]);
   });
 
+  it('Q2-methods wants two methods out of order in every seed, the same two', () => {
+    const swapped = (a: string, b: string, seed: number) => {
+      const values = methods.map(
+        (method, i) => [method, [i, method === a ? methods.indexOf(b) : method === b ? methods.indexOf(a) : i]] as const,
+      );
+      return rowsOf(2, Object.fromEntries(values) as Record<string, readonly [number, number]>, seed);
+    };
+    expect(holds('Q2-methods', [...swapped('RTN', 'GPTQ', 0), ...swapped('RTN', 'GPTQ', 1)])).toEqual([true]);
+    expect(holds('Q2-methods', [...swapped('RTN', 'GPTQ', 0), ...swapped('decoupleQ', 'QAT from rounding', 1)])).toEqual([false]);
+  });
+
   it('Q2-methods finds an order that is not the same, and Q2-bits one that is', () => {
     expect(holds('Q2-methods', rowsOf(2, expected))).toEqual([true]);
+    const [{ evidence }] = check(misalign, 'Q2-methods', rowsOf(2, expected));
+    expect(evidence).toBe(
+      'Spearman 0.6; less loss at more error: QAT from rounding < RTN, QAT from rounding < GPTQ, QAT from rounding < GPTQ, clipped, decoupleQ + QAT < decoupleQ',
+    );
     const aligned = Object.fromEntries(Object.keys(expected).map((method, i) => [method, [i, i] as const]));
     expect(holds('Q2-methods', rowsOf(2, aligned))).toEqual([false]);
     const halved = (by: number) => Object.fromEntries(Object.entries(expected).map(([m, [e, g]]) => [m, [e / by, g / by] as const]));
@@ -278,5 +317,14 @@ describe('misalign', () => {
     expect(holds('Q2-bits', rows)).toEqual(Object.keys(expected).map(() => true));
     const [first, ...others] = rows;
     expect(holds('Q2-bits', [{ ...first, 'loss-gap': 0.001 }, ...others])).toEqual([false, true, true, true, true, true]);
+    const second = [...rowsOf(2, expected, 1), ...rowsOf(3, halved(4), 1), ...rowsOf(4, halved(20), 1)];
+    expect(holds('Q2-bits', [...rows, { ...second[0], 'loss-gap': 0.001 }, ...second.slice(1)])).toEqual([
+      false,
+      true,
+      true,
+      true,
+      true,
+      true,
+    ]);
   });
 });

@@ -1,9 +1,9 @@
 // How much text training needs, by what it minimises.
 import type { ExperimentRow, RecipeExperiment, StepReference } from '@lowbit/core';
-import { ascends, logarithmic, means, panels, type Sample } from '@lowbit/core/experiments';
+import { ascends, type Comparison, claimOn, difference, logarithmic, means, panels, type Sample } from '@lowbit/core/experiments';
 import type { QatInput } from '../options.js';
 import { arm, decoupleqStep, gptqStep, inGroups, protocol, qatStep, straightThroughStep, WINDOW } from './arms.js';
-import { ascending, type Comparison, claimOn, difference } from './claims.js';
+import { ascending } from './claims.js';
 
 const GPTQ = 'GPTQ';
 const DECOUPLEQ = 'decoupleQ';

@@ -1,8 +1,19 @@
 // The main figure: added loss by bits, for methods that keep layers and for training that keeps the model.
 import type { ExperimentRow, RecipeExperiment } from '@lowbit/core';
-import { ascends, combine, logarithmic, means, panels, type Sample } from '@lowbit/core/experiments';
+import {
+  ascends,
+  type Comparison,
+  claimOn,
+  combine,
+  difference,
+  inEverySeed,
+  logarithmic,
+  means,
+  panels,
+  type Sample,
+} from '@lowbit/core/experiments';
 import { arm, decoupleqStep, gptqStep, inGroups, protocol, qatStep, rtnStep, straightThroughStep } from './arms.js';
-import { ascending, type Comparison, claimOn, difference, inEverySeed } from './claims.js';
+import { ascending } from './claims.js';
 
 const RTN = 'RTN';
 const GPTQ = 'GPTQ';
@@ -63,15 +74,17 @@ const bar: Comparison = {
     ),
 };
 
-const harmless: Comparison = {
-  subject: '4 bits, groups of 32',
-  arms: at(4, LEARNED, RTN, GPTQ, DECOUPLEQ),
-  holds([trained, ...local]) {
-    const best = local.reduce((least, one) => (one.mean < least.mean ? one : least));
-    const { mean, deviation } = difference(trained, best);
-    return mean <= Math.max(NOISE, deviation);
-  },
-};
+/** The second hands back its start where nothing is better on held-out windows; the first has no such way out. */
+const harmless = [STRAIGHT, LEARNED].map(
+  (method): Comparison => ({
+    subject: `4 bits, groups of 32, ${method}`,
+    arms: at(4, method, RTN, GPTQ, DECOUPLEQ),
+    holds([trained, ...local]) {
+      const best = local.reduce((least, one) => (one.mean < least.mean ? one : least));
+      return difference(trained, best).mean <= NOISE;
+    },
+  }),
+);
 
 export const gap: RecipeExperiment = {
   name: 'gap',
@@ -115,8 +128,8 @@ export const gap: RecipeExperiment = {
     ),
     claimOn(
       'bar-4',
-      `At 4 bits QAT from decoupleQ adds no more loss than the best method without training, beyond noise (${NOISE} nats, or the deviation of the difference)`,
-      [harmless],
+      `At 4 bits QAT, from rounding and from decoupleQ, adds at most ${NOISE} nats more than the best method without training, on average over seeds`,
+      harmless,
     ),
   ],
 };

@@ -1,9 +1,9 @@
 // Where training starts: which codes, and which weights behind them.
 import type { ExperimentRow, RecipeExperiment, StepReference } from '@lowbit/core';
-import { ascends, type Sample } from '@lowbit/core/experiments';
+import { ascends, type Comparison, claimOn, difference, type Sample } from '@lowbit/core/experiments';
 import type { QatInput } from '../options.js';
 import { arm, decoupleqStep, gptqStep, inGroups, protocol, qatStep, rtnStep, scalesStep } from './arms.js';
-import { ascending, type Comparison, claimOn, difference } from './claims.js';
+import { ascending } from './claims.js';
 import { gapDots } from './figure.js';
 
 const format = inGroups(2);

@@ -1,8 +1,18 @@
 // Added loss along the line from the dense model to what each method makes of it.
 import type { ExperimentClaim, ExperimentRow, StudyExperiment } from '@lowbit/core';
-import { combine, numberOf, panels, type Sample, sampleOf, show, showSample, valuesOf } from '@lowbit/core/experiments';
+import {
+  combine,
+  difference,
+  inEverySeed,
+  numberOf,
+  panels,
+  type Sample,
+  sampleOf,
+  show,
+  showSample,
+  valuesOf,
+} from '@lowbit/core/experiments';
 import { arm, decoupleqStep, gptqStep, inGroups, rtnStep, straightThroughStep } from './arms.js';
-import { inEverySeed } from './claims.js';
 import { gapAtRadius, type Place, placesAlong, studyProtocol } from './lines.js';
 import { distanceOf, pointOf } from './weight-space.js';
 
@@ -50,24 +60,59 @@ function lineOf(rows: readonly ExperimentRow[], setting: ExperimentRow): Line | 
   };
 }
 
-/** Where the paper finds the two far apart. */
-const coarse = [2, 3];
-
 const lessSteep: ExperimentClaim = {
   name: 'Q3-steep',
   statement:
-    'At 2 and 3 bits, as far from the dense weights as rounding ends, less loss is added towards QAT than towards rounding, in every seed',
+    'At 2, 3 and 4 bits, as far from the dense weights as rounding ends, less loss is added towards QAT than towards rounding, in every seed',
   check: (rows) =>
     valuesOf(rows, 'model').flatMap((model) =>
-      coarse.flatMap((bits) => {
+      widths.flatMap((bits) => {
         const [rounded, trained] = [RTN, STRAIGHT].map((method) => lineOf(rows, { model, bits, method }));
         if (!rounded || !trained) return [];
         const trainedGap = trained.gapAt(rounded.distance);
         const evidence = `at ${show(rounded.distance.mean)} of the norm: QAT ${showSample(trainedGap)}, RTN ${showSample(rounded.end)}; QAT ends at ${show(trained.distance.mean)}`;
-        const difference = combine((a, b) => a - b, trainedGap, rounded.end);
-        return [{ subject: `${String(model)}, ${bits} bits`, holds: inEverySeed(difference, (value) => value < 0), evidence }];
+        const holds = inEverySeed(difference(trainedGap, rounded.end), (value) => value < 0);
+        return [{ subject: `${String(model)}, ${bits} bits`, holds, evidence }];
       }),
     ),
+};
+
+const smooth: ExperimentClaim = {
+  name: 'Q3-smooth',
+  statement:
+    'At 2 and 3 bits the loss rises at every step along every line, from the dense weights to half as far beyond the quantized ones: no bump and no second valley, in every seed',
+  check: (rows) =>
+    valuesOf(rows, 'model').flatMap((model) =>
+      [2, 3].flatMap((bits) =>
+        methods.flatMap((method) => {
+          const line = alphas.map((alpha) => sampleOf(rows, { model, bits, method, alpha }, 'loss-gap'));
+          if (!line.every((sample) => sample !== undefined)) return [];
+          const rises = line.slice(1).map((sample, i) => difference(sample, line[i]));
+          const least = combine(Math.min, ...rises);
+          const evidence = `the smallest of ${rises.length} rises ${showSample(least)}`;
+          return [{ subject: `${String(model)}, ${bits} bits, ${method}`, holds: inEverySeed(least, (rise) => rise > 0), evidence }];
+        }),
+      ),
+    ),
+};
+
+/** Nats a token: two ways to compute with the same weights round differently. */
+const ROUNDING = 1e-4;
+
+const ends: ExperimentClaim = {
+  name: 'ends',
+  statement: `Every line begins with the dense model, adding nothing, and passes through the quantized one, adding what that was judged to add, within ${ROUNDING} nats`,
+  check: (rows) =>
+    valuesOf(rows, 'model').flatMap((model) => {
+      const at = (alpha: number) => rows.filter((row) => row['model'] === model && row['alpha'] === alpha);
+      const [starts, quantized] = [at(0), at(1)];
+      if (starts.length === 0 || quantized.length === 0) return [];
+      const most = (offs: readonly number[]): number => offs.reduce((a, b) => Math.max(a, Math.abs(b)), 0);
+      const offAtStart = most(starts.map((row) => numberOf(row['loss-gap'])));
+      const offAtEnd = most(quantized.map((row) => numberOf(row['loss-gap']) - numberOf(row['judged'])));
+      const holds = offAtStart <= ROUNDING && offAtEnd <= ROUNDING;
+      return [{ subject: String(model), holds, evidence: `off by at most ${show(offAtStart)} at α = 0, ${show(offAtEnd)} at α = 1` }];
+    }),
 };
 
 /** Columns of the table with added losses, by what they are called. */
@@ -95,7 +140,12 @@ export const landscape: StudyExperiment = {
     let done = 0;
     const places = await placesAlong(context, [from, to], alphas, () => progress(++done, alphas.length));
     const { parameters } = outcome.arm;
-    const rows = places.map(({ radius, gap }, i) => ({ ...parameters, alpha: alphas[i], radius, 'loss-gap': gap }));
+    const judged = (alpha: number): ExperimentRow => (alpha === 1 ? { judged: outcome.scores['loss-gap'] } : {});
+    const rows = places.map(({ radius, gap }, i) => ({
+      ...parameters,
+      ...{ alpha: alphas[i], radius, 'loss-gap': gap },
+      ...judged(alphas[i]),
+    }));
     return [{ ...parameters, ...summaryOf(places, distanceOf(from, to)) }, ...rows];
   },
   table: { rows: ['model', 'bits', 'method'], values: ['distance', 'steepness', ...Object.keys(printed)] },
@@ -119,5 +169,5 @@ export const landscape: StudyExperiment = {
     },
     { row: { field: 'bits', sort: widths }, independent: ['x', 'y'] },
   ),
-  claims: [lessSteep],
+  claims: [lessSteep, smooth, ends],
 };

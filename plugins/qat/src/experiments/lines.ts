@@ -3,7 +3,7 @@ import { type StudyContext, throwIfAborted } from '@lowbit/core';
 import { protocol } from './arms.js';
 import { distanceOf, mix, modelAt, type Point } from './weight-space.js';
 
-/** The protocol of studies: one look at a model is a pass over these windows, and there are many. */
+/** The protocol of studies: one look at a model is a pass over these windows, and there are many, so there are 24 and not 40. */
 export const studyProtocol = { ...protocol, heldOutWindows: 24 } as const;
 
 /** An axis for losses of several orders of magnitude, the smallest of which may be noise around 0: linear below a hundredth, logarithmic above. */
@@ -37,9 +37,7 @@ export async function placesAlong(
   const distance = distanceOf(from, to);
   const places: Place[] = [];
   for (const multiple of multiples) {
-    // No step leads to the dense model itself, whose losses are what others are compared with.
-    const gap = multiple === 0 ? 0 : await gapAt(context, mix([from, to], [1 - multiple, multiple]));
-    places.push({ radius: multiple * distance, gap });
+    places.push({ radius: multiple * distance, gap: await gapAt(context, mix([from, to], [1 - multiple, multiple])) });
     onPlace?.();
   }
   return places;

@@ -1,8 +1,9 @@
 // What the training minimises.
 import type { RecipeExperiment } from '@lowbit/core';
+import { claimOn } from '@lowbit/core/experiments';
 import type { QatInput } from '../options.js';
 import { arm, decoupleqStep, inGroups, protocol, qatStep } from './arms.js';
-import { ascending, claimOn } from './claims.js';
+import { ascending } from './claims.js';
 import { measureDots } from './figure.js';
 
 const TEXT = 'cross-entropy';

@@ -3,17 +3,15 @@ import type { ExperimentClaim, ExperimentRow, StudyExperiment } from '@lowbit/co
 import {
   ascends,
   combine,
+  inEverySeed,
   logarithmic,
   panels,
   rankCorrelation,
   type Sample,
-  samplesOf,
-  show,
   showSample,
-  valuesOf,
+  verdictsOn,
 } from '@lowbit/core/experiments';
 import { arm, decoupleqStep, gptqStep, inGroups, qatStep, rtnStep, straightThroughStep } from './arms.js';
-import { inEverySeed } from './claims.js';
 import { lossAxis, studyProtocol } from './lines.js';
 import { distanceOf, pointOf } from './weight-space.js';
 
@@ -38,59 +36,75 @@ const arms = widths.flatMap((bits) => {
 
 const methods = [...new Set(arms.map(({ parameters }) => String(parameters?.['method'])))];
 
-/** Means over seeds of the local error and of the added loss of some settings; undefined where one has no rows. */
-function meansOf(rows: readonly ExperimentRow[], settings: readonly ExperimentRow[]): readonly (readonly number[])[] | undefined {
-  const samples = ['layer-error', 'loss-gap'].map((field) => samplesOf(rows, settings, field));
-  return samples.every((one) => one !== undefined) ? samples.map((one) => one.map(({ mean }) => mean)) : undefined;
-}
-
 const TWICE = 2;
 
 const misaligned: ExperimentClaim = {
   name: 'Q2',
   statement: `At 2 and 3 bits the layers of QAT have at least ${TWICE} times the local error of GPTQ's, and the model adds less loss, in every seed`,
   check: (rows) =>
-    valuesOf(rows, 'model').flatMap((model) =>
-      [2, 3].flatMap((bits) => {
-        const settings = [STRAIGHT, GPTQ, RTN].map((method) => ({ model, bits, method }));
-        const [errors, gaps] = ['layer-error', 'loss-gap'].map((field) => samplesOf(rows, settings, field));
-        if (!errors || !gaps) return [];
-        const over = (sample: Sample): Sample => combine((a, b) => a / b, sample, errors[1]);
-        const holds = inEverySeed(over(errors[0]), (ratio) => ratio >= TWICE) && ascends(gaps.slice(0, 2));
-        const local = `error over GPTQ's: QAT ${showSample(over(errors[0]))}, RTN ${showSample(over(errors[2]))}`;
-        return [
-          {
-            subject: `${String(model)}, ${bits} bits`,
-            holds,
+    [2, 3].flatMap((bits) =>
+      verdictsOn(
+        rows,
+        { subject: `${bits} bits`, arms: at([bits], [STRAIGHT, GPTQ, RTN]), fields: ['layer-error', 'loss-gap'] },
+        (errors, gaps) => {
+          const over = (sample: Sample): Sample => combine((a, b) => a / b, sample, errors[1]);
+          const local = `error over GPTQ's: QAT ${showSample(over(errors[0]))}, RTN ${showSample(over(errors[2]))}`;
+          return {
+            holds: inEverySeed(over(errors[0]), (ratio) => ratio >= TWICE) && ascends(gaps.slice(0, 2)),
             evidence: `${local}; loss: QAT ${showSample(gaps[0])}, GPTQ ${showSample(gaps[1])}`,
-          },
-        ];
-      }),
+          };
+        },
+      ),
     ),
 };
 
-/** A claim on the rank correlation of local error and added loss, over the values of one field for each value of the other. */
-function correlation(name: string, statement: string, fixed: 'bits' | 'method', holds: (correlation: number) => boolean): ExperimentClaim {
-  const values: Readonly<Record<typeof fixed, readonly (string | number)[]>> = { bits: widths, method: methods };
-  const varied = fixed === 'bits' ? 'method' : 'bits';
-  return {
-    name,
-    statement,
-    check: (rows) =>
-      valuesOf(rows, 'model').flatMap((model) =>
-        values[fixed].flatMap((value) => {
-          const found = meansOf(
-            rows,
-            values[varied].map((other) => ({ model, [fixed]: value, [varied]: other })),
-          );
-          if (!found) return [];
-          const rank = rankCorrelation(found[0], found[1]);
-          const subject = fixed === 'bits' ? `${value} bits, over methods` : `${value}, over bits`;
-          return [{ subject: `${String(model)}, ${subject}`, holds: holds(rank), evidence: `Spearman ${show(rank)}` }];
-        }),
-      ),
-  };
+function at(widths: readonly number[], methods: readonly string[]): Record<string, ExperimentRow> {
+  const settings = widths.flatMap((bits) => methods.map((method) => [`${method}, ${bits} bits`, { bits, method }] as const));
+  return Object.fromEntries(settings);
 }
+
+/** Of two lists of samples that belong together, in each seed. */
+function ranks(errors: readonly Sample[], gaps: readonly Sample[]): Sample {
+  return combine((...values) => rankCorrelation(values.slice(0, errors.length), values.slice(errors.length)), ...errors, ...gaps);
+}
+
+const byMethod: ExperimentClaim = {
+  name: 'Q2-methods',
+  statement:
+    'At equal bits local error does not order the methods: of some two, one has the smaller local error and adds more loss, in every seed',
+  check: (rows) =>
+    widths.flatMap((bits) =>
+      verdictsOn(
+        rows,
+        { subject: `${bits} bits, over methods`, arms: at([bits], methods), fields: ['layer-error', 'loss-gap'] },
+        (errors, gaps) => {
+          const swapped = methods.flatMap((closer, i) =>
+            methods
+              .filter((_, j) => ascends([errors[i], errors[j]]) && ascends([gaps[j], gaps[i]]))
+              .map((better) => `${better} < ${closer}`),
+          );
+          const pairs = swapped.length === 0 ? 'no two' : swapped.join(', ');
+          return { holds: swapped.length > 0, evidence: `Spearman ${showSample(ranks(errors, gaps))}; less loss at more error: ${pairs}` };
+        },
+      ),
+    ),
+};
+
+const byBits: ExperimentClaim = {
+  name: 'Q2-bits',
+  statement: 'For one method, the order of bits by local error is their order by added loss, in every seed',
+  check: (rows) =>
+    methods.flatMap((method) =>
+      verdictsOn(
+        rows,
+        { subject: `${method}, over bits`, arms: at(widths, [method]), fields: ['layer-error', 'loss-gap'] },
+        (errors, gaps) => {
+          const rank = ranks(errors, gaps);
+          return { holds: inEverySeed(rank, (value) => value === 1), evidence: `Spearman ${showSample(rank)}` };
+        },
+      ),
+    ),
+};
 
 export const misalign: StudyExperiment = {
   name: 'misalign',
@@ -119,14 +133,5 @@ export const misalign: StudyExperiment = {
     },
     { independent: ['x', 'y'], height: 320 },
   ),
-  claims: [
-    misaligned,
-    correlation(
-      'Q2-methods',
-      'At equal bits, the order of the methods by local error is not their order by added loss',
-      'bits',
-      (rank) => rank < 1,
-    ),
-    correlation('Q2-bits', 'For one method, the order of bits by local error is their order by added loss', 'method', (rank) => rank === 1),
-  ],
+  claims: [misaligned, byMethod, byBits],
 };

@@ -1,8 +1,9 @@
 // Fake quantizers: what is learned of a grid while the weights are.
 import type { ExperimentRow, RecipeExperiment } from '@lowbit/core';
+import { claimOn } from '@lowbit/core/experiments';
 import type { QatInput } from '../options.js';
 import { arm, protocol, qatStep } from './arms.js';
-import { ascending, claimOn } from './claims.js';
+import { ascending } from './claims.js';
 import { gapDots } from './figure.js';
 
 const MIN_MAX = 'min-max, recomputed';

@@ -1,7 +1,8 @@
 // Blocks first, then the model: the two phases of EfficientQAT, alone and together.
 import type { ExperimentRow, RecipeExperiment, StepReference } from '@lowbit/core';
+import { claimOn } from '@lowbit/core/experiments';
 import { arm, blocksStep, decoupleqStep, inGroups, protocol, qatStep, rtnStep, scalesStep } from './arms.js';
-import { ascending, claimOn } from './claims.js';
+import { ascending } from './claims.js';
 import { gapDots } from './figure.js';
 
 const NONE = 'none';

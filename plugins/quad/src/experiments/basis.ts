@@ -1,9 +1,8 @@
 // Which directions stay in full precision, and what is done to the others.
 import type { ExperimentRow, RecipeExperiment, StepReference } from '@lowbit/core';
-import { ascends } from '@lowbit/core/experiments';
+import { ascends, type Comparison, claimOn } from '@lowbit/core/experiments';
 import type { QuadInput } from '../options.js';
 import { arm, type Format, formats, protocol, quadStep, RANK, rotateStep, weightStep } from './arms.js';
-import { type Comparison, claimOn } from './claim.js';
 import { gapDots } from './figure.js';
 
 const QUAD = 'largest directions';

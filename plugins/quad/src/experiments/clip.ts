@@ -1,8 +1,8 @@
 // Clipping of activations, and keys and values of 4 bits.
 import type { RecipeExperiment } from '@lowbit/core';
+import { claimOn } from '@lowbit/core/experiments';
 import type { QuadInput } from '../options.js';
 import { arm, formats, protocol, quadStep, weightStep } from './arms.js';
-import { claimOn } from './claim.js';
 import { gapDots } from './figure.js';
 import { isAtMost } from './noise.js';
 

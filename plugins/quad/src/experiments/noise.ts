@@ -1,10 +1,5 @@
 // What counts as equal.
-import { combine, type Sample } from '@lowbit/core/experiments';
-
-/** First minus second, seed by seed: what both owe to the seed drops out. */
-export function difference(first: Sample, second: Sample): Sample {
-  return combine((a, b) => a - b, first, second);
-}
+import { difference, type Sample } from '@lowbit/core/experiments';
 
 /** Nats a token: 0.2 % of perplexity, by which small models of one recipe differ between rotations. */
 export const NOISE = 0.002;

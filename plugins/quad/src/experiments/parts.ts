@@ -1,10 +1,8 @@
 // Weights alone and activations alone: where the gain on a rotation is made.
 import type { ExperimentRow, RecipeExperiment, StepReference } from '@lowbit/core';
-import { ascends } from '@lowbit/core/experiments';
+import { ascends, claimOn, difference } from '@lowbit/core/experiments';
 import { arm, type Format, protocol, quadStep, rotateStep, weightStep } from './arms.js';
-import { claimOn } from './claim.js';
 import { gapDots } from './figure.js';
-import { difference } from './noise.js';
 
 const quantized: Readonly<Record<string, Format>> = {
   W4A16: { weights: 4, activations: 16, outputs: 16 },

@@ -1,11 +1,9 @@
 // Tuning of the part in full precision, and the control that tells what of its gain is repair.
 import type { RecipeExperiment, StepReference } from '@lowbit/core';
-import { ascends } from '@lowbit/core/experiments';
+import { ascends, type Comparison, claimOn, difference } from '@lowbit/core/experiments';
 import type { TuneInput } from '../tune/options.js';
 import { arm, type Format, formats, protocol, quadStep, rotateStep, weightStep } from './arms.js';
-import { type Comparison, claimOn } from './claim.js';
 import { gapDots } from './figure.js';
-import { difference } from './noise.js';
 
 /** Of models of some millions of weights: higher ones fit the calibration text and no other of its kind. */
 const RATE = 3e-4;

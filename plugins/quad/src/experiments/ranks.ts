@@ -1,8 +1,7 @@
 // How many directions stay in full precision.
 import type { RecipeExperiment } from '@lowbit/core';
-import { means, panels } from '@lowbit/core/experiments';
+import { type Comparison, claimOn, means, panels } from '@lowbit/core/experiments';
 import { arm, formats, protocol, quadStep, weightStep } from './arms.js';
-import { type Comparison, claimOn } from './claim.js';
 import { isAtMost, NOISE } from './noise.js';
 
 const ranksTried = [0, 2, 4, 8, 16, 32, 64];

@@ -1,9 +1,8 @@
 // Perplexity by format and method: the paper's main table in small.
 import type { ExperimentRow, RecipeExperiment } from '@lowbit/core';
-import { ascends, logarithmic, means, panels } from '@lowbit/core/experiments';
+import { ascends, type Comparison, claimOn, difference, logarithmic, means, panels } from '@lowbit/core/experiments';
 import { arm, type Format, type FormatName, formats, plainStep, protocol, quadStep, RANK, rotateStep, weightStep } from './arms.js';
-import { type Comparison, claimOn } from './claim.js';
-import { difference, isAtMost } from './noise.js';
+import { isAtMost } from './noise.js';
 
 /** What is done to the model before its weights are quantized. */
 const transforms = {

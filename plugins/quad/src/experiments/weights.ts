@@ -1,8 +1,7 @@
 // Quantizers of the part that is not kept in full precision.
 import type { ExperimentRow, RecipeExperiment, StepReference } from '@lowbit/core';
-import { ascends } from '@lowbit/core/experiments';
+import { ascends, claimOn } from '@lowbit/core/experiments';
 import { arm, type Format, protocol, quadStep, weightStep } from './arms.js';
-import { claimOn } from './claim.js';
 import { gapDots } from './figure.js';
 import { isAtMost } from './noise.js';
 
