@@ -1,0 +1,98 @@
+// A process that does tasks one after another: native code that crashes, or memory that runs out, ends it and not the one that asked.
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import { LowbitError, throwIfAborted } from '@lowbit/core';
+import { errorOf, type Task, type TaskFailure } from './task.js';
+
+/** A module that calls `serveTasks`. */
+export interface TaskModule {
+  readonly path: string;
+  readonly arguments?: readonly string[] | undefined;
+  /** Of Node; those of this process by default. */
+  readonly nodeOptions?: readonly string[] | undefined;
+  /** Where it runs. */
+  readonly directory?: string | undefined;
+}
+
+export interface TaskProcess<Work, Result> {
+  /** The id of the process while there is one. */
+  readonly pid: number | undefined;
+  /**
+   * One at a time. An aborted signal kills the process; the next task starts another.
+   * @throws PROCESS_LOST when the process ends before the task; ABORTED; what the task throws, by its code.
+   */
+  run(task: Task<Work>, signal?: AbortSignal): Promise<Result>;
+  close(): void;
+}
+
+/** What the process is told. */
+export interface TaskMessage {
+  readonly work: unknown;
+}
+
+/** What it says when it is done. */
+export type TaskReply = { readonly result: unknown } | { readonly failure: TaskFailure };
+
+/** Characters of what a lost process said last that its error repeats. */
+const LAST_WORDS = 1000;
+
+/** The process starts with its first task. */
+export function openTaskProcess<Work, Result>(module: TaskModule): TaskProcess<Work, Result> {
+  let child: ChildProcess | undefined;
+  let lastWords = '';
+
+  const started = (): ChildProcess => {
+    if (child?.connected) return child;
+    const { path, arguments: words = [], nodeOptions = process.execArgv, directory } = module;
+    const made = fork(path, words, { execArgv: [...nodeOptions], cwd: directory, stdio: ['ignore', 'ignore', 'pipe', 'ipc'] });
+    lastWords = '';
+    made.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      lastWords = (lastWords + text).slice(-LAST_WORDS);
+    });
+    // Between tasks: the next one finds out.
+    made.on('error', () => undefined);
+    child = made;
+    return made;
+  };
+  const stop = (): void => {
+    child?.kill('SIGKILL');
+    child = undefined;
+  };
+
+  return {
+    get pid() {
+      return child?.pid;
+    },
+    async run({ label, work }, signal) {
+      throwIfAborted(signal);
+      const own = started();
+      const listening = new AbortController();
+      const heard = (event: string): Promise<unknown[]> => once(own, event, { signal: listening.signal });
+      signal?.addEventListener('abort', stop, { once: true });
+      try {
+        own.send({ work } satisfies TaskMessage);
+        // 'close' comes when its last words have been read.
+        const ended = heard('close').then(([code, name]) => {
+          throw lost(label, `ended with ${name ?? `code ${code}`} before it was done`, lastWords);
+        });
+        const [reply] = (await Promise.race([heard('message'), ended])) as [TaskReply];
+        if ('failure' in reply) throw errorOf(reply.failure);
+        return reply.result as Result;
+      } catch (error) {
+        throwIfAborted(signal);
+        if (error instanceof LowbitError) throw error;
+        throw lost(label, `failed: ${error instanceof Error ? error.message : String(error)}`, lastWords);
+      } finally {
+        listening.abort();
+        signal?.removeEventListener('abort', stop);
+      }
+    },
+    close: stop,
+  };
+}
+
+function lost(label: string, what: string, lastWords: string): LowbitError {
+  const words = lastWords.trim();
+  const hint = words === '' ? 'it said nothing; it may have run out of memory' : `it said last: ${words}`;
+  return new LowbitError('PROCESS_LOST', `${label}: its process ${what}; ${hint}`);
+}

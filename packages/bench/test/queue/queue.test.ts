@@ -1,0 +1,222 @@
+// The queue against a real Redis server: nothing is lost and nothing comes twice, whoever is killed.
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import { createServer } from 'node:net';
+import { fileURLToPath } from 'node:url';
+import { Queue } from 'bullmq';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { connectQueue, QUEUE_NAME } from '../../src/queue/connection.js';
+import { runQueued } from '../../src/queue/coordinator.js';
+import type { Task } from '../../src/queue/task.js';
+import { serveQueue } from '../../src/queue/worker.js';
+import { freePort, missingForRedis, type RedisServer, startRedis } from './redis-server.js';
+import {
+  begunIn,
+  doWork,
+  isAlive,
+  journalFile,
+  nodeOptions,
+  type Recorded,
+  readJournal,
+  recordingHooks,
+  type TestWork,
+  tasksOf,
+  until,
+} from './tasks.js';
+
+const missing = missingForRedis();
+const program = fileURLToPath(new URL('worker-program.ts', import.meta.url));
+
+describe.skipIf(missing !== undefined)(`a queue on Redis${missing === undefined ? '' : ` (${missing})`}`, () => {
+  let redis: RedisServer;
+  let journal: string;
+  let remove: () => Promise<void>;
+  /** What each test leaves running is stopped after it. */
+  let cleanUp: (() => unknown)[];
+  beforeAll(async () => {
+    redis = await startRedis();
+  });
+  afterAll(() => redis?.stop());
+  beforeEach(async () => {
+    ({ journal, remove } = await journalFile());
+    cleanUp = [];
+  });
+  afterEach(async () => {
+    for (const step of cleanUp) await step();
+    const { queue } = await connectQueue(redis.url);
+    await queue.obliterate({ force: true });
+    await queue.close();
+    await remove();
+  });
+
+  const work = (name: string, more: Partial<TestWork> = {}): TestWork => ({ journal, name, milliseconds: 20, ...more });
+  const names = (count: number): string[] => Array.from({ length: count }, (_, i) => `cell ${i}`);
+
+  /** A worker in this process; `stop` tells it to. */
+  function startWorker(lostAfter = 2): { stop: () => Promise<void> } {
+    const stop = new AbortController();
+    const done = serveQueue<TestWork, string>(({ work }) => doWork(work), { url: redis.url, lostAfter, signal: stop.signal });
+    const end = async (): Promise<void> => {
+      stop.abort();
+      await done;
+    };
+    cleanUp.push(end);
+    return { stop: end };
+  }
+
+  /** A worker as a process with a process of its own for tasks. */
+  async function startWorkerProcess(lostAfter = 2): Promise<ChildProcess> {
+    const child = fork(program, [redis.url, String(lostAfter)], { execArgv: nodeOptions });
+    const ended = once(child, 'close');
+    cleanUp.push(async () => {
+      child.kill('SIGKILL');
+      await ended;
+    });
+    await once(child, 'message');
+    return child;
+  }
+
+  function start(tasks: readonly Task<TestWork>[], hooks: Recorded, more: { stale?: readonly string[] } = {}) {
+    const abort = new AbortController();
+    const ended = runQueued(tasks, { url: redis.url, signal: abort.signal, interval: 50, ...more }, hooks);
+    // A test that fails before it looks at the outcome has its own error.
+    ended.catch(() => undefined);
+    cleanUp.push(() => abort.abort());
+    return { abort, ended };
+  }
+
+  async function counts(): Promise<Record<string, number>> {
+    const queue = new Queue(QUEUE_NAME, { connection: { url: redis.url } });
+    const found = await queue.getJobCounts('wait', 'active', 'delayed', 'completed', 'failed');
+    await queue.close();
+    return found;
+  }
+
+  it('loses nothing and gives nothing twice when one of two workers is killed in the middle', async () => {
+    const workers = [await startWorkerProcess(), await startWorkerProcess()];
+    const hooks = recordingHooks();
+    const { ended } = start(tasksOf(names(10).map((name) => work(name, { milliseconds: 300 }))), hooks);
+    const busy = () => {
+      const last = readJournal(journal).filter(({ worker }) => worker === workers[0].pid);
+      return last.length > 2 && last.at(-1)?.event === 'begun' ? last.at(-1) : undefined;
+    };
+    await until(() => busy() !== undefined);
+    const interrupted = busy()!;
+    workers[0].kill('SIGKILL');
+    await ended;
+    expect([...hooks.results].sort()).toEqual(names(10));
+    expect(hooks.failures).toEqual({});
+    const begun = readJournal(journal).filter(({ event }) => event === 'begun');
+    // The other worker did what the killed one had begun, and nothing else was begun twice.
+    expect(begun.filter(({ name }) => name === interrupted.name).map(({ worker }) => worker)).toEqual(workers.map(({ pid }) => pid));
+    expect(begun).toHaveLength(11);
+    expect(await counts()).toEqual({ wait: 0, active: 0, delayed: 0, completed: 0, failed: 0 });
+    await until(() => !isAlive(interrupted.pid));
+  });
+
+  it('gives back at once what a worker was doing when it is told to stop', async () => {
+    const first = await startWorkerProcess(600);
+    const hooks = recordingHooks();
+    const { ended } = start(tasksOf([work('a', { milliseconds: 2000 })]), hooks);
+    await until(() => begunIn(journal, 'a') === 1);
+    first.kill('SIGTERM');
+    await once(first, 'close');
+    expect(await counts()).toMatchObject({ wait: 1, active: 0 });
+    startWorker(600);
+    await ended;
+    expect(hooks.results).toEqual(['a']);
+    expect(begunIn(journal, 'a')).toBe(2);
+  });
+
+  it('tries again what throws, and gives its code when it goes on throwing', async () => {
+    startWorker();
+    const hooks = recordingHooks();
+    await start(tasksOf([work('once', { throws: 1 }), work('always', { throws: 9 }), work('never')]), hooks).ended;
+    expect([...hooks.results].sort()).toEqual(['never', 'once']);
+    expect(hooks.failures).toEqual({ always: { code: 'TEST_FAILURE', message: 'TEST_FAILURE: always: thrown on attempt 3' } });
+    expect(['once', 'always', 'never'].map((name) => begunIn(journal, name))).toEqual([2, 3, 1]);
+  });
+
+  it('takes what no worker has begun out of the queue when it is cancelled, and finds what was begun the next time', async () => {
+    startWorker();
+    const works = names(3).map((name) => work(name, { milliseconds: 600 }));
+    const first = recordingHooks();
+    const { abort, ended } = start(tasksOf(works), first);
+    await until(() => readJournal(journal).length > 0);
+    abort.abort();
+    await expect(ended).rejects.toMatchObject({ code: 'ABORTED' });
+    expect(first.results).toEqual([]);
+    expect(await counts()).toMatchObject({ wait: 0, delayed: 0, active: 1 });
+
+    await until(() => readJournal(journal).some(({ event }) => event === 'done'));
+    const second = recordingHooks();
+    await start(tasksOf(works), second).ended;
+    expect([...second.results].sort()).toEqual(names(3));
+    expect(names(3).map((name) => begunIn(journal, name))).toEqual([1, 1, 1]);
+  });
+
+  it('removes results from before that are not wanted', async () => {
+    startWorker();
+    const tasks = tasksOf([work('a')]);
+    const { queue } = await connectQueue(redis.url);
+    await queue.add('a', tasks[0], { jobId: tasks[0].key });
+    await until(() => readJournal(journal).some(({ event }) => event === 'done'));
+    await queue.close();
+    const hooks = recordingHooks();
+    await start(tasks, hooks, { stale: [tasks[0].key] }).ended;
+    expect(hooks.results).toEqual(['a']);
+    expect(begunIn(journal, 'a')).toBe(2);
+  });
+
+  it('puts in again what the server has lost', async () => {
+    const hooks = recordingHooks();
+    const { ended } = start(tasksOf([work('a'), work('b')]), hooks);
+    await until(() => hooks.notes.some((note) => note.includes('bench-worker')));
+    const { queue } = await connectQueue(redis.url);
+    expect((await queue.getRanges(['wait'], 0, -1)).sort()).toEqual(['key-a', 'key-b']);
+    await queue.obliterate({ force: true });
+    await queue.close();
+    startWorker();
+    await ended;
+    expect([...hooks.results].sort()).toEqual(['a', 'b']);
+  });
+
+  it('lets two runs of the same tasks have a result each', async () => {
+    startWorker();
+    const tasks = tasksOf(names(4).map((name) => work(name)));
+    const both = [recordingHooks(), recordingHooks()];
+    await Promise.all(both.map((hooks) => start(tasks, hooks).ended));
+    for (const hooks of both) expect([...hooks.results].sort()).toEqual(names(4));
+  });
+});
+
+describe('an address without a queue', () => {
+  const run = (url: string) => runQueued(tasksOf([]), { url }, recordingHooks());
+  const serve = (url: string) => serveQueue(async () => undefined, { url, lostAfter: 2, signal: new AbortController().signal });
+
+  it.each(['localhost', 'http://localhost:6379', 'redis://', ''])('is no address: %j', async (url) => {
+    await expect(run(url)).rejects.toMatchObject({ code: 'QUEUE_URL' });
+    await expect(serve(url)).rejects.toMatchObject({ code: 'QUEUE_URL' });
+  });
+
+  it('says where nothing answers, without the password', async () => {
+    const port = await freePort();
+    const url = `redis://someone:secret@127.0.0.1:${port}`;
+    for (const connect of [run, serve]) {
+      const error = await connect(url).then(
+        () => undefined,
+        (thrown: unknown) => thrown,
+      );
+      expect(error).toMatchObject({ code: 'QUEUE_UNREACHABLE', message: expect.stringContaining(`redis://someone:***@127.0.0.1:${port}`) });
+      expect(String(error)).not.toContain('secret');
+    }
+  });
+
+  it('says so when what answers is no Redis server', async () => {
+    const server = createServer((socket) => void socket.end('HTTP/1.1 400 Bad Request\r\n\r\n'));
+    const port = await freePort();
+    server.listen(port, '127.0.0.1');
+    await expect(run(`redis://127.0.0.1:${port}`)).rejects.toMatchObject({ code: 'QUEUE_UNREACHABLE' });
+    server.close();
+  });
+});

@@ -1,0 +1,74 @@
+// A Redis server of a test's own: on a free port, in a folder of its own, keeping nothing, and gone when the test is.
+import { execFileSync, spawn } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { connect, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+export interface RedisServer {
+  readonly url: string;
+  stop(): Promise<void>;
+}
+
+/** What is missing to run one; undefined where nothing is. */
+export function missingForRedis(): string | undefined {
+  try {
+    execFileSync('redis-server', ['--version'], { stdio: 'ignore' });
+  } catch {
+    return 'redis-server is not on PATH';
+  }
+  try {
+    // BullMQ brings no client for the server; it looks for this one beside itself.
+    createRequire(createRequire(import.meta.url).resolve('bullmq')).resolve('ioredis');
+  } catch {
+    return 'the package ioredis is not installed';
+  }
+  return undefined;
+}
+
+export async function startRedis(): Promise<RedisServer> {
+  const folder = await mkdtemp(join(tmpdir(), 'lowbit-redis-'));
+  const port = await freePort();
+  const words = ['--port', port, '--bind', '127.0.0.1', '--save', "''", '--appendonly', 'no', '--dir', folder, '--loglevel', 'warning'];
+  // The shell reads until this process is gone, however that comes about, and takes the server with it.
+  const script = `redis-server ${words.join(' ')} >/dev/null 2>&1 & read line; kill -9 $!`;
+  const shell = spawn('sh', ['-c', script], { stdio: ['pipe', 'ignore', 'ignore'] });
+  const stopped = new Promise<void>((resolve) => shell.once('close', () => resolve()));
+  for (let tries = 0; !(await answers(port)); tries++) {
+    if (tries > 200) throw new Error('redis-server does not answer');
+    await sleep(50);
+  }
+  return {
+    url: `redis://127.0.0.1:${port}`,
+    async stop() {
+      shell.stdin?.end();
+      await stopped;
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+/** A port that was free a moment ago. */
+export function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer().once('error', reject);
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address();
+      server.close(() => (typeof address === 'object' && address ? resolve(address.port) : reject(new Error('no port'))));
+    });
+  });
+}
+
+function answers(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1');
+    socket.once('error', () => resolve(false));
+    socket.once('connect', () => socket.write('PING\r\n'));
+    socket.once('data', (data) => {
+      socket.destroy();
+      resolve(data.toString().startsWith('+PONG'));
+    });
+  });
+}
