@@ -1,6 +1,6 @@
 // Whether methods rank as they must on the embedded model: the one test in which everything works together on a trained network.
 import { createOnnxBackend } from '@lowbit/backend-onnxruntime';
-import { type BenchRow, closedGaps, isScore, presetOf, runBenchmark } from '@lowbit/bench';
+import { type BenchRow, buildBuiltIn, cellsOf, closedGaps, isScore, makePlan, presetOf, runCells } from '@lowbit/bench';
 import type { Backend } from '@lowbit/core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { root } from './workspace.js';
@@ -9,8 +9,9 @@ let backend: Backend;
 let rows: BenchRow[];
 beforeAll(async () => {
   backend = await createOnnxBackend();
-  const { recipes, ...preset } = presetOf('tiny');
-  rows = await runBenchmark({ ...preset, recipes: recipes.filter(({ name }) => !name.endsWith('-8')), backend, directory: root });
+  const plan = await makePlan(presetOf('tiny'), buildBuiltIn);
+  const cells = cellsOf(plan).filter(({ recipe }) => !recipe.endsWith('-8'));
+  rows = await runCells(plan, cells, { backend, directory: root, buildRecipe: buildBuiltIn });
 }, 600_000);
 afterAll(() => backend.dispose());
 

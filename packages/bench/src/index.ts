@@ -13,6 +13,7 @@ export {
 } from './advise/strategy.js';
 export { adviceMetrics, parseThreshold } from './advise/threshold.js';
 export { openWorkbench, type PartKind } from './advise/workbench.js';
+export { buildBuiltIn } from './built-in.js';
 export { type EvaluatorName, evaluatorName, evaluatorNames, evaluatorsOf, modelEvaluatorNames, readsText } from './evaluators.js';
 export { type CheckedClaim, holds } from './experiment/claims.js';
 export { drawFigure, type Figure } from './experiment/figure.js';
@@ -22,14 +23,36 @@ export { type ExperimentFolder, FIGURE, holdsRows, openExperimentFolder } from '
 export { isFailed, isText } from './experiment/rows.js';
 export { type ExperimentOptions, runExperiment } from './experiment/run-experiment.js';
 export { type ExperimentSettings, settingsOf } from './experiment/settings.js';
-export { modelNames, type ResolvedModel, resolveModel } from './model-reference.js';
+export {
+  type CellResult,
+  holdsRun,
+  type LogLine,
+  openRunFolder,
+  type RunFiles,
+  type RunFolder,
+  type RunRecord,
+  readRun,
+  recordOf,
+} from './folder.js';
+export { modelName, modelNames, type ResolvedModel, resolveModel } from './model-reference.js';
 export { nearestRounding } from './nearest-rounding.js';
-export { type Preset, presetNames, presetOf } from './presets.js';
+export type { BenchCell, BenchProgress, CellOutcome, LogRecord, RunHooks } from './outcome.js';
+export {
+  type BenchPlan,
+  type BenchRecipe,
+  type BenchStep,
+  cellKey,
+  cellsOf,
+  makePlan,
+  type PlanDraft,
+  planDigest,
+} from './plan.js';
+export { presetNames, presetOf } from './presets.js';
 export { provenanceOf } from './provenance.js';
 export { type ClosedGap, closedGaps } from './ranking.js';
 export { type NamedRecipe, needsData, summarizeRecipe } from './recipe.js';
 export { type BenchRow, type FailedRow, isScore, type Provenance, type ScoreRow } from './row.js';
-export { type BenchCell, type BenchOptions, type BenchProgress, type CellOutcome, type LogRecord, runBenchmark } from './run.js';
+export { type Benchmark, type BenchOptions, openPlan, type PlanContext, runBenchmark, runCells } from './run.js';
 export { didYouMean } from './suggestion.js';
 export { markdownTable } from './table.js';
 export { type OpenedTask, openTask, type TaskSource } from './tasks.js';

@@ -36,6 +36,11 @@ const namedModels: Readonly<Record<string, NamedModel>> = {
 /** Names that `resolveModel` knows besides directories. */
 export const modelNames: readonly string[] = Object.keys(namedModels);
 
+/** What rows call the model of a reference: its name, or the last part of its directory. */
+export function modelName(reference: string): string {
+  return Object.hasOwn(namedModels, reference) ? reference : basename(resolve(reference));
+}
+
 /**
  * Opens a model by name or directory. Weights are read when they are touched.
  * @throws MODEL_REFERENCE for what is neither; TOKENIZER_MISSING for a checkpoint without tokenizer.json.
@@ -45,8 +50,7 @@ export async function resolveModel(reference: string, directory = process.cwd())
     const { open, text } = namedModels[reference];
     return load(reference, await open(directory), text);
   }
-  const path = directoryOf(reference, directory);
-  return load(basename(path), await openCheckpoint(path), { kind: 'sotu' });
+  return load(modelName(reference), await openCheckpoint(directoryOf(reference, directory)), { kind: 'sotu' });
 }
 
 /**

@@ -1,32 +1,29 @@
 // Benchmarks that have a name: what they run, fixed here so that their numbers can be compared over time.
-import type { Step } from '@lowbit/core';
-import { LowbitError } from '@lowbit/core';
-import { decoupleq } from '@lowbit/decoupleq';
-import { gptq } from '@lowbit/gptq';
-import { lrec } from '@lowbit/int2-lrec';
-import { rtn } from '@lowbit/rtn';
-import type { NamedRecipe } from './recipe.js';
-import type { BenchOptions } from './run.js';
+import { LowbitError, type StepReference } from '@lowbit/core';
+import type { PlanDraft } from './plan.js';
 import { didYouMean } from './suggestion.js';
 
-export type Preset = Pick<BenchOptions, 'models' | 'recipes' | 'evaluators' | 'seeds' | 'calibration' | 'heldOut' | 'task'>;
+type DraftRecipe = PlanDraft['recipes'][number];
 
-const methods = { rtn, gptq } as const;
+const GROUP = 32;
+
+function step(method: string, options: Readonly<Record<string, unknown>> = {}): StepReference {
+  return { method, options };
+}
 
 /** 'gptq-2' with groups of 32. */
-function baseline(method: keyof typeof methods, bits: number): NamedRecipe {
-  const step: Step = methods[method]({ bits, groupSize: 32 });
-  return { name: `${method}-${bits}`, recipe: [step] };
+function baseline(method: 'rtn' | 'gptq', bits: number): DraftRecipe {
+  return { name: `${method}-${bits}`, steps: [step(method, { bits, groupSize: GROUP })] };
 }
 
 /** Layer by layer alone: training the blocks as well takes several times as long. */
-function alternation(bits: number): NamedRecipe {
-  return { name: `decoupleq-${bits}`, recipe: [decoupleq({ bits, groupSize: 32, blockEpochs: 0 })] };
+function alternation(bits: number): DraftRecipe {
+  return { name: `decoupleq-${bits}`, steps: [step('decoupleq', { bits, groupSize: GROUP, blockEpochs: 0 })] };
 }
 
 /** GPTQ with adapters of 5 % of the checkpoint. */
-function correction(bits: number): NamedRecipe {
-  return { name: `gptq-${bits}+lrec`, recipe: [gptq({ bits, groupSize: 32 }), lrec()] };
+function correction(bits: number): DraftRecipe {
+  return { name: `gptq-${bits}+lrec`, steps: [step('gptq', { bits, groupSize: GROUP }), step('lrec')] };
 }
 
 const widths = [8, 4, 3, 2];
@@ -60,12 +57,12 @@ const presets = {
     calibration: { windows: 64 },
     heldOut: { windows: 40 },
   },
-} satisfies Record<string, Preset>;
+} satisfies Record<string, PlanDraft>;
 
 export const presetNames: readonly string[] = Object.keys(presets);
 
 /** @throws PRESET_UNKNOWN naming the known ones. */
-export function presetOf(name: string): Preset {
+export function presetOf(name: string): PlanDraft {
   if (!Object.hasOwn(presets, name)) throw new LowbitError('PRESET_UNKNOWN', `no preset '${name}'; ${didYouMean(name, presetNames)}`);
   return presets[name as keyof typeof presets];
 }

@@ -35,6 +35,7 @@ interface RowBase extends Provenance, RecipeSummary {
 export interface ScoreRow extends RowBase {
   readonly evaluatorVersion: number;
   readonly value: number;
+  /** NaN where it is not known: of a single window. */
   readonly stderr: number;
   readonly samples: number;
   readonly higherIsBetter: boolean;
@@ -58,4 +59,9 @@ export type BenchRow = ScoreRow | FailedRow;
 
 export function isScore(row: BenchRow): row is ScoreRow {
   return row.value !== null;
+}
+
+/** A row as it was before it was written: JSON has no word for a standard error that is not known. */
+export function readRow(row: BenchRow): BenchRow {
+  return isScore(row) ? { ...row, stderr: (row.stderr as number | null) ?? Number.NaN } : row;
 }

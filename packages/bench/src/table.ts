@@ -4,9 +4,9 @@ import { type BenchRow, isScore } from './row.js';
 
 const KEY_COLUMNS = ['model', 'recipe', 'bits', 'group', 'bits/weight'] as const;
 
-/** 'value ± stderr'; exact quantities have no ±. */
+/** 'value ± stderr'; exact quantities have no ±, nor those whose error is not known. */
 function formatScore(value: number, stderr: number): string {
-  return stderr === 0 ? formatNumber(value) : `${formatNumber(value)} ± ${Number(stderr.toPrecision(2))}`;
+  return stderr === 0 || Number.isNaN(stderr) ? formatNumber(value) : `${formatNumber(value)} ± ${Number(stderr.toPrecision(2))}`;
 }
 
 /** The cells of one model, recipe and seed. */

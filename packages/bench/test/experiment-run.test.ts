@@ -22,7 +22,7 @@ import { isFailed, isText, resultsIn } from '../src/experiment/rows.js';
 import { runExperiment } from '../src/experiment/run-experiment.js';
 import { settingsOf } from '../src/experiment/settings.js';
 import { resolveModel } from '../src/model-reference.js';
-import type { BenchProgress } from '../src/run.js';
+import type { BenchProgress } from '../src/outcome.js';
 import { buildRecipe, compared, squares } from './experiments.js';
 
 let backend: Backend;

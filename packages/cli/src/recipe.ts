@@ -2,8 +2,8 @@
 import { readFile } from 'node:fs/promises';
 import { basename, dirname, extname, join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import type { NamedRecipe } from '@lowbit/bench';
-import { LowbitError, type Recipe, type Step } from '@lowbit/core';
+import type { BenchRecipe, NamedRecipe, PlanDraft } from '@lowbit/bench';
+import { LowbitError, type Recipe, type Step, type StepReference } from '@lowbit/core';
 import { parse as parseYaml, YAMLParseError } from 'yaml';
 import { parseInlineRecipe, type StepText } from './inline-recipe.js';
 import { findMethod } from './methods.js';
@@ -11,24 +11,36 @@ import { checkOptions } from './option-check.js';
 
 const FILE_TYPES = ['.ts', '.mts', '.js', '.mjs', '.json', '.yaml', '.yml'];
 
+/** A recipe as plain data, with its methods by name; what a module exports stays in its file. */
+type RecipeDraft = PlanDraft['recipes'][number];
+
 /**
  * A recipe by its text: a path to a file (.ts, .js, .json, .yaml) or inline steps.
  * @throws RECIPE_SYNTAX, RECIPE_FILE, METHOD_UNKNOWN, OPTIONS_INVALID
  */
 export async function readRecipe(text: string, directory: string): Promise<NamedRecipe> {
+  const draft = await draftRecipe(text, directory);
+  return { name: draft.name, recipe: await buildRecipe(draft, directory) };
+}
+
+/** The same before its methods are looked up. @throws RECIPE_SYNTAX, RECIPE_FILE */
+export async function draftRecipe(text: string, directory: string): Promise<RecipeDraft> {
   const type = extname(text);
-  if (FILE_TYPES.includes(type)) {
-    const path = resolve(directory, text);
-    const recipe = /[jt]s$/.test(type) && type !== '.json' ? await importRecipe(path) : await readSteps(path, directory);
-    return { name: basename(text, type), recipe };
-  }
-  return { name: text, recipe: await buildSteps(parseInlineRecipe(text), directory) };
+  if (!FILE_TYPES.includes(type)) return { name: text, steps: parseInlineRecipe(text) };
+  const name = basename(text, type);
+  const isModule = /[jt]s$/.test(type);
+  return isModule ? { name, module: text } : { name, steps: await readSteps(resolve(directory, text)) };
+}
+
+/** @throws RECIPE_FILE, METHOD_UNKNOWN, OPTIONS_INVALID */
+export async function buildRecipe({ module, steps = [] }: RecipeDraft | BenchRecipe, directory: string): Promise<Recipe> {
+  return module === undefined ? buildSteps(steps, directory) : importRecipe(resolve(directory, module));
 }
 
 /** Steps by their methods' names. @throws METHOD_UNKNOWN, OPTIONS_INVALID */
-export async function buildSteps(steps: readonly StepText[], directory: string): Promise<Recipe> {
+export async function buildSteps(steps: readonly StepReference[], directory: string): Promise<Recipe> {
   const built: Step[] = [];
-  for (const { method, options } of steps) {
+  for (const { method, options = {} } of steps) {
     const create = await findMethod(method, directory);
     checkOptions(create.definition, options);
     built.push(create(options));
@@ -81,7 +93,7 @@ function isStep(value: unknown): value is Step {
 }
 
 /** A JSON or YAML list of { method, options?, targets?, overrides? }. */
-async function readSteps(path: string, directory: string): Promise<Recipe> {
+async function readSteps(path: string): Promise<StepText[]> {
   const entries = parseDocument(path, await readText(path));
   if (!Array.isArray(entries) || entries.length === 0) {
     throw new LowbitError(
@@ -89,10 +101,7 @@ async function readSteps(path: string, directory: string): Promise<Recipe> {
       `${path}: expected a list of steps, each with a method: [{ "method": "gptq", "options": { "bits": 2 } }]`,
     );
   }
-  return buildSteps(
-    entries.map((entry, i) => stepText(entry, `${path}: step ${i + 1}`)),
-    directory,
-  );
+  return entries.map((entry, i) => stepText(entry, `${path}: step ${i + 1}`));
 }
 
 async function readText(path: string): Promise<string> {

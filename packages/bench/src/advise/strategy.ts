@@ -1,6 +1,6 @@
 // The staged strategy: quantize by several methods, and where none is good enough, train what hurts most, then more of it.
 import { LowbitError, type StepReference } from '@lowbit/core';
-import { describeError, rethrowAbort } from '../run.js';
+import { describeError, rethrowAbort } from '../failure.js';
 import type { Threshold } from './threshold.js';
 
 /** A recipe under the name that people read. */

@@ -12,9 +12,9 @@ import {
   type StudyExperiment,
 } from '@lowbit/core';
 import { type EvaluatorName, evaluatorName, modelEvaluatorNames } from '../evaluators.js';
+import { DENSE } from '../outcome.js';
 import type { NamedRecipe } from '../recipe.js';
 import type { TextSource } from '../texts.js';
-import { DENSE } from './rows.js';
 
 /** What a person may replace in an experiment; what is left out is as the experiment says. */
 export interface ExperimentChanges {

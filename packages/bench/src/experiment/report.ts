@@ -1,10 +1,11 @@
 // An experiment's rows as a document: what was run, the table, the claims, what failed.
 import type { ExperimentRow } from '@lowbit/core';
 import { formatNumber } from '../markdown.js';
+import { DENSE } from '../outcome.js';
 import { type CheckedClaim, checkClaims, claimLines } from './claims.js';
 import { type PivotTable, pivotTable } from './pivot.js';
 import { type ExperimentPlan, isComputed } from './plan.js';
-import { DENSE, isFailed, isText, resultsIn } from './rows.js';
+import { isFailed, isText, resultsIn } from './rows.js';
 
 export interface ExperimentReport {
   /** Table, texts, claims and failures as Markdown: what a person wants to see when a run ends. */

@@ -1,7 +1,8 @@
 // The folder of a run: rows are written as they come, so that a killed run keeps what it has, and a later one goes on from there.
-import { appendFileSync, existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type ExperimentRow, LowbitError } from '@lowbit/core';
+import type { ExperimentRow } from '@lowbit/core';
+import { linesOf, readingFrom, readLines, replaceFile, writingTo } from '../json-lines.js';
 import type { Figure } from './figure.js';
 import type { ExperimentReport } from './report.js';
 import { cellKey, isFailed } from './rows.js';
@@ -39,19 +40,15 @@ export function openExperimentFolder(directory: string, settings: ExperimentSett
   let isStarted = false;
   const start = (): void => {
     for (const name of [TABLE, FIGURE, SPECIFICATION]) rmSync(path(name), { force: true });
-    replace(path(SETTINGS), `${JSON.stringify(joined, undefined, 2)}\n`);
-    replace(path(ROWS), linesOf(kept));
+    replaceFile(path(SETTINGS), `${JSON.stringify(joined, undefined, 2)}\n`);
+    replaceFile(path(ROWS), linesOf(kept));
     isStarted = true;
   };
-  const writing = (write: () => void): void => {
-    try {
+  const writing = (write: () => void): void =>
+    writingTo(directory, ROWS, () => {
       if (!isStarted) start();
       write();
-    } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
-      throw new LowbitError('RESULTS_WRITE', `${directory}: ${reason}; rows so far are in ${ROWS}`, { cause: error });
-    }
-  };
+    });
   return {
     kept,
     settings: joined,
@@ -65,35 +62,14 @@ export function openExperimentFolder(directory: string, settings: ExperimentSett
   };
 }
 
-function linesOf(rows: readonly ExperimentRow[]): string {
-  return rows.map((row) => `${JSON.stringify(row)}\n`).join('');
-}
-
-/** Whole or not at all. */
-function replace(path: string, text: string): void {
-  writeFileSync(`${path}.new`, text);
-  renameSync(`${path}.new`, path);
-}
-
 function readEarlier(directory: string): { settings: ExperimentSettings; rows: ExperimentRow[] } {
-  try {
+  return readingFrom(directory, () => {
     const settings = JSON.parse(readFileSync(join(directory, SETTINGS), 'utf8')) as ExperimentSettings;
-    const lines = readFileSync(join(directory, ROWS), 'utf8').split('\n');
     // A run that was killed while it wrote leaves a part of a line, and maybe a part of its cell.
-    const isTorn = lines.pop() !== '';
-    const rows = lines.map((line) => JSON.parse(line) as ExperimentRow);
+    const { items: rows, isTorn } = readLines<ExperimentRow>(join(directory, ROWS));
     const last = rows.at(-1);
     const torn = isTorn && last !== undefined ? cellKey(last) : undefined;
     const failed = new Set(rows.filter(isFailed).map(cellKey));
     return { settings, rows: rows.filter((row) => cellKey(row) !== torn && !failed.has(cellKey(row))) };
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new LowbitError(
-      'RESUME_ROWS',
-      `${directory}: cannot be read (${reason}); start again with --force, or choose another directory`,
-      {
-        cause: error,
-      },
-    );
-  }
+  });
 }

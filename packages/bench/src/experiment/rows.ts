@@ -1,8 +1,6 @@
 // Rows of an experiment: which cell each belongs to, and which of them tables, figures and claims are made from.
 import type { ExperimentRow, ExperimentValue } from '@lowbit/core';
-
-/** Arm of the rows about the model as it is. */
-export const DENSE = 'dense';
+import { DENSE } from '../outcome.js';
 
 /** What is run at once: an arm on a model with a seed, or a computation with a seed. */
 export interface ExperimentCell {

@@ -8,11 +8,13 @@ import {
   LowbitError,
   throwIfAborted,
 } from '@lowbit/core';
+import { describeError, rethrowAbort } from '../failure.js';
 import { describeModel } from '../model-reference.js';
+import { type BenchProgress, type CellOutcome, DENSE } from '../outcome.js';
 import { isScore } from '../row.js';
-import { type BenchProgress, type CellOutcome, describeError, rethrowAbort, runBenchmark } from '../run.js';
+import { runBenchmark } from '../run.js';
 import { type ComputedPlan, type ExperimentPlan, isComputed, type RecipePlan } from './plan.js';
-import { cellKey, DENSE, type ExperimentCell, rowOf } from './rows.js';
+import { cellKey, type ExperimentCell, rowOf } from './rows.js';
 import { studyContext } from './study.js';
 
 export interface ExperimentOptions {

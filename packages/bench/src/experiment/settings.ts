@@ -1,7 +1,8 @@
 // What a folder of rows was made with, so that a run can go on with it.
 import { isDeepStrictEqual } from 'node:util';
-import { type Backend, type ExperimentTask, LowbitError, type SampleRequest } from '@lowbit/core';
+import type { Backend, ExperimentTask, SampleRequest } from '@lowbit/core';
 import { type StepRecord, stepRecord } from '@lowbit/formats';
+import { refuseOthers, union } from '../json-lines.js';
 import { provenanceOf } from '../provenance.js';
 import { type ExperimentPlan, isComputed } from './plan.js';
 
@@ -60,10 +61,7 @@ export function joinSettings(earlier: ExperimentSettings, now: ExperimentSetting
   changed.push(...arms.map(([name]) => `arm '${name}'`));
   // A computation's rows are those of all its models.
   if (!now.arms && !isDeepStrictEqual(earlier.models, now.models)) changed.push('models');
-  if (changed.length > 0) {
-    const remedy = 'repeat the settings of settings.json, choose another output directory, or start again with --force';
-    throw new LowbitError('RESUME_SETTINGS', `${directory}: its rows were made with other settings (${changed.join(', ')}); ${remedy}`);
-  }
+  refuseOthers(directory, 'settings.json', changed);
   return {
     ...now,
     seeds: union(earlier.seeds, now.seeds),
@@ -71,8 +69,4 @@ export function joinSettings(earlier: ExperimentSettings, now: ExperimentSetting
     ...(now.arms && { arms: { ...earlier.arms, ...now.arms } }),
     commits: union(earlier.commits, now.commits),
   };
-}
-
-function union<T>(first: readonly T[], second: readonly T[]): T[] {
-  return [...new Set([...first, ...second])];
 }

@@ -1,6 +1,6 @@
 // What a study may do: the cell of an arm, with recipes by the names of methods and scores as plain numbers.
 import { type ArmOutcome, type Backend, createRng, type StudyContext } from '@lowbit/core';
-import type { BenchProgress, CellSubject } from '../run.js';
+import type { BenchProgress, CellSubject } from '../outcome.js';
 import type { RecipePlan } from './plan.js';
 
 interface StudyOptions {

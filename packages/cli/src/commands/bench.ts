@@ -1,20 +1,21 @@
 // lowbit bench: compares recipes on models; one JSON line a number, and a table.
-import { appendFileSync, rmSync, writeFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import {
+  type BenchPlan,
   type BenchRow,
+  cellsOf,
   closedGaps,
-  evaluatorName,
+  holdsRun,
   isScore,
   markdownTable,
   modelEvaluatorNames,
-  type NamedRecipe,
-  type Preset,
+  openRunFolder,
   presetNames,
-  presetOf,
-  runBenchmark,
+  type RunFolder,
+  recordOf,
+  runCells,
 } from '@lowbit/bench';
-import { LowbitError } from '@lowbit/core';
+import { type Backend, LowbitError } from '@lowbit/core';
 import type { Command } from 'commander';
 import {
   addEngineOptions,
@@ -23,29 +24,19 @@ import {
   collect,
   type EngineArguments,
   integer,
-  modelName,
   type OutputArguments,
   openBackend,
-  requireDistinct,
-  type TextArguments,
-  textParts,
 } from '../arguments.js';
+import { type PlanArguments, planOf } from '../bench-plan.js';
 import { type CommandContext, claimDirectory } from '../context.js';
-import { readRecipe } from '../recipe.js';
+import { buildRecipe } from '../recipe.js';
 import { createReporter, type Reporter } from '../reporter.js';
-import { addTaskOptions, type TaskArguments, taskSource } from '../task-arguments.js';
+import { addTaskOptions } from '../task-arguments.js';
 
-interface BenchArguments extends EngineArguments, OutputArguments, TaskArguments, TextArguments {
-  readonly preset?: string;
-  readonly model?: readonly string[];
-  readonly recipe?: readonly string[];
-  readonly evaluators?: readonly string[];
-  readonly seeds?: readonly number[];
-  readonly calibrationWindows?: number;
-  readonly windows?: number;
-  readonly window?: number;
+interface BenchArguments extends EngineArguments, OutputArguments, PlanArguments {
   readonly out?: string;
   readonly force?: boolean;
+  readonly resume?: boolean;
 }
 
 export function addBenchCommand(program: Command, context: CommandContext): void {
@@ -60,8 +51,9 @@ export function addBenchCommand(program: Command, context: CommandContext): void
     .option('--calibration-windows <count>', 'windows to calibrate on', integer(1))
     .option('--windows <count>', 'windows to judge on', integer(1))
     .option('--window <tokens>', 'tokens in each window', integer(2))
-    .option('--out <directory>', 'write results.jsonl and results.md there')
-    .option('--force', 'overwrite results that are there');
+    .option('--out <directory>', 'write plan.json, results.jsonl, logs.jsonl and results.md there')
+    .option('--force', 'overwrite results that are there')
+    .option('--resume', 'go on with the results that are there: only cells that are missing or failed run');
   addTextOptions(command, 'text to calibrate on and, in another part, to judge on');
   addTaskOptions(command, 'what recipes with a step for tasks are tuned for, and what all are judged by as well');
   addEngineOptions(command);
@@ -70,27 +62,46 @@ export function addBenchCommand(program: Command, context: CommandContext): void
 }
 
 async function runBench(options: BenchArguments, context: CommandContext): Promise<void> {
-  const plan = await planOf(options, context.directory);
-  const out = options.out === undefined ? undefined : resolve(context.directory, options.out);
-  const claimed = out === undefined ? undefined : await claimDirectory(out, options.force === true);
+  const { directory } = context;
+  if (options.force && options.resume) {
+    throw new LowbitError('BENCH_OPTIONS', '--force starts again and --resume goes on; give one of them');
+  }
+  if (options.resume && options.out === undefined) {
+    throw new LowbitError('BENCH_OPTIONS', '--resume goes on with the rows of a directory; name it with --out');
+  }
+  const plan = await planOf(options, directory);
+  const out = options.out === undefined ? undefined : resolve(directory, options.out);
+  const goesOn = out !== undefined && options.resume === true && holdsRun(out);
+  const claimed =
+    out === undefined ? undefined : await claimDirectory(out, options.force === true || goesOn, 'go on with its rows with --resume');
   try {
-    await benchInto(out, plan, options, context);
+    const backend = await openBackend(options);
+    try {
+      const folder = out === undefined ? undefined : openRunFolder(out, recordOf(plan, backend), options.resume === true);
+      await benchInto(folder, plan, backend, options, context);
+    } finally {
+      await backend.dispose();
+    }
   } finally {
     await claimed?.release();
   }
 }
 
-async function benchInto(out: string | undefined, plan: Preset, options: BenchArguments, context: CommandContext): Promise<void> {
+async function benchInto(
+  folder: RunFolder | undefined,
+  plan: BenchPlan,
+  backend: Backend,
+  options: BenchArguments,
+  context: CommandContext,
+): Promise<void> {
   const { terminal, directory, signal } = context;
-  const backend = await openBackend(options);
   const reporter = createReporter(terminal, { isQuiet: options.quiet === true });
-  const results = out === undefined ? undefined : resultFiles(out);
+  const { commits = [] } = folder?.record ?? {};
+  if (commits.length > 1) reporter.warn(`the rows come from different commits: ${commits.join(', ')}`);
   try {
-    const rows = await runBenchmark({
-      ...plan,
-      backend,
-      directory,
-      signal,
+    if (options.json) for (const row of folder?.kept ?? []) terminal.out(`${JSON.stringify(row)}\n`);
+    const made = await runCells(plan, folder?.missing ?? cellsOf(plan), {
+      ...{ backend, directory, signal, buildRecipe: (recipe) => buildRecipe(recipe, directory) },
       onProgress: (progress) => {
         if (progress.type === 'note') reporter.note(progress.text);
         else if (progress.type === 'run') reporter.event(progress.event, progress.recipe);
@@ -99,60 +110,32 @@ async function benchInto(out: string | undefined, plan: Preset, options: BenchAr
       onRow: (row) => {
         // Models, text and evaluators were accepted when there is a first row.
         context.startWork();
-        results?.add(row);
         if (options.json) terminal.out(`${JSON.stringify(row)}\n`);
         noteRow(row, reporter);
       },
+      onCell: (outcome) => folder?.add(outcome),
     });
     reporter.end();
-    // The loss gap is what the lines below the table are about.
-    const summary = [markdownTable(rows.filter((row) => row.evaluator !== 'loss-gap')), ...gapLines(rows)].join('\n');
-    results?.finish(summary);
-    if (!options.json) terminal.out(`${summary}\n`);
+    context.startWork();
+    const rows = folder?.finish(summaryOf) ?? made;
+    if (!options.json) terminal.out(`${summaryOf(rows)}\n`);
     const failed = rows.filter((row) => !isScore(row));
     if (failed.length > 0)
       throw new LowbitError(
         'CELLS_FAILED',
-        `${failed.length} of ${rows.length} rows have an error instead of a value; their messages are in the rows`,
+        `${failed.length} of ${rows.length} rows have an error instead of a value; their messages are in the rows${folder ? ', and --resume tries them again' : ''}`,
       );
+  } catch (error) {
+    if (signal.aborted && folder) reporter.note('the cells that were finished are kept; --resume goes on from there');
+    throw error;
   } finally {
     reporter.end();
-    await backend.dispose();
   }
 }
 
-/** The preset with the parts that options replace, or what the options say alone. */
-async function planOf(options: BenchArguments, directory: string): Promise<Preset> {
-  const base = options.preset === undefined ? undefined : presetOf(options.preset);
-  const recipes: NamedRecipe[] = [];
-  for (const text of options.recipe ?? []) recipes.push(await readRecipe(text, directory));
-  const models = options.model ?? base?.models;
-  if (!models || (recipes.length === 0 && !base)) {
-    throw new LowbitError('BENCH_PLAN', `nothing to run; give --preset (${presetNames.join(', ')}), or --model and --recipe`);
-  }
-  requireDistinct(
-    'model',
-    models.map((reference) => modelName(reference, directory)),
-  );
-  requireDistinct(
-    'recipe',
-    recipes.map(({ name }) => name),
-  );
-  const { calibrationWindows, windows, window } = options;
-  const { calibration, heldOut, ...rest } = base ?? presetOf('tiny');
-  const sources = textParts(options, directory);
-  const task = taskSource(options, directory);
-  const evaluators = options.evaluators?.map((name) => evaluatorName(name, modelEvaluatorNames));
-  return {
-    ...rest,
-    models,
-    recipes: recipes.length > 0 ? recipes : rest.recipes,
-    task,
-    evaluators: evaluators ?? [...rest.evaluators, ...(task ? ['task' as const] : [])],
-    seeds: options.seeds ?? rest.seeds,
-    calibration: { ...calibration, source: sources.calibration, windows: calibrationWindows ?? calibration.windows, window },
-    heldOut: { ...heldOut, source: sources.heldOut, windows: windows ?? heldOut.windows, window },
-  };
+/** The loss gap is what the lines below the table are about. */
+function summaryOf(rows: readonly BenchRow[]): string {
+  return [markdownTable(rows.filter((row) => row.evaluator !== 'loss-gap')), ...gapLines(rows)].join('\n');
 }
 
 function noteRow(row: BenchRow, reporter: Reporter): void {
@@ -180,29 +163,4 @@ function gapLines(rows: readonly BenchRow[]): string[] {
     });
   });
   return lines.length === 0 ? [] : ['', ...new Set(lines)];
-}
-
-/** The files of a run. What an earlier run left is there until this one has a row. */
-function resultFiles(directory: string): { add(row: BenchRow): void; finish(summary: string): void } {
-  const [rows, table] = [join(directory, 'results.jsonl'), join(directory, 'results.md')];
-  let isFirst = true;
-  const writing = (write: () => void): void => {
-    try {
-      write();
-    } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
-      throw new LowbitError('RESULTS_WRITE', `${directory}: ${reason}; rows so far are in results.jsonl`, { cause: error });
-    }
-  };
-  return {
-    add: (row) =>
-      writing(() => {
-        const line = `${JSON.stringify(row)}\n`;
-        if (isFirst) rmSync(table, { force: true });
-        if (isFirst) writeFileSync(rows, line);
-        else appendFileSync(rows, line);
-        isFirst = false;
-      }),
-    finish: (summary) => writing(() => writeFileSync(table, `${summary}\n`)),
-  };
 }

@@ -114,16 +114,7 @@ async function planOf(plugin: Plugin, name: string, options: ReproduceArguments,
     (models ?? []).map((reference) => modelName(reference, directory)),
   );
   const changes: ExperimentChanges = { models, arms, seeds, calibrationWindows, heldOutWindows, window, calibrationSource, heldOutSource };
-  return planExperiment(
-    `${plugin.name}/${name}`,
-    experiment,
-    (steps) =>
-      buildSteps(
-        steps.map(({ method, options = {} }) => ({ method, options })),
-        directory,
-      ),
-    changes,
-  );
+  return planExperiment(`${plugin.name}/${name}`, experiment, (steps) => buildSteps(steps, directory), changes);
 }
 
 async function reproduceInto(

@@ -1,0 +1,140 @@
+// One cell of a benchmark: a recipe applied to a model with a seed, and what every evaluator says about the outcome.
+import { type Backend, LowbitError, type Model, type Recipe, type SampleRequest } from '@lowbit/core';
+import { measureSize } from '@lowbit/eval';
+import { aimsAtTask, checkRecipe, quantize } from '@lowbit/pipeline';
+import { linearKinds } from '@lowbit/quant';
+import { rowsAbout } from './cell-rows.js';
+import type { EvaluatorName } from './evaluators.js';
+import { describeError, rethrowAbort } from './failure.js';
+import { nearestRounding } from './nearest-rounding.js';
+import type { CellOutcome, CellSubject, LogRecord, RunHooks } from './outcome.js';
+import { measurePeakMemory } from './peak-memory.js';
+import { type PreparedModel, stageProgress } from './prepared-model.js';
+import { type NamedRecipe, needsData } from './recipe.js';
+import type { BenchRow, Provenance } from './row.js';
+import { writeSamples } from './samples.js';
+import type { CalibrationText } from './texts.js';
+
+/** One model, recipe and seed, and how it is judged. */
+export interface CellWork {
+  readonly prepared: PreparedModel;
+  readonly recipe: NamedRecipe;
+  readonly seed: number;
+  readonly backend: Backend;
+  readonly evaluators: readonly EvaluatorName[];
+  /** Text that the model writes once it has been judged. */
+  readonly samples: SampleRequest | undefined;
+  readonly provenance: Provenance;
+}
+
+/** Quantizes and judges. What fails becomes a row with its error. @throws ABORTED when the signal is. */
+export async function runCell(work: CellWork, hooks: RunHooks): Promise<Omit<CellOutcome, 'left'>> {
+  const { prepared, recipe, seed, backend, evaluators } = work;
+  const { resolved } = prepared;
+  const { signal } = hooks;
+  const rows: BenchRow[] = [];
+  const logs: LogRecord[] = [];
+  const about = rowsAbout(work, measurePeakMemory());
+  const add = (row: BenchRow): void => {
+    rows.push(row);
+    hooks.onRow?.(row);
+  };
+  const outcome = (more: Pick<CellOutcome, 'subject' | 'texts'>): Omit<CellOutcome, 'left'> => ({
+    ...{ model: resolved.name, recipe: recipe.name, seed, rows, logs },
+    ...more,
+  });
+
+  let model: Model;
+  try {
+    // Calibration text may take minutes to write.
+    if (recipe.recipe.length > 0) checkRecipe(recipe.recipe, resolved.model);
+    about.calibration = await calibrationFor(work, recipe.recipe, hooks);
+    const started = performance.now();
+    model = await applySteps(work, recipe.recipe, about.calibration, hooks, logs);
+    about.seconds = (performance.now() - started) / 1000;
+    about.bitsPerWeight = measureSize(model, { reference: resolved.model }).bitsPerWeight;
+  } catch (error) {
+    rethrowAbort(error, signal);
+    for (const name of evaluators) add(about.failure(prepared.evaluatorOf(name).name, error));
+    return outcome({ subject: undefined, texts: [] });
+  }
+  for (const name of evaluators) {
+    const evaluator = prepared.evaluatorOf(name);
+    const started = performance.now();
+    try {
+      const progress = stageProgress(hooks.onProgress, evaluator.name, `${resolved.name} ${recipe.name}`);
+      const scores = await evaluator.evaluate(model, { backend, reference: resolved.model, signal, progress });
+      const evaluateSeconds = (performance.now() - started) / 1000;
+      for (const score of scores) add(about.score(score, evaluateSeconds));
+    } catch (error) {
+      rethrowAbort(error, signal);
+      if (isForOthers(error))
+        hooks.onProgress?.({ type: 'note', text: `${resolved.name} ${recipe.name}: without ${describeError(error).message}` });
+      else add(about.failure(evaluator.name, error));
+    }
+  }
+  const subject = subjectOf(work, model, hooks);
+  if (!work.samples) return outcome({ subject, texts: [] });
+  try {
+    const texts = await writeSamples(work.samples, { model, tokenizer: resolved.tokenizer, backend, seed, signal });
+    return outcome({ subject, texts });
+  } catch (error) {
+    rethrowAbort(error, signal);
+    add(about.failure('samples', error));
+    return outcome({ subject, texts: [] });
+  }
+}
+
+/** An evaluator that has nothing to say of such a model, as opposed to one that failed. */
+function isForOthers(error: unknown): boolean {
+  return error instanceof LowbitError && error.code === 'REFERENCE_MISMATCH';
+}
+
+/** Undefined for steps that read none. */
+async function calibrationFor({ prepared, recipe, seed }: CellWork, steps: Recipe, hooks: RunHooks): Promise<CalibrationText | undefined> {
+  return needsData(steps) ? prepared.calibration(recipe.calibrationWindows, seed, hooks) : undefined;
+}
+
+/** The dense model after some steps; what they log goes into `logs`. */
+async function applySteps(
+  { prepared, recipe, seed, backend }: CellWork,
+  steps: Recipe,
+  calibration: CalibrationText | undefined,
+  { signal, onProgress }: RunHooks,
+  logs: LogRecord[],
+): Promise<Model> {
+  const { resolved, task } = prepared;
+  if (steps.length === 0) return resolved.model;
+  const { model } = await quantize({
+    model: resolved.model,
+    backend,
+    recipe: steps,
+    calibration: calibration?.batches,
+    task: steps.some(aimsAtTask) ? task : undefined,
+    seed,
+    kinds: linearKinds,
+    nearest: nearestRounding(backend),
+    onEvent: (event) => {
+      if (event.type === 'log') logs.push({ path: event.path, record: event.record });
+      onProgress?.({ type: 'run', recipe: recipe.name, event });
+    },
+    signal,
+  });
+  return model;
+}
+
+function subjectOf(work: CellWork, quantized: Model, hooks: RunHooks): CellSubject {
+  const { prepared, backend } = work;
+  const dense = prepared.resolved.model;
+  return {
+    dense,
+    quantized,
+    async quantize(steps) {
+      if (steps.length > 0) checkRecipe(steps, dense);
+      // The cell's logs are those of its own recipe.
+      return applySteps(work, steps, await calibrationFor(work, steps, hooks), hooks, []);
+    },
+    // Without progress: who judges many models knows how many are left.
+    evaluate: (name, model) => prepared.evaluatorOf(name).evaluate(model, { backend, reference: dense, signal: hooks.signal }),
+  };
+}

@@ -1,0 +1,67 @@
+// From the options of a benchmark to its plan.
+import { basename, resolve } from 'node:path';
+import {
+  type BenchPlan,
+  evaluatorName,
+  makePlan,
+  modelEvaluatorNames,
+  modelName,
+  type PlanDraft,
+  presetNames,
+  presetOf,
+} from '@lowbit/bench';
+import { LowbitError } from '@lowbit/core';
+import { requireDistinct, type TextArguments, textParts } from './arguments.js';
+import { buildRecipe, draftRecipe } from './recipe.js';
+import { type TaskArguments, taskSource } from './task-arguments.js';
+
+export interface PlanArguments extends TaskArguments, TextArguments {
+  readonly preset?: string;
+  readonly model?: readonly string[];
+  readonly recipe?: readonly string[];
+  readonly evaluators?: readonly string[];
+  readonly seeds?: readonly number[];
+  readonly calibrationWindows?: number;
+  readonly windows?: number;
+  readonly window?: number;
+}
+
+/** The preset with the parts that options replace, or what the options say alone. */
+export async function planOf(options: PlanArguments, directory: string): Promise<BenchPlan> {
+  const base = options.preset === undefined ? undefined : presetOf(options.preset);
+  const recipes: PlanDraft['recipes'][number][] = [];
+  for (const text of options.recipe ?? []) recipes.push(await draftRecipe(text, directory));
+  const models = options.model?.map((reference) => lasting(reference, directory)) ?? base?.models;
+  if (!models || (recipes.length === 0 && !base)) {
+    throw new LowbitError('BENCH_PLAN', `nothing to run; give --preset (${presetNames.join(', ')}), or --model and --recipe`);
+  }
+  requireDistinct('model', models.map(modelName));
+  requireDistinct('recipe', ['dense', ...recipes.map(({ name }) => name)]);
+  requireDistinct('seed', options.seeds?.map(String) ?? []);
+  const { calibrationWindows, windows, window } = options;
+  const { calibration, heldOut, ...rest } = base ?? presetOf('tiny');
+  const sources = textParts(options, directory);
+  const task = taskSource(options, directory);
+  const evaluators = options.evaluators?.map((name) => evaluatorName(name, modelEvaluatorNames));
+  const draft: PlanDraft = {
+    ...rest,
+    models,
+    recipes: recipes.length > 0 ? recipes : rest.recipes,
+    task: task ?? rest.task,
+    evaluators: evaluators ?? [...rest.evaluators, ...(task && !rest.evaluators.includes('task') ? ['task' as const] : [])],
+    seeds: options.seeds ?? rest.seeds,
+    calibration: {
+      ...calibration,
+      source: sources.calibration,
+      windows: calibrationWindows ?? calibration.windows,
+      window: window ?? calibration.window,
+    },
+    heldOut: { ...heldOut, source: sources.heldOut, windows: windows ?? heldOut.windows, window: window ?? heldOut.window },
+  };
+  return makePlan(draft, (recipe) => buildRecipe(recipe, directory));
+}
+
+/** A reference that names the same model wherever the plan is run: '.' and '..' say nothing elsewhere. */
+function lasting(reference: string, directory: string): string {
+  return ['', '.', '..'].includes(basename(reference)) ? resolve(directory, reference) : reference;
+}
