@@ -36,7 +36,7 @@ export {
 } from './folder.js';
 export { modelName, modelNames, type ResolvedModel, resolveModel } from './model-reference.js';
 export { nearestRounding } from './nearest-rounding.js';
-export type { BenchCell, BenchProgress, CellOutcome, LogRecord, RunHooks } from './outcome.js';
+export { type BenchCell, type BenchProgress, type CellOutcome, DENSE, type LogRecord, type RunHooks } from './outcome.js';
 export {
   type BenchPlan,
   type BenchRecipe,
@@ -49,11 +49,19 @@ export {
 } from './plan.js';
 export { presetNames, presetOf } from './presets.js';
 export { provenanceOf } from './provenance.js';
+export { runQueued } from './queue/coordinator.js';
+export { runInProcesses } from './queue/local.js';
+export { lostCellRows } from './queue/lost-cell.js';
+export { openTaskProcess, type TaskModule } from './queue/process.js';
+export { serveTasks } from './queue/serve.js';
+export { type Task, type TaskHooks, taskError } from './queue/task.js';
+export { serveQueue } from './queue/worker.js';
 export { type ClosedGap, closedGaps } from './ranking.js';
 export { type NamedRecipe, needsData, summarizeRecipe } from './recipe.js';
-export { type BenchRow, type FailedRow, isScore, type Provenance, type ScoreRow } from './row.js';
+export { type BenchRow, type FailedRow, isScore, type Provenance, readRow, type ScoreRow } from './row.js';
 export { type Benchmark, type BenchOptions, openPlan, type PlanContext, runBenchmark, runCells } from './run.js';
 export { didYouMean } from './suggestion.js';
+export { openSuite, type SuiteSource, suiteName, suiteNames } from './suite.js';
 export { markdownTable } from './table.js';
 export { type OpenedTask, openTask, type TaskSource } from './tasks.js';
 export { calibrationText, type HeldOutSize, heldOutText, type TextSize, type TextSource } from './texts.js';

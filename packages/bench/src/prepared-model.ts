@@ -3,6 +3,7 @@ import type { Backend, Evaluator, FinetuneTask } from '@lowbit/core';
 import { type EvaluatorName, evaluatorsOf, type Judged, readsText } from './evaluators.js';
 import type { ResolvedModel } from './model-reference.js';
 import type { RunHooks } from './outcome.js';
+import { openSuite, type SuiteSource } from './suite.js';
 import { openTask, type TaskSource } from './tasks.js';
 import { type CalibrationText, calibrationText, type HeldOutSize, heldOutText, type TextSize, type TextSource } from './texts.js';
 
@@ -15,6 +16,8 @@ export interface Protocol {
   readonly heldOut: HeldOutSize & { readonly source?: TextSource | undefined };
   /** What recipes with a step for tasks are tuned for, and what the evaluator 'task' judges by. */
   readonly task?: TaskSource | undefined;
+  /** Tasks of the literature that models are judged by as well. */
+  readonly tasks?: SuiteSource | undefined;
 }
 
 export interface PreparedModel {
@@ -23,20 +26,24 @@ export interface PreparedModel {
   readonly task: FinetuneTask | undefined;
   /** Always the same one for a name: it may keep what it found out about the dense model. */
   evaluatorOf(name: EvaluatorName): Evaluator;
+  /** One for each task of the literature. */
+  readonly suite: readonly Evaluator[];
   /** Prepared once for each seed and number of windows. */
   calibration(windows: number | undefined, seed: number, hooks: RunHooks): Promise<CalibrationText>;
 }
 
-/** @throws what opening the task and preparing held-out text throw. */
+/** @throws what opening tasks and preparing held-out text throw. */
 export async function prepareModel(resolved: ResolvedModel, backend: Backend, protocol: Protocol, hooks: RunHooks): Promise<PreparedModel> {
   const { name, model, tokenizer, text } = resolved;
   const opened = protocol.task && (await openTask(protocol.task, resolved));
   if (opened) hooks.onProgress?.({ type: 'note', text: `${name}: task: ${opened.report}` });
   const task = opened?.task;
+  const suite = protocol.tasks ? await openSuite(protocol.tasks, resolved) : [];
   const calibrations = new Map<string, CalibrationText>();
   return {
     resolved,
     task,
+    suite,
     evaluatorOf: evaluatorsOver(protocol.evaluators, { task, windows: await heldOutOf(resolved, backend, protocol, hooks) }),
     async calibration(count, seed, { signal, onProgress }) {
       const windows = count ?? protocol.calibration.windows;

@@ -34,6 +34,7 @@ export async function runCell(work: CellWork, hooks: RunHooks): Promise<Omit<Cel
   const { signal } = hooks;
   const rows: BenchRow[] = [];
   const logs: LogRecord[] = [];
+  const judges = [...evaluators.map((name) => prepared.evaluatorOf(name)), ...prepared.suite];
   const about = rowsAbout(work, measurePeakMemory());
   const add = (row: BenchRow): void => {
     rows.push(row);
@@ -55,11 +56,10 @@ export async function runCell(work: CellWork, hooks: RunHooks): Promise<Omit<Cel
     about.bitsPerWeight = measureSize(model, { reference: resolved.model }).bitsPerWeight;
   } catch (error) {
     rethrowAbort(error, signal);
-    for (const name of evaluators) add(about.failure(prepared.evaluatorOf(name).name, error));
+    for (const { name } of judges) add(about.failure(name, error));
     return outcome({ subject: undefined, texts: [] });
   }
-  for (const name of evaluators) {
-    const evaluator = prepared.evaluatorOf(name);
+  for (const evaluator of judges) {
     const started = performance.now();
     try {
       const progress = stageProgress(hooks.onProgress, evaluator.name, `${resolved.name} ${recipe.name}`);

@@ -13,9 +13,10 @@ import {
 import { LowbitError } from '@lowbit/core';
 import { requireDistinct, type TextArguments, textParts } from './arguments.js';
 import { buildRecipe, draftRecipe } from './recipe.js';
+import { type SuiteArguments, suiteSource } from './suite-arguments.js';
 import { type TaskArguments, taskSource } from './task-arguments.js';
 
-export interface PlanArguments extends TaskArguments, TextArguments {
+export interface PlanArguments extends SuiteArguments, TaskArguments, TextArguments {
   readonly preset?: string;
   readonly model?: readonly string[];
   readonly recipe?: readonly string[];
@@ -48,6 +49,7 @@ export async function planOf(options: PlanArguments, directory: string): Promise
     models,
     recipes: recipes.length > 0 ? recipes : rest.recipes,
     task: task ?? rest.task,
+    tasks: suiteSource(options, directory) ?? rest.tasks,
     evaluators: evaluators ?? [...rest.evaluators, ...(task && !rest.evaluators.includes('task') ? ['task' as const] : [])],
     seeds: options.seeds ?? rest.seeds,
     calibration: {

@@ -7,7 +7,8 @@ export {
   sampleCalibration,
 } from './calibration.js';
 export { type Corpus, type CorpusOptions, corpusOf, cutOf, partOf, type Split } from './corpus.js';
-export { type DataRecord, joinTables, type RecordTable, readRecords, recordEndings } from './records/records.js';
+export { openRecords } from './records/folder.js';
+export { type DataRecord, type RecordTable, readRecords } from './records/records.js';
 export { type SampleRequest, type SampleTokens, type SelfGeneratedOptions, selfGeneratedWindows } from './self-generated.js';
 export { sotuCorpus } from './sotu.js';
 export { sotuEra, sotuEraTables } from './sotu-era.js';

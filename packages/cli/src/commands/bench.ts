@@ -2,6 +2,7 @@
 import { resolve } from 'node:path';
 import {
   type BenchPlan,
+  type BenchRecipe,
   type BenchRow,
   cellsOf,
   closedGaps,
@@ -13,27 +14,19 @@ import {
   presetNames,
   type RunFolder,
   recordOf,
-  runCells,
 } from '@lowbit/bench';
 import { type Backend, LowbitError } from '@lowbit/core';
 import type { Command } from 'commander';
-import {
-  addEngineOptions,
-  addOutputOptions,
-  addTextOptions,
-  collect,
-  type EngineArguments,
-  integer,
-  type OutputArguments,
-  openBackend,
-} from '../arguments.js';
+import { addEngineOptions, addOutputOptions, addTextOptions, collect, integer, type OutputArguments, openBackend } from '../arguments.js';
+import { addPlaceOptions, type PlaceArguments, runCellsAt } from '../bench-cells.js';
 import { type PlanArguments, planOf } from '../bench-plan.js';
 import { type CommandContext, claimDirectory } from '../context.js';
 import { buildRecipe } from '../recipe.js';
 import { createReporter, type Reporter } from '../reporter.js';
+import { addSuiteOptions } from '../suite-arguments.js';
 import { addTaskOptions } from '../task-arguments.js';
 
-interface BenchArguments extends EngineArguments, OutputArguments, PlanArguments {
+interface BenchArguments extends PlaceArguments, OutputArguments, PlanArguments {
   readonly out?: string;
   readonly force?: boolean;
   readonly resume?: boolean;
@@ -56,6 +49,8 @@ export function addBenchCommand(program: Command, context: CommandContext): void
     .option('--resume', 'go on with the results that are there: only cells that are missing or failed run');
   addTextOptions(command, 'text to calibrate on and, in another part, to judge on');
   addTaskOptions(command, 'what recipes with a step for tasks are tuned for, and what all are judged by as well');
+  addSuiteOptions(command);
+  addPlaceOptions(command);
   addEngineOptions(command);
   addOutputOptions(command, 'rows on stdout, one JSON object each, instead of the table');
   command.action((options: BenchArguments) => runBench(options, context));
@@ -100,8 +95,9 @@ async function benchInto(
   if (commits.length > 1) reporter.warn(`the rows come from different commits: ${commits.join(', ')}`);
   try {
     if (options.json) for (const row of folder?.kept ?? []) terminal.out(`${JSON.stringify(row)}\n`);
-    const made = await runCells(plan, folder?.missing ?? cellsOf(plan), {
-      ...{ backend, directory, signal, buildRecipe: (recipe) => buildRecipe(recipe, directory) },
+    const isResumed = (folder?.kept.length ?? 0) > 0;
+    const place = { backend, directory, signal, isResumed, buildRecipe: (recipe: BenchRecipe) => buildRecipe(recipe, directory) };
+    const made = await runCellsAt(options, plan, folder?.missing ?? cellsOf(plan), place, {
       onProgress: (progress) => {
         if (progress.type === 'note') reporter.note(progress.text);
         else if (progress.type === 'run') reporter.event(progress.event, progress.recipe);
@@ -113,7 +109,7 @@ async function benchInto(
         if (options.json) terminal.out(`${JSON.stringify(row)}\n`);
         noteRow(row, reporter);
       },
-      onCell: (outcome) => folder?.add(outcome),
+      onCell: (result) => folder?.add(result),
     });
     reporter.end();
     context.startWork();

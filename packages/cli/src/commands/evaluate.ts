@@ -4,6 +4,7 @@ import {
   evaluatorName,
   evaluatorsOf,
   heldOutText,
+  openSuite,
   openTask,
   provenanceOf,
   readsText,
@@ -27,9 +28,17 @@ import {
 import type { CommandContext } from '../context.js';
 import { addExecutionOption, type ExecutionArguments, withExecution } from '../execution.js';
 import { createReporter } from '../reporter.js';
+import { addSuiteOptions, type SuiteArguments, suiteSource } from '../suite-arguments.js';
 import { addTaskOptions, type TaskArguments, taskSource } from '../task-arguments.js';
 
-interface EvalArguments extends EngineArguments, ExecutionArguments, OutputArguments, TaskArguments, TextArguments, WindowArguments {
+interface EvalArguments
+  extends EngineArguments,
+    ExecutionArguments,
+    OutputArguments,
+    SuiteArguments,
+    TaskArguments,
+    TextArguments,
+    WindowArguments {
   readonly reference?: string;
   readonly evaluators?: readonly string[];
   readonly protocol?: ProtocolName;
@@ -46,12 +55,13 @@ export function addEvalCommand(program: Command, context: CommandContext): void 
     )
     .option(
       '--evaluators <names...>',
-      'text (perplexity, and what --reference adds), task (accuracy and loss), layer-error, size, disk; with --task: task size, else text size',
+      'text (perplexity, and what --reference adds), task (accuracy and loss), layer-error, size, disk; with --task: task size, with --tasks: size, else text size',
     )
     .addOption(new Option('--protocol <name>', 'how the text is cut into windows').choices(Object.keys(protocols)));
   addWindowOptions(command, { use: 'windows at most', count: 64, seed: 'of the text that --text self writes' });
   addTextOptions(command, 'held-out text');
   addTaskOptions(command, 'what to judge by');
+  addSuiteOptions(command);
   addExecutionOption(command);
   addEngineOptions(command);
   addOutputOptions(command, 'one JSON object a score on stdout');
@@ -64,13 +74,16 @@ async function runEval(
   { terminal, directory, signal, startWork }: CommandContext,
 ): Promise<void> {
   const source = taskSource(options, directory);
-  const names: EvaluatorName[] = (options.evaluators ?? [source ? 'task' : 'text', 'size']).map((name) => evaluatorName(name));
+  const tasks = suiteSource(options, directory);
+  const usual = source ? ['task', 'size'] : tasks ? ['size'] : ['text', 'size'];
+  const names: EvaluatorName[] = (options.evaluators ?? usual).map((name) => evaluatorName(name));
   if (names.includes('layer-error') && options.reference === undefined) {
     throw new LowbitError('REFERENCE_MISSING', 'layer-error compares with the dense model; name it with --reference');
   }
   const resolved = await resolveModel(modelReference, directory);
   const executed = withExecution(resolved.model, resolved.name, options);
   const task = source && (await openTask(source, resolved));
+  const suite = tasks ? await openSuite(tasks, resolved) : [];
   const reference = options.reference === undefined ? undefined : await resolveModel(options.reference, directory);
   const backend = await openBackend(options);
   const reporter = createReporter(terminal, { isQuiet: options.quiet === true });
@@ -87,7 +100,8 @@ async function runEval(
         })
       : undefined;
     if (windows) reporter.note(`judged on ${windows.description}, ${windows.scoredTokens} tokens scored`);
-    for (const evaluator of evaluatorsOf(names, { windows, task: task?.task, directory: resolved.checkpoint.path })) {
+    const judged = { windows, task: task?.task, directory: resolved.checkpoint.path };
+    for (const evaluator of [...evaluatorsOf(names, judged), ...suite]) {
       const started = performance.now();
       const scores = await evaluator.evaluate(executed.model, {
         backend,

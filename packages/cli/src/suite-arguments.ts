@@ -1,0 +1,48 @@
+// Options about tasks of the literature: which ones, and where their files lie.
+import { resolve } from 'node:path';
+import { type SuiteSource, suiteName, suiteNames } from '@lowbit/bench';
+import { LowbitError } from '@lowbit/core';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { integer } from './arguments.js';
+
+export interface SuiteArguments {
+  readonly tasks?: readonly string[];
+  readonly taskData?: string;
+  readonly taskShots?: number;
+  readonly taskItems?: number;
+}
+
+/** What each is called on the command line, without the dashes. */
+const about = { taskData: 'task-data', taskShots: 'task-shots', taskItems: 'task-items' } as const;
+
+export function addSuiteOptions(command: Command): Command {
+  const add = (flags: string, description: string, read?: (text: string) => unknown): void => {
+    const option = new Option(flags, description).helpGroup('Tasks of the literature:');
+    command.addOption(read ? option.argParser(read) : option);
+  };
+  add('--tasks <names>', `judge by these as well, separated by commas: ${suiteNames.join(', ')}`, readNames);
+  add('--task-data <directory>', "where their files lie: 'arc_easy.test.jsonl', or 'arc_easy/test-00000-of-00001.parquet' as on the hub");
+  add('--task-shots <count>', 'solved examples before each question, from the training split (0)', integer(0));
+  add('--task-items <count>', 'questions of each at most (all)', integer(1));
+  return command;
+}
+
+/** The tasks that were asked for; undefined when none were. @throws TASK_UNKNOWN, TASK_OPTIONS. */
+export function suiteSource({ tasks, taskData, taskShots, taskItems }: SuiteArguments, directory: string): SuiteSource | undefined {
+  if (tasks === undefined) {
+    const given = { taskData, taskShots, taskItems };
+    const stray = (Object.keys(about) as (keyof typeof about)[]).find((name) => given[name] !== undefined);
+    if (stray === undefined) return undefined;
+    throw new LowbitError('TASK_OPTIONS', `--${about[stray]}: is about --tasks, and none are named`);
+  }
+  if (taskData === undefined)
+    throw new LowbitError('TASK_OPTIONS', '--tasks: needs the directory of their files; name it with --task-data');
+  return { names: tasks.map(suiteName), data: resolve(directory, taskData), shots: taskShots, limit: taskItems };
+}
+
+function readNames(text: string): readonly string[] {
+  const names = text.split(',').map((name) => name.trim());
+  if (names.some((name) => name === '')) throw new InvalidArgumentError("expected names separated by commas: 'arc_easy,piqa'.");
+  if (new Set(names).size < names.length) throw new InvalidArgumentError('expected each name once.');
+  return names;
+}
