@@ -94,7 +94,7 @@ export interface Block {
   trace(x: Tensor): BlockTrace;
   /** `forward`, and the keys and values of every position: how generation takes in a prompt. */
   prefill(x: Tensor): DecodeResult;
-  /** One new position [batch, 1, width]; `position` is an int32 scalar leaf: how many positions the cache holds. */
+  /** One new position [batch, 1, width]; `position` is an int32 leaf: how many positions the cache holds, [] or, where rows differ, [batch]. */
   decode(x: Tensor, cache: AttentionCache, position: Tensor): DecodeResult;
   /** The block with some parts replaced, Linears and norms by name. @throws BLOCK_PART for an unknown name or a rounding it cannot compute. */
   with(parts: BlockParts): Block;

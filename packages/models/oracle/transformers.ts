@@ -6,8 +6,8 @@ import { fileURLToPath } from 'node:url';
 import { createOnnxBackend } from '@lowbit/backend-onnxruntime';
 import { type Backend, read, readFloats, type TypedArray } from '@lowbit/core';
 import { openCheckpoint, openSafetensors } from '@lowbit/formats';
+import { preparePython, runProgram } from '../../../scripts/python-environment.js';
 import { generate, loadModel } from '../src/index.js';
-import { preparePython, runProgram } from './python-environment.js';
 
 /** Largest difference of logits allowed, relative to the largest logit. */
 const BAR = 1e-4;
@@ -59,7 +59,7 @@ async function compare(backend: Backend, directory: string, name: string): Promi
 }
 
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
-const python = await preparePython(say);
+const python = await preparePython('transformers', [], say);
 const directory = await mkdtemp(join(tmpdir(), 'lowbit-oracle-'));
 const backend = await createOnnxBackend();
 try {

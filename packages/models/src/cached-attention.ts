@@ -29,13 +29,14 @@ export interface NewPosition {
 
 /**
  * softmax(q [K, k]ᵀ / √D) [V, v] over the first `position` slots of the cache and the new position itself → [batch, heads, 1, headDim].
- * `indices` is 0 … capacity − 1; `position` is an int32 scalar leaf, so that every step of a capacity is the same program.
+ * `indices` is 0 … capacity − 1; `position` is an int32 leaf, [] or [batch], so that every step of a capacity is the same program.
  */
 export function cachedAttention({ query, keys, values }: NewPosition, cache: AttentionCache, indices: Tensor, position: Tensor): Tensor {
   const [batch, heads, , headDim] = query.shape;
   const [, keyValueHeads, capacity] = cache.keys.shape;
   const folded = reshape(mul(query, 1 / Math.sqrt(headDim)), [batch, keyValueHeads, heads / keyValueHeads, headDim]);
-  const past = where(less(indices, position), matmul(folded, cache.keys, { transposeB: true }), EMPTY_SLOT);
+  const filled = position.rank === 0 ? position : reshape(position, [batch, 1, 1, 1]);
+  const past = where(less(indices, filled), matmul(folded, cache.keys, { transposeB: true }), EMPTY_SLOT);
   const own = sum(mul(folded, keys), [-1], true);
   const weights = softmax(concat([past, own], -1));
   const fromCache = matmul(slice(weights, -1, 0, capacity), cache.values);
@@ -64,21 +65,25 @@ export class CacheBuffers {
     return { keys: tensor(this.#keys, this.#shape), values: tensor(this.#values, this.#shape) };
   }
 
-  /** Stores evaluated keys and values [batch, keyValueHeads, positions, headDim] from slot `start` on, with room made as needed. */
-  async write(start: number, keys: Tensor, values: Tensor): Promise<void> {
-    const positions = keys.shape[2];
+  /**
+   * Stores evaluated keys and values [batch, keyValueHeads, positions, headDim] from slot `start` on, of each row where there is a list,
+   * with room made as needed.
+   */
+  async write(start: number | Int32Array, keys: Tensor, values: Tensor): Promise<void> {
+    const [batch, , positions] = keys.shape;
+    const starts = typeof start === 'number' ? new Int32Array(batch).fill(start) : start;
     let capacity = this.capacity;
-    while (capacity < start + positions) capacity *= 2;
+    while (capacity < Math.max(...starts) + positions) capacity *= 2;
     if (capacity > this.capacity) this.#grow(capacity);
-    this.#copy(await readFloats(keys), positions, this.#keys, capacity, start);
-    this.#copy(await readFloats(values), positions, this.#values, capacity, start);
+    this.#copy(await readFloats(keys), positions, this.#keys, capacity, starts);
+    this.#copy(await readFloats(values), positions, this.#values, capacity, starts);
   }
 
   #grow(capacity: number): void {
     const [batch, heads, before, headDim] = this.#shape;
     const [keys, values] = [this.#keys, this.#values].map((old) => {
       const grown = new Float32Array(batch * heads * capacity * headDim);
-      this.#copy(old, before, grown, capacity, 0);
+      this.#copy(old, before, grown, capacity, new Int32Array(batch));
       return grown;
     });
     this.#keys = keys;
@@ -86,12 +91,12 @@ export class CacheBuffers {
     this.#shape = [batch, heads, capacity, headDim];
   }
 
-  /** Rows of each head: [batch · heads, fromPositions, headDim] into slots of [batch · heads, toPositions, headDim]. */
-  #copy(from: Float32Array, fromPositions: number, to: Float32Array, toPositions: number, start: number): void {
-    const headDim = this.#shape[3];
+  /** Rows of each head: [batch · heads, fromPositions, headDim] into slots of [batch · heads, toPositions, headDim], from `starts` [batch] on. */
+  #copy(from: Float32Array, fromPositions: number, to: Float32Array, toPositions: number, starts: Int32Array): void {
+    const [, heads, , headDim] = this.#shape;
     const length = fromPositions * headDim;
     for (let i = 0; i * length < from.length; i++) {
-      to.set(from.subarray(i * length, (i + 1) * length), (i * toPositions + start) * headDim);
+      to.set(from.subarray(i * length, (i + 1) * length), (i * toPositions + starts[Math.floor(i / heads)]) * headDim);
     }
   }
 }

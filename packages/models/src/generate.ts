@@ -24,6 +24,8 @@ export interface GeneratedToken {
 export interface GenerateOptions extends SamplingLimits {
   /** Token ids. Prompts of equal length are decoded together; memory grows with their number. */
   readonly prompts: readonly Int32Array[];
+  /** Decodes so many prompts together, of whatever lengths: the shorter ones are filled up. Close lengths go together. */
+  readonly together?: number | undefined;
   /** Tokens to add to each prompt at most. */
   readonly maxTokens: number;
   /** Divides the logits; 0 takes the most probable token. Default: 0. */
@@ -32,6 +34,8 @@ export interface GenerateOptions extends SamplingLimits {
   readonly rng?: Rng | undefined;
   /** Ends a sequence; it is the last token of its result. */
   readonly stopToken?: number | undefined;
+  /** Ends a sequence too: asked after each of its tokens but the last, with all of them. */
+  readonly isDone?: ((tokens: readonly number[], sequence: number) => boolean) | undefined;
   readonly signal?: AbortSignal | undefined;
   /** Called after each step with the tokens it added. */
   readonly onTokens?: ((tokens: readonly GeneratedToken[]) => void) | undefined;
@@ -46,7 +50,8 @@ export async function generate(model: Model, backend: Backend, options: Generate
   checkOptions(model, options);
   const ready = await materialize(await densify(model, backend, { signal: options.signal }));
   const results: Int32Array[] = options.prompts.map(() => new Int32Array());
-  for (const sequences of indicesByLength(options.prompts)) {
+  const { prompts, together } = options;
+  for (const sequences of together === undefined ? indicesByLength(prompts) : closeLengths(prompts, together)) {
     const batch = await continueBatch(ready, backend, sequences, options);
     sequences.forEach((sequence, i) => {
       results[sequence] = batch[i];
@@ -55,9 +60,12 @@ export async function generate(model: Model, backend: Backend, options: Generate
   return results;
 }
 
-function checkOptions({ config }: Model, { prompts, maxTokens, temperature = 0, rng, topK, topP }: GenerateOptions): void {
+function checkOptions({ config }: Model, { prompts, together, maxTokens, temperature = 0, rng, topK, topP }: GenerateOptions): void {
   const wrong = (what: string): LowbitError => new LowbitError('GENERATE_OPTIONS', `generate: ${what}`);
   if (!Number.isInteger(maxTokens) || maxTokens < 1) throw wrong(`maxTokens must be a positive integer, got ${maxTokens}`);
+  if (together !== undefined && (!Number.isInteger(together) || together < 1)) {
+    throw wrong(`together must be a positive integer, got ${together}`);
+  }
   if (!(temperature >= 0 && Number.isFinite(temperature))) throw wrong(`temperature must be 0 or more, got ${temperature}`);
   if (temperature > 0 && !rng) throw wrong('a temperature above 0 needs an rng; pass createRng(seed), or temperature 0');
   if (topK !== undefined && (!Number.isInteger(topK) || topK < 1)) throw wrong(`topK must be a positive integer, got ${topK}`);
@@ -85,51 +93,66 @@ function indicesByLength(prompts: readonly Int32Array[]): number[][] {
   return [...groups.values()];
 }
 
+/** Prompt indices, so many at a time, the longest first: what does not fit into memory does not fit at once. */
+function closeLengths(prompts: readonly Int32Array[], together: number): number[][] {
+  const order = prompts.map((_, i) => i).sort((a, b) => prompts[b].length - prompts[a].length || a - b);
+  return Array.from({ length: Math.ceil(order.length / together) }, (_, i) => order.slice(i * together, (i + 1) * together));
+}
+
 async function continueBatch(
   model: Model,
   backend: Backend,
   sequences: readonly number[],
   options: GenerateOptions,
 ): Promise<Int32Array[]> {
-  const { prompts, maxTokens, temperature = 0, stopToken, signal, onTokens } = options;
+  const { prompts, maxTokens, temperature = 0, stopToken, isDone, signal, onTokens } = options;
   const decoder = new Decoder(model, backend, temperature);
-  const promptLength = prompts[sequences[0]].length;
-  const written = sequences.map((): number[] => []);
-  const isDone = (i: number): boolean => written[i].length === maxTokens || (written[i].length > 0 && written[i].at(-1) === stopToken);
-  let tokens = stack(sequences.map((sequence) => prompts[sequence]));
-  for (let position = promptLength; !sequences.every((_, i) => isDone(i)); position++) {
+  const rows = sequences.map((sequence) => prompts[sequence]);
+  const positions = Int32Array.from(rows, ({ length }) => length);
+  const written = rows.map((): number[] => []);
+  let tokens = stack(rows);
+  // Filled up where lengths differ.
+  let lengths = positions.some((length) => length !== positions[0]) ? positions.slice() : undefined;
+  let unfinished = rows.map((_, row) => row);
+  while (unfinished.length > 0) {
     throwIfAborted(signal);
-    const next = await pickTokens(await decoder.advance(tokens), sequences, position, options);
-    const unfinished = sequences.map((_, i) => i).filter((i) => !isDone(i));
-    for (const i of unfinished) written[i].push(next[i]);
-    onTokens?.(unfinished.map((i) => ({ sequence: sequences[i], token: next[i] })));
-    tokens = tensor(next, [sequences.length, 1]);
+    const next = await pickTokens(await decoder.advance(tokens, lengths), sequences, positions, options);
+    for (const row of unfinished) written[row].push(next[row]);
+    onTokens?.(unfinished.map((row) => ({ sequence: sequences[row], token: next[row] })));
+    unfinished = unfinished.filter(
+      (row) => written[row].length < maxTokens && next[row] !== stopToken && !isDone?.(written[row], sequences[row]),
+    );
+    tokens = tensor(next, [rows.length, 1]);
+    lengths = undefined;
+    positions.forEach((position, row) => {
+      positions[row] = position + 1;
+    });
   }
   return written.map((ids) => Int32Array.from(ids));
 }
 
-/** Rows of equal length as int32 [rows, length]. */
+/** Rows as int32 [rows, length of the longest], zeros behind the shorter ones. */
 function stack(rows: readonly Int32Array[]): Tensor {
-  const [{ length }] = rows;
-  const stacked = new Int32Array(rows.length * length);
+  const longest = rows.reduce((most, { length }) => Math.max(most, length), 0);
+  const stacked = new Int32Array(rows.length * longest);
   rows.forEach((row, i) => {
-    stacked.set(row, i * length);
+    stacked.set(row, i * longest);
   });
-  return tensor(stacked, [rows.length, length]);
+  return tensor(stacked, [rows.length, longest]);
 }
 
 /** Token ids from what a step computed: chosen already, or probabilities. */
 async function pickTokens(
   choice: Tensor,
   sequences: readonly number[],
-  position: number,
+  positions: Int32Array,
   { rng, topK, topP }: GenerateOptions,
 ): Promise<Int32Array> {
   if (!rng || choice.dtype === 'int32') return Int32Array.from(await read(choice));
   const probabilities = await readFloats(choice);
   const vocabulary = choice.shape[1];
   return Int32Array.from(sequences, (sequence, i) => {
-    const [uniform] = rng.at('generate', sequence, position).uniform(1);
+    const [uniform] = rng.at('generate', sequence, positions[i]).uniform(1);
     return sampleToken(probabilities.subarray(i * vocabulary, (i + 1) * vocabulary), uniform, { topK, topP });
   });
 }

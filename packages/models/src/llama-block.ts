@@ -71,11 +71,8 @@ export interface LlamaBlockParts {
 /** Everything one pass over a block makes. */
 interface Pass extends BlockTrace, DecodeResult {}
 
-interface Rotation {
-  /** [positions, headDim / 2]. */
-  readonly cos: Tensor;
-  readonly sin: Tensor;
-}
+/** Turns queries or keys [batch, heads, tokens, headDim] by their positions. */
+type Rotate = (x: Tensor) => Tensor;
 
 export class LlamaBlock implements Block {
   readonly path: string;
@@ -116,10 +113,13 @@ export class LlamaBlock implements Block {
     const capacity = cache.keys.shape[2];
     // A full cache is read by the position after its last one.
     const table = positions.at(capacity + 1);
-    const row = (values: Tensor): Tensor => reshape(gather(values, position), [1, headDim / 2]);
-    const rotation = { cos: row(table.cos), sin: row(table.sin) };
+    const rows = (values: Tensor): Tensor => reshape(gather(values, position), [position.size, headDim / 2]);
+    const [cos, sin] = [rows(table.cos), rows(table.sin)];
+    // Where each row of the batch has a position of its own, it stands where tokens do.
+    const swap = (y: Tensor): Tensor => (position.rank === 0 ? y : transpose(y, [2, 1, 0, 3]));
     const { indices } = positions.at(capacity);
-    const { output, keys, values } = this.#pass(x, rotation, (added) => cachedAttention(added, cache, indices, position));
+    const rotate: Rotate = (y) => swap(rope(swap(y), cos, sin));
+    const { output, keys, values } = this.#pass(x, rotate, (added) => cachedAttention(added, cache, indices, position));
     return { output, keys, values };
   }
 
@@ -151,16 +151,18 @@ export class LlamaBlock implements Block {
         `${this.path}: ${tokens} positions are more than the ${limit.positions} that are exact: ${limit.reason}; use shorter sequences`,
       );
     }
-    return this.#pass(x, positions.at(tokens), ({ query, keys, values }) => attention(query, keys, values));
+    const { cos, sin } = positions.at(tokens);
+    const rotate: Rotate = (y) => rope(y, cos, sin);
+    return this.#pass(x, rotate, ({ query, keys, values }) => attention(query, keys, values));
   }
 
-  #pass(x: Tensor, { cos, sin }: Rotation, attend: (projected: NewPosition) => Tensor): Pass {
+  #pass(x: Tensor, rotate: Rotate, attend: (projected: NewPosition) => Tensor): Pass {
     const { headCount, keyValueHeadCount, headDim } = this.#settings;
     const { linears, norms, keyValues } = this;
     const attentionInput = norms[ATTENTION_NORM].forward(x);
-    const query = rope(splitHeads(linears[Q].forward(attentionInput), headCount, headDim), cos, sin);
+    const query = rotate(splitHeads(linears[Q].forward(attentionInput), headCount, headDim));
     const exact = {
-      keys: rope(splitHeads(linears[K].forward(attentionInput), keyValueHeadCount, headDim), cos, sin),
+      keys: rotate(splitHeads(linears[K].forward(attentionInput), keyValueHeadCount, headDim)),
       values: splitHeads(linears[V].forward(attentionInput), keyValueHeadCount, headDim),
     };
     const { keys, values } = keyValues ? quantizeKeyValues(exact, keyValues) : exact;

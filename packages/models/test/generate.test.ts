@@ -102,6 +102,44 @@ describe('generate', () => {
     expect(together[1]).not.toEqual(together[3]);
   });
 
+  it.each([0, 0.8])('decodes prompts of different lengths together as each alone, at temperature %d', async (temperature) => {
+    const prompts = [
+      prompt,
+      Int32Array.of(7),
+      Int32Array.of(9, 2, 6),
+      Int32Array.from({ length: 30 }, (_, i) => (7 * i) % 37),
+      Int32Array.of(8),
+    ];
+    // A cache of 32 is outgrown.
+    const options = { maxTokens: 8, temperature, rng: createRng(11) };
+    const alone = await generate(model, onnx, { prompts, ...options });
+    for (const together of [2, 9]) expect(await generate(model, onnx, { prompts, together, ...options })).toEqual(alone);
+    // What fills prompts up, and keys and values of few bits, change nothing.
+    const rounding = model.with({
+      blocks: model.blocks.map((block) => block.with({ keyValues: { bits: 4, clipRatio: 1, rotateKeys: true } })),
+    });
+    const short = { prompts: prompts.slice(0, 3), maxTokens: 6 };
+    expect(await generate(rounding, reference, { ...short, together: 3 })).toEqual(await generate(rounding, reference, short));
+  });
+
+  it('ends a sequence where it is said to be done', async () => {
+    const prompts = [prompt, Int32Array.of(7)];
+    const free = await generate(model, onnx, { prompts, maxTokens: 9 });
+    const asked: [number, number][] = [];
+    const done = await generate(model, onnx, {
+      prompts,
+      maxTokens: 9,
+      together: 2,
+      isDone: (tokens, sequence) => {
+        asked.push([sequence, tokens.length]);
+        return sequence === 1 && tokens.length === 3;
+      },
+    });
+    expect(done).toEqual([free[0], free[1].slice(0, 3)]);
+    expect(asked.filter(([sequence]) => sequence === 1)).toEqual([1, 2, 3].map((length) => [1, length]));
+    expect(asked.filter(([sequence]) => sequence === 0)).toHaveLength(8);
+  });
+
   it('ends a sequence at the stop token and goes on with the others', async () => {
     const prompts = [prompt, Int32Array.of(9, 2, 6, 5, 3)];
     const free = await generate(model, onnx, { prompts, maxTokens: 8 });
@@ -166,6 +204,7 @@ describe('generate', () => {
 
   it.each([
     ['GENERATE_OPTIONS', 'maxTokens', { prompts: [prompt], maxTokens: 0 }],
+    ['GENERATE_OPTIONS', 'together', { prompts: [prompt], maxTokens: 1, together: 0 }],
     ['GENERATE_OPTIONS', 'temperature', { prompts: [prompt], maxTokens: 1, temperature: -1 }],
     ['GENERATE_OPTIONS', 'rng', { prompts: [prompt], maxTokens: 1, temperature: 1 }],
     ['GENERATE_OPTIONS', 'topK', { prompts: [prompt], maxTokens: 1, topK: 0 }],
