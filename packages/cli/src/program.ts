@@ -4,6 +4,7 @@ import { LowbitError } from '@lowbit/core';
 import { Command } from 'commander';
 import { addAdviseCommand } from './commands/advise.js';
 import { addBenchCommand } from './commands/bench.js';
+import { addBenchWorkerCommand } from './commands/bench-worker.js';
 import { addEvalCommand } from './commands/evaluate.js';
 import { addGenerateCommand } from './commands/generate.js';
 import { addInspectCommand } from './commands/inspect.js';
@@ -51,6 +52,7 @@ function createProgram(context: CommandContext): Command {
   addReplayCommand(program, context);
   addEvalCommand(program, context);
   addBenchCommand(program, context);
+  addBenchWorkerCommand(program, context);
   addAdviseCommand(program, context);
   addReproduceCommand(program, context);
   addGenerateCommand(program, context);

@@ -2,7 +2,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { LowbitError, throwIfAborted } from '@lowbit/core';
-import { errorOf, type Task, type TaskFailure } from './task.js';
+import { type Task, type TaskFailure, taskError } from './task.js';
 
 /** A module that calls `serveTasks`. */
 export interface TaskModule {
@@ -76,7 +76,7 @@ export function openTaskProcess<Work, Result>(module: TaskModule): TaskProcess<W
           throw lost(label, `ended with ${name ?? `code ${code}`} before it was done`, lastWords);
         });
         const [reply] = (await Promise.race([heard('message'), ended])) as [TaskReply];
-        if ('failure' in reply) throw errorOf(reply.failure);
+        if ('failure' in reply) throw taskError(reply.failure);
         return reply.result as Result;
       } catch (error) {
         throwIfAborted(signal);

@@ -34,7 +34,7 @@ export function failureOf(error: unknown): TaskFailure {
 }
 
 /** An error that another process described. */
-export function errorOf({ code, message }: TaskFailure): LowbitError {
+export function taskError({ code, message }: TaskFailure): LowbitError {
   const prefix = `${code}: `;
   return new LowbitError(code, message.startsWith(prefix) ? message.slice(prefix.length) : message);
 }

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { throwIfAborted } from '@lowbit/core';
 import { type Job, WaitingError, Worker } from 'bullmq';
 import { connectQueue, QUEUE_NAME } from './connection.js';
-import { ATTEMPTS, errorOf, failureOf, type Task } from './task.js';
+import { ATTEMPTS, failureOf, type Task, taskError } from './task.js';
 
 export interface WorkerOptions {
   readonly url: string;
@@ -48,7 +48,7 @@ export async function serveQueue<Work, Result>(
       }
       const { code, message } = failureOf(error);
       onNote?.(`${task.label}: ${message}`);
-      throw errorOf({ code, message });
+      throw taskError({ code, message });
     }
   };
 

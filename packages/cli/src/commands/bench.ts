@@ -95,7 +95,7 @@ async function benchInto(
   if (commits.length > 1) reporter.warn(`the rows come from different commits: ${commits.join(', ')}`);
   try {
     if (options.json) for (const row of folder?.kept ?? []) terminal.out(`${JSON.stringify(row)}\n`);
-    const isResumed = (folder?.kept.length ?? 0) > 0;
+    const isResumed = options.resume === true;
     const place = { backend, directory, signal, isResumed, buildRecipe: (recipe: BenchRecipe) => buildRecipe(recipe, directory) };
     const made = await runCellsAt(options, plan, folder?.missing ?? cellsOf(plan), place, {
       onProgress: (progress) => {

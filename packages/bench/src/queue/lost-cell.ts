@@ -1,0 +1,22 @@
+// The rows of a cell that another process could not run: one for every evaluator, as of a cell that failed in this one.
+import type { Recipe } from '@lowbit/core';
+import type { BenchCell } from '../outcome.js';
+import type { BenchPlan } from '../plan.js';
+import { summarizeRecipe } from '../recipe.js';
+import type { FailedRow, Provenance } from '../row.js';
+import type { TaskFailure } from './task.js';
+
+/** `provenance` is that of the process that writes the rows: what the other one was made of died with it. */
+export function lostCellRows(
+  { evaluators }: BenchPlan,
+  { model, recipe: name, seed }: BenchCell,
+  { recipe, failure, provenance }: { recipe: Recipe; failure: TaskFailure; provenance: Provenance },
+): FailedRow[] {
+  const { method, bits, groupSize, steps } = summarizeRecipe(recipe);
+  return evaluators.map((evaluator) => ({
+    ...{ model, recipe: name, method, bits, groupSize, bitsPerWeight: null, evaluator, value: null, stderr: null },
+    ...{ seconds: 0, peakRssMiB: 0, seed, calibration: null, steps },
+    ...provenance,
+    error: { code: failure.code, message: failure.message },
+  }));
+}
