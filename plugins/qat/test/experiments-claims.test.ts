@@ -132,8 +132,8 @@ describe('overfit', () => {
     'last held-out loss': 4.5,
     'loss-gap': 0.9,
   };
-  const rates = [1e-4, 3e-4, 1e-3, 3e-3];
-  const least: Readonly<Record<number, readonly number[]>> = { 2: [3.8, 3.6, 3.5, 3.7], 4: [3.31, 3.3, 3.35, 3.5] };
+  const rates = [3e-5, 1e-4, 3e-4, 1e-3, 3e-3];
+  const least: Readonly<Record<number, readonly number[]>> = { 2: [3.9, 3.8, 3.6, 3.5, 3.7], 4: [3.32, 3.31, 3.3, 3.35, 3.5] };
   const rows = [2, 4].flatMap((bits) => [
     ...rates.flatMap((rate, i) => {
       const row = { objective: 'cross-entropy', bits, rate };
@@ -147,15 +147,18 @@ describe('overfit', () => {
   it('holds for what the specification expects', () => {
     for (const claim of ['Q4-overfit', 'Q5-overfit']) expect(holds(check('overfit', claim, rows)), claim).toEqual([true, true]);
     expect(check('overfit', 'Q4-rate', rows)).toMatchObject([
-      { holds: true, evidence: expect.stringContaining('3.5 at 0.001, 3.7 at 0.003; 4 bits: 3.31 at 0.0001, 3.3 at 0.0003') as string },
+      {
+        holds: true,
+        evidence: expect.stringContaining('3.5 at 0.001, 3.7 at 0.003; 4 bits: 3.32 at 0.00003, 3.31 at 0.0001, 3.3 at 0.0003') as string,
+      },
     ]);
   });
 
   it('Q4-overfit fails where a curve of held-out text does not turn, or one of trained text does not fall', () => {
     expect(of('Q4-overfit', { ...at, seed: 1 }, { 'last held-out loss': 3.5 })).toEqual([false, true]);
     const least = Number(rows.find((row) => row['isLast'] === true && row['seed'] === 2 && row['rate'] === 1e-3)?.['least held-out loss']);
-    expect(of('Q4-overfit', { ...at, seed: 2 }, { 'last held-out loss': least + 0.019 })).toEqual([false, true]);
-    expect(of('Q4-overfit', { ...at, seed: 2 }, { 'last held-out loss': least + 0.021 })).toEqual([true, true]);
+    expect(of('Q4-overfit', { ...at, seed: 2 }, { 'last held-out loss': least + 0.099 })).toEqual([false, true]);
+    expect(of('Q4-overfit', { ...at, seed: 2 }, { 'last held-out loss': least + 0.101 })).toEqual([true, true]);
     // What was learned before the turn does not count.
     expect(of('Q4-overfit', { ...at, seed: 2 }, { 'last training loss': 3.1 })).toEqual([false, true]);
     expect(of('Q4-overfit', { ...at, seed: 2 }, { 'last training loss': null })).toEqual([false, true]);
