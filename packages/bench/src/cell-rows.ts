@@ -13,6 +13,7 @@ export interface RowsAbout {
   /** Of quantizing. */
   seconds: number;
   bitsPerWeight: number | null;
+  activationBits: number | undefined;
   score(score: Score, evaluateSeconds: number): BenchRow;
   failure(evaluator: string, error: unknown): BenchRow;
 }
@@ -24,7 +25,8 @@ export function rowsAbout({ prepared, recipe, seed, provenance }: CellWork, peak
   const isTuned = task && recipe.recipe.some(aimsAtTask);
   // The fields in the order in which people read them.
   const head = { model: resolved.name, recipe: recipe.name, method, bits, groupSize };
-  const tail = ({ seconds, calibration }: RowsAbout) => ({
+  const tail = ({ seconds, calibration, activationBits }: RowsAbout) => ({
+    ...(activationBits !== undefined && { activationBits }),
     seconds,
     peakRssMiB: peakMemory(),
     seed,
@@ -37,6 +39,7 @@ export function rowsAbout({ prepared, recipe, seed, provenance }: CellWork, peak
     calibration: undefined,
     seconds: 0,
     bitsPerWeight: null,
+    activationBits: undefined,
     score({ evaluator, value, stderr, samples, higherIsBetter, parts, protocol, version }, evaluateSeconds) {
       if (!Number.isFinite(value)) {
         const remedy = 'the model overflows or has no such figure; look at its other scores, or quantize it more carefully';

@@ -25,6 +25,8 @@ interface RowBase extends Provenance, RecipeSummary {
   /** What the recipe was tuned for, where it was tuned for a task. */
   readonly task?: CalibrationRecord | undefined;
   readonly evaluator: string;
+  /** Bits of the inputs that Linears compute with, where they are quantized too. */
+  readonly activationBits?: number | undefined;
   /** Wall time of quantizing the model; 0 for the dense one. */
   readonly seconds: number;
   /** Largest resident memory of the process since the cell began, MiB. */

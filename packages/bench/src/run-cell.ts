@@ -3,6 +3,7 @@ import { type Backend, LowbitError, type Model, type Recipe, type SampleRequest 
 import { measureSize } from '@lowbit/eval';
 import { aimsAtTask, checkRecipe, quantize } from '@lowbit/pipeline';
 import { linearKinds } from '@lowbit/quant';
+import { activationBits } from './activation-bits.js';
 import { rowsAbout } from './cell-rows.js';
 import type { EvaluatorName } from './evaluators.js';
 import { describeError, rethrowAbort } from './failure.js';
@@ -53,6 +54,7 @@ export async function runCell(work: CellWork, hooks: RunHooks): Promise<Omit<Cel
     const started = performance.now();
     model = await applySteps(work, recipe.recipe, about.calibration, hooks, logs);
     about.seconds = (performance.now() - started) / 1000;
+    about.activationBits = activationBits(model);
     about.bitsPerWeight = measureSize(model, { reference: resolved.model }).bitsPerWeight;
   } catch (error) {
     rethrowAbort(error, signal);
