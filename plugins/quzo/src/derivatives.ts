@@ -8,7 +8,7 @@ import type { Run } from './run.js';
 export interface Derivatives {
   /** Mean of the losses that were evaluated. */
   readonly loss: number;
-  /** μ of each query, cut to ± the clip; undefined when a loss was not finite. */
+  /** μ of each query, cut to ± the clip; undefined when a loss was not finite, or a slope that no clip cuts is beyond float32. */
   readonly mu: readonly number[] | undefined;
   /** Queries whose losses differ by little more than float32 can tell. */
   readonly noisy: number;
@@ -34,10 +34,15 @@ export async function derivativesOf(backend: Backend, run: Run, step: number, ba
   const losses = [...queries.flatMap((query) => query.losses), ...(center === undefined ? [] : [center])];
   const loss = losses.reduce((sum, x) => sum + x, 0) / losses.length;
   const slopes = Number.isFinite(loss) ? estimator.slopes(queries, options.epsilon, center) : [Number.NaN];
-  const limit = options.clip > 0 ? options.clip : Number.MAX_VALUE;
+  const limit = options.clip > 0 ? options.clip : Number.POSITIVE_INFINITY;
   const mu = slopes.map((slope) => Math.min(limit, Math.max(-limit, slope)));
   const noisy = queries.filter((query) => isNoisy(center === undefined ? query.losses : [...query.losses, center])).length;
-  return { loss, mu: mu.every(Number.isFinite) ? mu : undefined, noisy };
+  return { loss, mu: mu.every(isFloat32) ? mu : undefined, noisy };
+}
+
+/** What is beyond float32 has no step: ±∞ times an element that is 0 is not a number. */
+function isFloat32(slope: number): boolean {
+  return Number.isFinite(Math.fround(slope));
 }
 
 function isNoisy(losses: readonly number[]): boolean {

@@ -63,9 +63,16 @@ export interface Scratch {
   float32(size: number): Float32Array;
 }
 
+/** Elements `start` to `end` − 1 of a tensor, row by row. */
+export interface Part {
+  /** A multiple of 32. */
+  readonly start: number;
+  readonly end: number;
+}
+
 /** A direction of one parameter, q = factor · values. */
 export interface DirectionValues {
-  /** As many as the parameter has elements. */
+  /** As many as the parameter, or the part of it that was asked for, has elements. */
   readonly values: Int8Array | Float32Array;
   readonly factor: number;
   /** s of E[q qᵀ] = s·I: 1 before rounding, 1 + E[f(1 − f)]·Δ² after it (f: the fraction, Δ: the spacing). */
@@ -75,8 +82,15 @@ export interface DirectionValues {
 /**
  * Draws the direction of a parameter, uncorrelated elements of mean 0; u has unit variance.
  * @param rounding the stream that decides how u is rounded; ignored by directions that are not rounded.
+ * @param part the elements that are wanted, the same as among all; all unless it is given.
  */
-export type Direction = (parameter: Parameter, draws: Draws, rounding: 'round1' | 'round2', scratch: Scratch) => DirectionValues;
+export type Direction = (
+  parameter: Parameter,
+  draws: Draws,
+  rounding: 'round1' | 'round2',
+  scratch: Scratch,
+  part?: Part,
+) => DirectionValues;
 
 /** Losses of one query. */
 export interface QueryLosses {
@@ -102,12 +116,12 @@ export interface Estimator {
   readonly isDebiased: boolean;
 }
 
-/** One step of one parameter. */
+/** One step of one parameter; of a part of it at a time where the carry of codes is rebuilt. */
 export interface Update {
   readonly parameter: Parameter;
   /** Elements, changed in place: codes in a Uint8Array, everything else in a Float32Array. */
   readonly values: Uint8Array | Float32Array;
-  /** ĝ, 0 where an element is not selected. The updater may write to it. */
+  /** ĝ of these elements, 0 where one is not selected. The updater may write to it. */
   readonly gradient: Float32Array;
   /** η of this step. */
   readonly learningRate: number;

@@ -11,6 +11,7 @@ export type {
   Parameter,
   ParameterKind,
   ParameterSettings,
+  Part,
   QueryLosses,
   Scratch,
   Selector,

@@ -75,7 +75,10 @@ async function finetune(given: Model, context: FinetuneContext<QuzoOptions>): Pr
 function warnAbout({ options, warn }: FinetuneContext<QuzoOptions>, { judged, skipped, hasDiverged }: Progress, kept: number): void {
   if (skipped > 0) {
     const end = hasDiverged ? '; the run ended after many of them in a row' : '';
-    warn('QUZO_NOT_FINITE', `${skipped} steps had a loss that was not finite and were left out${end}; lower learningRate or epsilon`);
+    warn(
+      'QUZO_NOT_FINITE',
+      `${skipped} steps had a loss or a derivative that was not finite and were left out${end}; lower learningRate, or change epsilon`,
+    );
   }
   const before = judged[0].loss;
   const after = judged.find(({ step }) => step === kept)?.loss ?? Number.NaN;

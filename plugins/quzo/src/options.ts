@@ -39,16 +39,21 @@ const written = z.strictObject({
     .describe(
       "How the step of a code becomes whole: 'error-feedback' carries what is left to the next step, 'sr' rounds up or down at random, 'nearest' to the nearest; float elements take their step as it is",
     ),
+  carry: z
+    .enum(['float32', '16-bit', 'replay'])
+    .optional()
+    .describe(
+      "Where 'error-feedback' has its carry: kept in 'float32', or in '16-bit' units of 2^−15 of a code, of which steps of half a unit and less never arrive; or not kept, but computed anew from the log's last steps: 'replay' takes no memory and as many times the draws of an update",
+    ),
+  carryWindow: z.int().min(1).default(50).describe("Steps that the carry 'replay' looks back"),
   carryDecay: z
     .number()
     .min(0)
     .max(1)
-    .default(1)
-    .describe("Share of the carry that 'error-feedback' keeps; below 1, steps that are small against 1 − carryDecay never arrive"),
-  carryBits: z
-    .literal([16, 32])
     .optional()
-    .describe('Of a carry, an element: 16 bits count 2^−15 of a code, and steps of half that and less never arrive'),
+    .describe(
+      "Share of the carry that 'error-feedback' keeps from step to step: 1, or 0.9 with the carry 'replay'; below 1, steps that are small against 1 − carryDecay never arrive",
+    ),
   learningRate: z.number().min(0).optional().describe('Step size, in the units of what is trained'),
   schedule: z.enum(['constant', 'linear', 'cosine']).optional().describe('Course of the learning rate over the steps, down to 0'),
   warmup: z.number().min(0).max(1).default(0).describe('Share of the steps over which the learning rate rises'),
@@ -82,20 +87,39 @@ const written = z.strictObject({
 export type QuzoInput = z.input<typeof written>;
 
 /** Parsed: what is not written comes from the preset. */
-export type QuzoOptions = Defaults & { readonly variant: VariantName } & Omit<z.output<typeof written>, keyof Defaults | 'variant'>;
+export type QuzoOptions = Defaults & { readonly variant: VariantName; readonly carryDecay: number } & Omit<
+    z.output<typeof written>,
+    keyof Defaults | 'variant' | 'carryDecay'
+  >;
+
+/** Whether the carry of codes is rebuilt from the log. */
+export function isReplayed({ rounding, carry }: Pick<QuzoOptions, 'rounding' | 'carry'>): boolean {
+  return rounding === 'error-feedback' && carry === 'replay';
+}
 
 /** Schema of the method's options. An option that is written as undefined does not hide a default; those of a variant that is written come before a preset's. */
 export const quzoOptions = written.transform((set, context): QuzoOptions => {
   const isWritten = Object.entries(set).filter(([, value]) => value !== undefined);
-  const options = {
+  const chosen = {
     variant: 'none' as VariantName,
     ...presets[set.preset],
     ...variantDefaults[set.variant ?? 'none'],
-    ...(Object.fromEntries(isWritten) as Omit<QuzoOptions, keyof Defaults | 'variant'>),
+    ...(Object.fromEntries(isWritten) as Omit<QuzoOptions, keyof Defaults | 'variant' | 'carryDecay'>),
+  };
+  // That of quantized evolution strategies: what a window forgets must have faded.
+  const options = { ...chosen, carryDecay: set.carryDecay ?? (chosen.carry === 'replay' ? 0.9 : 1) };
+  const refuse = (message: string, name: keyof QuzoOptions): void => {
+    context.issues.push({ code: 'custom', message, input: options[name], path: [name] });
   };
   if (options.variant === 'fzoo' && options.queries < 2) {
-    const message = "variant 'fzoo' needs queries: 2 or more, as its steps are in units of how much their losses differ";
-    context.issues.push({ code: 'custom', message, input: options.queries, path: ['queries'] });
+    refuse("variant 'fzoo' needs queries: 2 or more, as its steps are in units of how much their losses differ", 'queries');
+  }
+  const isSparse = options.sparsity > 0 || options.variant === 'sparse-mezo';
+  if (options.parameters === 'codes' && isReplayed(options) && isSparse) {
+    refuse(
+      "carry 'replay' needs sparsity: 0 and no sparse variant, as the log does not say which codes its steps left out; choose carry '16-bit'",
+      'carry',
+    );
   }
   return options;
 });

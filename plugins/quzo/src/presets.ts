@@ -9,7 +9,8 @@ export interface Defaults {
   readonly perturbBits: number;
   readonly epsilon: number;
   readonly rounding: 'error-feedback' | 'sr' | 'nearest';
-  readonly carryBits: 16 | 32;
+  /** Where error feedback has what rounding left of earlier steps from. */
+  readonly carry: 'float32' | '16-bit' | 'replay';
   readonly learningRate: number;
   readonly schedule: 'constant' | 'linear' | 'cosine';
   readonly queries: number;
@@ -30,7 +31,7 @@ const lattice: Defaults = {
   perturbBits: 8,
   epsilon: 1,
   rounding: 'error-feedback',
-  carryBits: 32,
+  carry: 'float32',
   learningRate: 100,
   schedule: 'linear',
   queries: 1,
@@ -66,7 +67,7 @@ export const presets = {
     estimator: 'rge1',
     distribution: 'gaussian',
     epsilon: 0.1,
-    carryBits: 16,
+    carry: '16-bit',
     learningRate: 0.1,
     queries: 16,
   },

@@ -4,7 +4,7 @@ import { type ForwardBatch, forwardBytes, linearParameters, type ModelShape, sca
 export interface StepRun extends Omit<ForwardBatch, 'activationBytes'> {
   /** Inputs that share a scale; −1: all inputs of an output. */
   readonly groupSize: number;
-  /** Of what error feedback carries, a code: 4, 2 with `carryBits: 16`, 0 without. */
+  /** Of what error feedback carries, a code: 4, 2 in 16 bits, 0 without, or where it is rebuilt from the log. */
   readonly carryBytes: 0 | 2 | 4;
   /** Resident bytes of the process before the model is there, measured: the runtime, the engine, compiled code. */
   readonly process: number;

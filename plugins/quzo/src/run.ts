@@ -5,12 +5,12 @@ import type { Applied, Draws, Hooks } from './hooks.js';
 import { hooksOf } from './hooks-of.js';
 import { digestOf } from './log/digest.js';
 import type { StepRecord, TrajectoryHeader } from './log/trajectory.js';
-import { type QuzoOptions, quzoOptions } from './options.js';
+import { isReplayed, type QuzoOptions, quzoOptions } from './options.js';
 import { withAdapters } from './perturbation/adapters.js';
 import { createScratch, type ReusedScratch } from './perturbation/scratch.js';
 import { type TrainedModel, trainedModel } from './perturbation/trained.js';
 import { rateShareOf } from './schedule.js';
-import { takeStep } from './update/take-step.js';
+import { type LoggedStep, takeStep } from './update/take-step.js';
 
 export interface Run {
   readonly options: QuzoOptions;
@@ -38,6 +38,9 @@ export async function openRun(given: Model, header: TrajectoryHeader): Promise<R
   const draws = createDraws(runSeed);
   const scratch = createScratch();
   const rateShare = rateShareOf(options);
+  const { epsilon, carryDecay: decay, carryWindow } = options;
+  const steps: LoggedStep[] = [];
+  const past = isReplayed(options) ? { steps, decay } : undefined;
   return {
     options,
     hooks,
@@ -48,8 +51,10 @@ export async function openRun(given: Model, header: TrajectoryHeader): Promise<R
     digest: () => digestOf(trained.model),
     apply({ step, mu }) {
       if (mu.length === 0) return { changed: 0, clamped: 0 };
-      const { epsilon } = options;
-      return takeStep({ trained, hooks, draws: draws.at(step, 0), mu, epsilon, rateShare: rateShare(step), scratch });
+      const logged: LoggedStep = { draws: draws.at(step, 0), mu, rateShare: rateShare(step) };
+      const applied = takeStep({ ...logged, trained, hooks, epsilon, scratch, past });
+      if (past && steps.push(logged) > carryWindow) steps.shift();
+      return applied;
     },
   };
 }

@@ -6,7 +6,9 @@ import { directionOf } from '../src/direction/direction.js';
 import { checkNames, createDraws } from '../src/direction/keys.js';
 import { fillNormals, fillSigns, wordAt } from '../src/direction/noise.js';
 import type { Parameter, Stream } from '../src/hooks.js';
+import type { QuzoInput } from '../src/index.js';
 import { createScratch } from '../src/perturbation/scratch.js';
+import { freshScratch, hooksFor, parameterOf } from './statistics-oracle.js';
 
 const draws = createDraws(2 ** 53 - 1).at(7, 3);
 
@@ -137,5 +139,36 @@ describe('directions', () => {
       expect(scratch.float32(5)).toBe(other);
     }
     expect(first).not.toBe(kept);
+  });
+});
+
+describe('a part of a direction', () => {
+  const shape = [48, 45];
+  const kinds = ['codes', 'weights'] as const;
+  const options: QuzoInput[] = [
+    {},
+    { epsilon: 0.3 },
+    { epsilon: 3 },
+    { estimator: 'mezo' },
+    { distribution: 'gaussian', epsilon: 0.7 },
+    { distribution: 'gaussian', estimator: 'mezo' },
+    { variant: 'lozo', lozoRank: 3, epsilon: 0.7 },
+    { variant: 'lozo', estimator: 'mezo' },
+  ];
+  it.each(options)('has the elements that it has in the whole: %o', (input) => {
+    const { direction } = hooksFor(input);
+    for (const kind of kinds) {
+      const one = parameterOf({ kind, shape, epsilon: input.epsilon ?? 1 });
+      const whole = direction(one, draws, 'round1', freshScratch);
+      for (const [start, end] of [
+        [0, 2160],
+        [0, 96],
+        [64, 1001],
+        [1024, 2160],
+      ]) {
+        const part = direction(one, draws, 'round1', createScratch(), { start, end });
+        expect(part).toEqual({ ...whole, values: whole.values.slice(start, end) });
+      }
+    }
   });
 });

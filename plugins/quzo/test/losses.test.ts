@@ -169,3 +169,44 @@ describe('losses along a direction', () => {
     expect((await lossesOf(run, [0]))[0]).toBeCloseTo(mean, 4);
   });
 });
+
+describe('slopes that are not finite', () => {
+  /** A run whose losses give these slopes. */
+  async function withSlopes(slopes: readonly number[], options: object): Promise<Run> {
+    const run = await open(quantized, { queries: slopes.length, ...options });
+    return { ...run, hooks: { ...run.hooks, estimator: { ...run.hooks.estimator, slopes: () => [...slopes] } } };
+  }
+
+  // The last is finite, but not as a float32, which an element's step is made of.
+  it.each([[Number.POSITIVE_INFINITY], [Number.NEGATIVE_INFINITY], [Number.NaN], [-1e39]])(
+    'have no step without a clip: %d',
+    async (slope) => {
+      const run = await withSlopes([1, slope], { clip: 0 });
+      const { mu, loss } = await derivativesOf(backend, run, 1, batch);
+      expect(mu).toBeUndefined();
+      expect(Number.isFinite(loss)).toBe(true);
+    },
+  );
+
+  it('are cut by a clip like others, but for what has no sign', async () => {
+    const cut = await withSlopes([1, Number.POSITIVE_INFINITY, -1e39], { clip: 2 });
+    expect((await derivativesOf(backend, cut, 1, batch)).mu).toEqual([1, 2, -2]);
+    expect((await derivativesOf(backend, await withSlopes([Number.NaN], { clip: 2 }), 1, batch)).mu).toBeUndefined();
+  });
+
+  it('leave codes on their grid, as the largest that there is does', async () => {
+    for (const rounding of ['error-feedback', 'sr', 'nearest'] as const) {
+      const run = await withSlopes([3.4e38], { clip: 0, rounding, epsilon: 0.5, learningRate: 1e3 });
+      const { mu = [] } = await derivativesOf(backend, run, 1, batch);
+      expect(mu).toEqual([3.4e38]);
+      const before = run.trained.parameters.map(({ values }) => [...values]);
+      const { changed } = run.apply({ step: 1, mu });
+      expect(changed).toBeGreaterThan(0);
+      for (const [p, { values }] of run.trained.parameters.entries()) {
+        // An element with a direction of 0 stays; any other goes to an end.
+        expect([...values].every((code, i) => code === 0 || code === 15 || code === before[p][i])).toBe(true);
+      }
+      expect(run.apply({ step: 2, mu: [] })).toEqual({ changed: 0, clamped: 0 });
+    }
+  });
+});

@@ -207,8 +207,11 @@ describe('quzo', () => {
     expect((await run([int4, quzo({ ...options, patience: 2 })])).summary).toMatchObject({ steps: 30, keptStep: 10 });
   });
 
-  it('goes on after an interruption at any step, to the same bits, and takes no step twice', async () => {
-    const recipe = [int8, quzo({ steps: 12, judgeEvery: 3, learningRate: 1000, holdOut: 0 })];
+  it.each<[string, QuzoInput]>([
+    ['kept', {}],
+    ['rebuilt', { carry: 'replay', carryWindow: 5 }],
+  ])('goes on after an interruption at any step, to the same bits, and takes no step twice (carry %s)', async (_, carry) => {
+    const recipe = [int8, quzo({ steps: 12, judgeEvery: 3, learningRate: 1000, holdOut: 0, ...carry })];
     const whole = await run(recipe, { store: memoryStore(), kinds: linearKinds });
     // Before the first step, between judgements, between a step and its judgement, and before the last one.
     for (const last of [0, 4, 6, 12]) {

@@ -65,7 +65,8 @@ async function replay(base: Model, text: string): Promise<Model> {
 
 const sets: Readonly<Record<string, readonly [Recipe, QuzoInput]>> = {
   'codes with a carry': [int(8), { learningRate: 300 }],
-  'codes with a carry of 16 bits': [int(4), { epsilon: 0.1, carryBits: 16, learningRate: 30 }],
+  'codes with a carry of 16 bits': [int(4), { epsilon: 0.1, carry: '16-bit', learningRate: 30 }],
+  'codes with a carry that is rebuilt': [int(4), { epsilon: 0.1, carry: 'replay', carryWindow: 2, queries: 2, learningRate: 30 }],
   'codes rounded at random, gaussian directions': [int(4), { rounding: 'sr', distribution: 'gaussian', epsilon: 0.3, learningRate: 30 }],
   'two roundings, several queries': [int(8), { estimator: 'rge2', distribution: 'gaussian', queries: 3, learningRate: 100 }],
   'scales, clipped': [int(4), { preset: 'qzo-int4', learningRate: 1e-4 }],

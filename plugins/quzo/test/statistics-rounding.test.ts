@@ -74,7 +74,7 @@ describe('stochastic rounding of directions', () => {
 });
 
 describe('stochastic rounding of steps', () => {
-  const update = updaterOf({ rounding: 'sr', carryDecay: 1, carryBits: 32, weightDecay: 0 });
+  const update = updaterOf({ rounding: 'sr', carryDecay: 1, carry: 'float32', weightDecay: 0 });
   const gradient = Float32Array.from({ length: 61 }, (_, i) => (i - 30) / 11);
   const parameter = parameterOf({ kind: 'codes', size: gradient.length });
 

@@ -12,7 +12,7 @@ type Rounding = Parameters<typeof updaterOf>[0]['rounding'];
 interface Setting {
   readonly rounding?: Rounding;
   readonly carryDecay?: number;
-  readonly carryBits?: 16 | 32;
+  readonly carry?: 'float32' | '16-bit';
   readonly weightDecay?: number;
   readonly kind?: ParameterKind;
   readonly maxCode?: number;
@@ -20,15 +20,15 @@ interface Setting {
 
 /** An updater with its state: takes steps −η·ĝ on `values`. */
 function stepper<T extends Uint8Array | Float32Array>(values: T, setting: Setting = {}) {
-  const { rounding = 'error-feedback', carryDecay = 1, carryBits = 32, weightDecay = 0, kind = 'codes', maxCode = 15 } = setting;
-  const update = updaterOf({ rounding, carryDecay, carryBits, weightDecay });
+  const { rounding = 'error-feedback', carryDecay = 1, carry = 'float32', weightDecay = 0, kind = 'codes', maxCode = 15 } = setting;
+  const update = updaterOf({ rounding, carryDecay, carry, weightDecay });
   const slots = createSlots(values.length);
   const settings = { epsilon: 1, learningRate: 1, perturbBits: 8, sparsity: 0 };
   const parameter = { name: 'w', kind, shape: [values.length], size: values.length, maxCode, settings };
   let step = 0;
   return {
     /** In codes. */
-    carry: () => (carryBits === 32 ? [...slots.float32('carry')] : Array.from(slots.int16('carry'), (units) => units / 2 ** 15)),
+    carry: () => (carry === 'float32' ? [...slots.float32('carry')] : Array.from(slots.int16('carry'), (units) => units / 2 ** 15)),
     take: (gradient: readonly number[], learningRate = 1): Applied =>
       update({ parameter, values, gradient: Float32Array.from(gradient), learningRate, draws: createDraws(3).at(++step, 0), slots }),
   };
@@ -40,7 +40,7 @@ const steps = (largest: number) =>
     maxLength: 30,
   });
 
-describe.each([32, 16] as const)('error feedback with a carry of %d bits', (carryBits) => {
+describe.each(['float32', '16-bit'] as const)('error feedback with a carry in %s', (kept) => {
   const unit = 2 ** -15;
   /** To the nearest whole unit, half to even: by the digits of a float64 as large as 2^52 units. */
   const toUnits = (x: number): number => x + 1.5 * 2 ** 52 * unit - 1.5 * 2 ** 52 * unit;
@@ -50,13 +50,13 @@ describe.each([32, 16] as const)('error feedback with a carry of %d bits', (carr
       fc.property(steps(1), (gradients) => {
         // In the middle of 8 bits, so that no boundary is near.
         const codes = Uint8Array.of(100, 120, 128, 150);
-        const { take, carry } = stepper(codes, { maxCode: 255, carryBits });
+        const { take, carry } = stepper(codes, { maxCode: 255, carry: kept });
         for (const gradient of gradients) {
           const [before, carried] = [[...codes], carry()];
           expect(take(gradient).clamped).toBe(0);
           for (const [i, now] of carry().entries()) {
             // Of 16 bits, the step is what its units can tell, and nothing is lost beside that.
-            const wanted = carryBits === 32 ? Math.fround(carried[i] - gradient[i]) : toUnits(carried[i] - gradient[i]);
+            const wanted = kept === 'float32' ? Math.fround(carried[i] - gradient[i]) : toUnits(carried[i] - gradient[i]);
             expect(codes[i] - before[i] + now).toBe(wanted);
             expect(Math.abs(wanted - (carried[i] - gradient[i]))).toBeLessThanOrEqual(unit / 2);
             expect(Math.abs(now)).toBeLessThanOrEqual(0.5);
@@ -72,14 +72,14 @@ describe.each([32, 16] as const)('error feedback with a carry of %d bits', (carr
         const codes = Uint8Array.of(100, 120, 128, 150);
         const start = [...codes];
         const asked = [0, 0, 0, 0];
-        const { take } = stepper(codes, { maxCode: 255, carryBits });
+        const { take } = stepper(codes, { maxCode: 255, carry: kept });
         for (const gradient of gradients) {
           take(gradient, 0.7);
           for (const i of asked.keys()) asked[i] -= 0.7 * gradient[i];
         }
         for (const i of asked.keys())
           expect(Math.abs(codes[i] - start[i] - asked[i])).toBeLessThan(
-            0.5 + 1e-5 + (carryBits === 16 ? gradients.length * (unit / 2) : 0),
+            0.5 + 1e-5 + (kept === '16-bit' ? gradients.length * (unit / 2) : 0),
           );
       }),
     );
@@ -87,7 +87,7 @@ describe.each([32, 16] as const)('error feedback with a carry of %d bits', (carr
 
   it('forgets what leads beyond the grid but for half a code, and counts it', () => {
     const codes = Uint8Array.of(15, 0, 14);
-    const { take, carry } = stepper(codes, { carryBits });
+    const { take, carry } = stepper(codes, { carry: kept });
     expect(take([-3, 3, -3])).toEqual({ changed: 1, clamped: 3 });
     expect([...codes]).toEqual([15, 0, 15]);
     expect(carry()).toEqual([0.5, -0.5, 0.5]);
@@ -97,21 +97,21 @@ describe.each([32, 16] as const)('error feedback with a carry of %d bits', (carr
   });
 
   it('never moves by steps that are small against 1 − γ, and by any with γ = 1', () => {
-    const [kept, fading] = [Uint8Array.of(8), Uint8Array.of(8)];
-    const [whole, part] = [stepper(kept, { carryBits }), stepper(fading, { carryDecay: 0.9, carryBits })];
+    const [lasting, fading] = [Uint8Array.of(8), Uint8Array.of(8)];
+    const [whole, part] = [stepper(lasting, { carry: kept }), stepper(fading, { carryDecay: 0.9, carry: kept })];
     for (let i = 0; i < 200; i++) {
       whole.take([0.04]);
       part.take([0.04]);
     }
-    expect([...kept]).toEqual([0]);
+    expect([...lasting]).toEqual([0]);
     expect([...fading]).toEqual([8]);
     // The carry has come to rest at step / (1 − γ).
-    expect(part.carry()[0]).toBeCloseTo(-0.4, carryBits === 32 ? 5 : 3);
+    expect(part.carry()[0]).toBeCloseTo(-0.4, kept === 'float32' ? 5 : 3);
   });
 
   it('rounds half to even', () => {
     const codes = Uint8Array.of(8, 8, 8);
-    stepper(codes, { carryBits }).take([-0.5, -1.5, -2.5]);
+    stepper(codes, { carry: kept }).take([-0.5, -1.5, -2.5]);
     expect([...codes]).toEqual([8, 10, 10]);
   });
 });
@@ -119,7 +119,7 @@ describe.each([32, 16] as const)('error feedback with a carry of %d bits', (carr
 describe('a carry of 16 bits', () => {
   it('adds up steps of more than half a unit, and none of less', () => {
     const codes = Uint8Array.of(8, 8, 8, 8);
-    const { take, carry } = stepper(codes, { carryBits: 16 });
+    const { take, carry } = stepper(codes, { carry: '16-bit' });
     for (let i = 0; i < 2 ** 15; i++) take([-0.51, -1, -0.49, 0.51].map((units) => units * 2 ** -15));
     expect([...codes]).toEqual([9, 9, 8, 7]);
     expect(carry()).toEqual([0, 0, 0, 0]);
@@ -131,7 +131,7 @@ describe('a carry of 16 bits', () => {
         fc.array(fc.array(fc.integer({ min: -40000, max: 40000 }), { minLength: 4, maxLength: 4 }), { maxLength: 30 }),
         (taken) => {
           const [long, short] = [Uint8Array.of(0, 7, 15, 3), Uint8Array.of(0, 7, 15, 3)];
-          const [one, other] = [stepper(long), stepper(short, { carryBits: 16 })];
+          const [one, other] = [stepper(long), stepper(short, { carry: '16-bit' })];
           for (const units of taken) {
             const gradient = units.map((count) => count * 2 ** -15);
             expect(other.take(gradient)).toEqual(one.take(gradient));
@@ -168,16 +168,16 @@ describe('a step of less than half a code', () => {
 
 describe('codes', () => {
   it.each([
-    ['error-feedback', 32],
-    ['error-feedback', 16],
-    ['sr', 32],
-    ['nearest', 32],
-  ] as const)('stay on their grid with %s (%d), whatever is asked for', (rounding, carryBits) => {
+    ['error-feedback', 'float32'],
+    ['error-feedback', '16-bit'],
+    ['sr', 'float32'],
+    ['nearest', 'float32'],
+  ] as const)('stay on their grid with %s (%s), whatever is asked for', (rounding, kept) => {
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 8 }), steps(1e6), (bits, gradients) => {
         const maxCode = 2 ** bits - 1;
         const codes = Uint8Array.of(0, maxCode, maxCode >> 1, 1);
-        const { take, carry } = stepper(codes, { rounding, carryBits, maxCode });
+        const { take, carry } = stepper(codes, { rounding, carry: kept, maxCode });
         for (const gradient of gradients) {
           const before = [...codes];
           const { changed } = take(gradient);

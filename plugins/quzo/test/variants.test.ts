@@ -22,7 +22,7 @@ describe('options of variants', () => {
     });
     expect(quzoOptions.parse({}).variant).toBe('none');
     // A preset may bring a variant, and sets its options itself.
-    expect(quzoOptions.parse({ preset: 'qes-int4' })).toMatchObject({ variant: 'qes', epsilon: 0.1, queries: 16, carryBits: 16 });
+    expect(quzoOptions.parse({ preset: 'qes-int4' })).toMatchObject({ variant: 'qes', epsilon: 0.1, queries: 16, carry: '16-bit' });
     expect(quzoOptions.parse({ preset: 'qes-int4', variant: 'none', queries: 2 })).toMatchObject({ variant: 'none', queries: 2 });
   });
 

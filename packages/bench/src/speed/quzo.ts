@@ -66,7 +66,7 @@ const forward = async (backend: Backend, model: Model, batch: TaskBatch): Promis
   (await modelLoss({ backend, model, tokens: batch.tokens, positions: batch.positions, lossOf: taskLoss(batch) })).loss;
 
 /** A run of quzo that is to take one step after another: signs, one rounding, codes. */
-async function runOn(model: Model, chosen: Pick<QuzoInput, 'rounding' | 'carryBits'>): Promise<Run> {
+async function runOn(model: Model, chosen: Pick<QuzoInput, 'rounding' | 'carry'>): Promise<Run> {
   const input: QuzoInput = { preset: 'quzo-lattice-int8', schedule: 'constant', ...chosen };
   const { options } = quzo(input);
   return openRun(model, { format: 'lowbit-quzo', version: 1, runSeed: 1, options: { ...options }, ...planOf(model, () => options) });
@@ -97,7 +97,7 @@ async function descend(backend: Backend, model: Model, batch: TaskBatch): Promis
   return loss;
 }
 
-const stepsOf = async (backend: Backend, shape: LlamaShape, chosen: Pick<QuzoInput, 'rounding' | 'carryBits'>): Promise<number> =>
+const stepsOf = async (backend: Backend, shape: LlamaShape, chosen: Pick<QuzoInput, 'rounding' | 'carry'>): Promise<number> =>
   takeSteps(backend, await runOn(syntheticLlama(shape, codedLayer), chosen), batchOf(shape));
 
 /** What a process does; its peak is compared with that of the others. */
@@ -105,7 +105,8 @@ const jobs: Readonly<Record<string, (backend: Backend, shape: LlamaShape) => Pro
   inference: async (backend, shape) => forward(backend, await materialize(syntheticLlama(shape, codedLayer)), batchOf(shape)),
   step: (backend, shape) => stepsOf(backend, shape, { rounding: 'sr' }),
   carry: (backend, shape) => stepsOf(backend, shape, { rounding: 'error-feedback' }),
-  shortCarry: (backend, shape) => stepsOf(backend, shape, { rounding: 'error-feedback', carryBits: 16 }),
+  shortCarry: (backend, shape) => stepsOf(backend, shape, { rounding: 'error-feedback', carry: '16-bit' }),
+  rebuiltCarry: (backend, shape) => stepsOf(backend, shape, { rounding: 'error-feedback', carry: 'replay' }),
   gradients: (backend, shape) => descend(backend, syntheticLlama(shape), batchOf(shape)),
 };
 
@@ -180,9 +181,14 @@ function calculated({ process }: Peak, carryBytes: 0 | 2 | 4): StepMemory {
 
 function report(): void {
   const peak = (job: string, blocks: number): Peak => child<Peak>(job, String(blocks));
-  const [inference, step, carry, shortCarry, gradients] = ['inference', 'step', 'carry', 'shortCarry', 'gradients'].map((job) =>
-    peak(job, DEEP),
-  );
+  const [inference, step, carry, shortCarry, rebuiltCarry, gradients] = [
+    'inference',
+    'step',
+    'carry',
+    'shortCarry',
+    'rebuiltCarry',
+    'gradients',
+  ].map((job) => peak(job, DEEP));
   const shallow = peak('step', SHALLOW);
   const shallowGradients = peak('gradients', SHALLOW);
   const times = child<Times>('times');
@@ -197,6 +203,7 @@ function report(): void {
     rssOverInference: step.peak / inference.peak,
     carryOverInference: carry.peak / inference.peak,
     shortCarryOverInference: shortCarry.peak / inference.peak,
+    rebuiltCarryOverInference: rebuiltCarry.peak / inference.peak,
     gradientsOverStep: gradients.peak / step.peak,
     peakOverModel: step.peak / calculated(step, 0).total,
     carryPeakOverModel: carry.peak / calculated(carry, 4).total,
@@ -214,10 +221,11 @@ function report(): void {
       ['step, rounded at random: peak', show(step)],
       ['step with a float32 carry: peak', show(carry)],
       ['step with a carry of 16 bits: peak', show(shortCarry)],
+      ['step with a carry that is rebuilt: peak', show(rebuiltCarry)],
       ['step with gradients, float32 weights: peak', show(gradients)],
       [
         'peak of a step over that of inference',
-        `${metrics.rssOverInference.toFixed(3)}; with a carry ${metrics.carryOverInference.toFixed(3)}, of 16 bits ${metrics.shortCarryOverInference.toFixed(3)}`,
+        `${metrics.rssOverInference.toFixed(3)}; with a carry ${metrics.carryOverInference.toFixed(3)}, of 16 bits ${metrics.shortCarryOverInference.toFixed(3)}, rebuilt ${metrics.rebuiltCarryOverInference.toFixed(3)}`,
       ],
       [
         'peak over the calculated one',

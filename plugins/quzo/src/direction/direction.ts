@@ -1,5 +1,5 @@
 // Directions: drawn, and rounded stochastically to few bits or to whole codes.
-import type { Direction, DirectionValues, Scratch, StreamKey } from '../hooks.js';
+import type { Direction, DirectionValues, Parameter, Part, Scratch, StreamKey } from '../hooks.js';
 import { fillNormals, fillSigns, wordAt } from './noise.js';
 import { fractionVariance, meanFractionVariance } from './second-moment.js';
 
@@ -22,53 +22,58 @@ export function directionOf({ distribution, isRounded }: DirectionOptions): Dire
   return isRounded ? roundedNormals : normals;
 }
 
-const signs: Direction = ({ name, size }, draws, _rounding, scratch) => ({
-  values: drawSigns(draws.key('noise', name), size, scratch),
+const signs: Direction = ({ name, size }, draws, _rounding, scratch, part = all(size)) => ({
+  values: drawSigns(draws.key('noise', name), part, scratch),
   factor: 1,
   secondMoment: 1,
 });
 
-const normals: Direction = ({ name, size }, draws, _rounding, scratch) => {
-  const values = scratch.float32(size);
-  fillNormals(draws.key('noise', name), values);
+const normals: Direction = ({ name, size }, draws, _rounding, scratch, { start, end } = all(size)) => {
+  const values = scratch.float32(end - start);
+  fillNormals(draws.key('noise', name), values, start);
   return { values, factor: 1, secondMoment: 1 };
 };
 
 /** Signs lie on the ends of any grid of theirs; only on the lattice of codes are they rounded. */
-const roundedSigns: Direction = (parameter, draws, rounding, scratch) => {
-  if (parameter.kind !== 'codes') return signs(parameter, draws, rounding, scratch);
-  const { name, size, settings } = parameter;
-  const values = drawSigns(draws.key('noise', name), size, scratch);
-  scaleSigns(values, settings.epsilon, draws.key(rounding, name));
+const roundedSigns: Direction = (parameter, draws, rounding, scratch, part = all(parameter.size)) => {
+  if (parameter.kind !== 'codes') return signs(parameter, draws, rounding, scratch, part);
+  const { name, settings } = parameter;
+  const values = drawSigns(draws.key('noise', name), part, scratch);
+  scaleSigns(values, settings.epsilon, draws.key(rounding, name), part.start);
   return onLattice(values, settings.epsilon, fractionVariance(settings.epsilon));
 };
 
-const roundedNormals: Direction = (parameter, draws, rounding, scratch) => {
+const roundedNormals: Direction = (parameter, draws, rounding, scratch, { start, end } = all(parameter.size)) => {
   const { name, kind, size, settings } = parameter;
   const noise = draws.key('noise', name);
-  const values = scratch.int8(size);
-  const round = (perUnit: number): void => roundNormals(values, perUnit, noise, draws.key(rounding, name));
+  const values = scratch.int8(end - start);
+  const chunk = scratch.float32(CHUNK);
+  const round = (perUnit: number): void => roundNormals({ values, start, perUnit, noise, rounding: draws.key(rounding, name), chunk });
   if (kind === 'codes') {
     round(settings.epsilon);
     return onLattice(values, settings.epsilon, meanFractionVariance(settings.epsilon));
   }
-  const perUnit = (2 ** (settings.perturbBits - 1) - 1) / largestNormal(noise, size);
+  const perUnit = (2 ** (settings.perturbBits - 1) - 1) / largestNormal(noise, size, chunk);
   round(perUnit);
   return { values, factor: 1 / perUnit, secondMoment: 1 + meanFractionVariance(perUnit) / perUnit ** 2 };
 };
+
+export function all(size: Parameter['size']): Part {
+  return { start: 0, end: size };
+}
 
 function onLattice(values: Int8Array, sigma: number, variance: number): DirectionValues {
   return { values, factor: 1 / sigma, secondMoment: 1 + variance / sigma ** 2 };
 }
 
-function drawSigns(key: StreamKey, size: number, scratch: Scratch): Int8Array {
-  const values = scratch.int8(size);
-  fillSigns(key, values);
+function drawSigns(key: StreamKey, { start, end }: Part, scratch: Scratch): Int8Array {
+  const values = scratch.int8(end - start);
+  fillSigns(key, values, start);
   return values;
 }
 
 /** ±1 → ±SR(σ), in place: rounding a magnitude is rounding either sign of it. */
-function scaleSigns(values: Int8Array, sigma: number, { low, high }: StreamKey): void {
+function scaleSigns(values: Int8Array, sigma: number, { low, high }: StreamKey, start: number): void {
   const whole = Math.floor(sigma);
   const fraction = sigma - whole;
   if (fraction === 0) {
@@ -76,29 +81,37 @@ function scaleSigns(values: Int8Array, sigma: number, { low, high }: StreamKey):
     return;
   }
   for (let i = 0; i < values.length; i++) {
-    values[i] *= whole + ((wordAt(low, high, i) >>> 0) * TO_UNIT < fraction ? 1 : 0);
+    values[i] *= whole + ((wordAt(low, high, start + i) >>> 0) * TO_UNIT < fraction ? 1 : 0);
   }
 }
 
-/** out[i] = SR(perUnit · normal i). */
-function roundNormals(out: Int8Array, perUnit: number, noise: StreamKey, { low, high }: StreamKey): void {
-  const chunk = new Float32Array(Math.min(CHUNK, out.length));
-  for (let start = 0; start < out.length; start += CHUNK) {
-    const size = Math.min(CHUNK, out.length - start);
-    fillNormals(noise, chunk, start);
+interface RoundedNormals {
+  readonly values: Int8Array;
+  /** Which element the first is. */
+  readonly start: number;
+  readonly perUnit: number;
+  readonly noise: StreamKey;
+  readonly rounding: StreamKey;
+  readonly chunk: Float32Array;
+}
+
+/** values[i] = SR(perUnit · normal start + i). */
+function roundNormals({ values, start, perUnit, noise, rounding: { low, high }, chunk }: RoundedNormals): void {
+  for (let from = 0; from < values.length; from += chunk.length) {
+    const size = Math.min(chunk.length, values.length - from);
+    fillNormals(noise, chunk, start + from);
     for (let i = 0; i < size; i++) {
-      out[start + i] = Math.floor(perUnit * chunk[i] + (wordAt(low, high, start + i) >>> 0) * TO_UNIT);
+      values[from + i] = Math.floor(perUnit * chunk[i] + (wordAt(low, high, start + from + i) >>> 0) * TO_UNIT);
     }
   }
 }
 
 /** The largest magnitude among the first `size` normal numbers of a stream. */
-function largestNormal(noise: StreamKey, size: number): number {
-  const chunk = new Float32Array(Math.min(CHUNK, size));
+function largestNormal(noise: StreamKey, size: number, chunk: Float32Array): number {
   let largest = 0;
-  for (let start = 0; start < size; start += CHUNK) {
+  for (let start = 0; start < size; start += chunk.length) {
     fillNormals(noise, chunk, start);
-    const end = Math.min(CHUNK, size - start);
+    const end = Math.min(chunk.length, size - start);
     for (let i = 0; i < end; i++) largest = Math.max(largest, Math.abs(chunk[i]));
   }
   return largest;

@@ -1,16 +1,18 @@
 // Directions of the elements that are selected.
-import type { DirectionValues, Draws, Hooks, Scratch } from '../hooks.js';
+import type { DirectionValues, Draws, Hooks, Part, Scratch } from '../hooks.js';
 import type { TrainedParameter } from '../perturbation/trained.js';
+import { all } from './direction.js';
 
-/** The direction of a parameter, 0 where an element is not selected. */
+/** The direction of a parameter, or of a part of it, 0 where an element is not selected. */
 export function selectedDirection(
   { direction, selector }: Pick<Hooks, 'direction' | 'selector'>,
   { parameter, fillMagnitudes }: TrainedParameter,
   draws: Draws,
   rounding: 'round1' | 'round2',
   scratch: Scratch,
+  part: Part = all(parameter.size),
 ): DirectionValues {
-  const found = direction(parameter, draws, rounding, scratch);
+  const found = direction(parameter, draws, rounding, scratch, part);
   const mask = selector(
     {
       parameter,
@@ -23,6 +25,6 @@ export function selectedDirection(
     },
     scratch,
   );
-  if (mask) for (let i = 0; i < mask.length; i++) found.values[i] *= mask[i];
+  if (mask) for (let i = 0; i < found.values.length; i++) found.values[i] *= mask[part.start + i];
   return found;
 }

@@ -22,15 +22,19 @@ export function uniformAt({ low, high }: StreamKey, index: number): number {
 /** −1 and +1 for the bits of a nibble, four bytes to a word, in the byte order of this machine. */
 const nibbleSigns = new Int32Array(Int8Array.from({ length: 64 }, (_, i) => (((i >>> 2) >>> (i & 3)) & 1 ? 1 : -1)).buffer);
 
-/** −1 or +1 for every element: a bit each. */
-export function fillSigns({ low, high }: StreamKey, out: Int8Array): void {
+/**
+ * −1 or +1 for elements start … start + out.length − 1 of a stream: a bit each.
+ * @param start a multiple of 32.
+ */
+export function fillSigns({ low, high }: StreamKey, out: Int8Array, start = 0): void {
   const whole = out.byteOffset % 4 === 0 ? out.length >>> 5 : 0;
   const words = whole > 0 ? new Int32Array(out.buffer, out.byteOffset, whole * 8) : nibbleSigns;
+  const first = start >>> 5;
   for (let w = 0, at = 0; w < whole; w++, at += 8) {
-    const bits = wordAt(low, high, w);
+    const bits = wordAt(low, high, first + w);
     for (let nibble = 0; nibble < 8; nibble++) words[at + nibble] = nibbleSigns[(bits >>> (4 * nibble)) & 15];
   }
-  for (let i = whole * 32; i < out.length; i++) out[i] = (wordAt(low, high, i >>> 5) >>> (i & 31)) & 1 ? 1 : -1;
+  for (let i = whole * 32; i < out.length; i++) out[i] = (wordAt(low, high, first + (i >>> 5)) >>> (i & 31)) & 1 ? 1 : -1;
 }
 
 /**

@@ -123,7 +123,7 @@ export const tableMemory: ComputedExperiment = {
   description:
     'What trainers hold, calculated from shapes: packed codes with float16 scales; embedding, head and norms in float16; gradients and moments of all weights where there are any. Training by forward passes keeps the values of one block and the logits, ' +
     'back-propagation those of all blocks. The paper does not say how its ratios are taken: 2.94 and 5.47 relate as the INT8 and the INT4 checkpoint do, and fit first-order training of INT8 codes with float16 gradients; 7.8 fits float16 Adam. They leave out the activations of the trainer below the line, ' +
-    'and hold for updates without a carry: the carry of error feedback takes four bytes a code, or two with `carryBits: 16`, more than the codes. --model names other models, of which a directory with a config.json is enough. Lines of this engine are for codes of a byte and float32 activations; `pnpm bench:quzo` measures what a step takes on it.',
+    'and hold for updates without a carry: the carry of error feedback takes four bytes a code, or two in 16 bits, more than the codes; one that is rebuilt from the log (`carry: replay`) takes none. --model names other models, of which a directory with a config.json is enough. Lines of this engine are for codes of a byte and float32 activations; `pnpm bench:quzo` measures what a step takes on it.',
   source: 'arXiv 2502.12346, abstract: 2.94 times less memory (version 1), up to 5.47 times; 7.8 against float16 training',
   compute,
   models: ['tiny', 'stories15M'],

@@ -4,11 +4,11 @@ import { wordAt } from '../direction/noise.js';
 import type { Applied, Update, Updater } from '../hooks.js';
 import type { QuzoOptions } from '../options.js';
 
-type UpdaterOptions = Pick<QuzoOptions, 'rounding' | 'carryDecay' | 'carryBits' | 'weightDecay'>;
+type UpdaterOptions = Pick<QuzoOptions, 'rounding' | 'carryDecay' | 'carry' | 'weightDecay'>;
 
 /** Codes by the rounding of the options; scales, which keep their sign, without decay; adapters and dense weights with it. */
-export function updaterOf({ rounding, carryDecay, carryBits, weightDecay }: UpdaterOptions): Updater {
-  const carried = carryBits === 16 ? withShortCarry : withCarry;
+export function updaterOf({ rounding, carryDecay, carry, weightDecay }: UpdaterOptions): Updater {
+  const carried = carry === '16-bit' ? withShortCarry : withCarry;
   const onCodes: Updater =
     rounding === 'error-feedback' ? (update) => carried(update, carryDecay) : rounding === 'sr' ? stochastically : toNearest;
   return (update) => {
@@ -42,6 +42,28 @@ function withCarry({ parameter: { maxCode }, values, gradient, learningRate, slo
     }
   }
   return { changed, clamped };
+}
+
+/**
+ * What such a step makes of a carry, by the log alone: of codes that the step does not lead beyond the grid, to the bit, as the rest is then
+ * the same wherever a code stood. A step that was cut at an end counts as if it had arrived, which only one longer than the grid cannot have.
+ */
+export function carryOn(carry: Float32Array, { gradient, learningRate, maxCode, decay }: CarriedStep): void {
+  for (let i = 0; i < carry.length; i++) {
+    const wanted = Math.fround(decay * carry[i] - learningRate * gradient[i]);
+    if (wanted >= -0.5 && wanted <= 0.5) carry[i] = wanted;
+    else if (Math.abs(wanted) > maxCode + 0.5) carry[i] = 0.5 * Math.sign(wanted);
+    else carry[i] = wanted - roundHalfEven(wanted);
+  }
+}
+
+export interface CarriedStep {
+  /** ĝ of the step. */
+  readonly gradient: Float32Array;
+  /** η of the step. */
+  readonly learningRate: number;
+  readonly maxCode: number;
+  readonly decay: number;
 }
 
 /** What a carry of 16 bits counts: 2^−15 codes. Half a code either way is a quarter of its range. */

@@ -1,6 +1,7 @@
 // LOZO: directions of low rank, with one factor that is kept for some steps.
+import { all } from '../direction/direction.js';
 import { fillNormals, uniformAt } from '../direction/noise.js';
-import type { Direction, StreamKey } from '../hooks.js';
+import type { Direction, Part, StreamKey } from '../hooks.js';
 
 export interface LowRankOptions {
   readonly rank: number;
@@ -15,37 +16,46 @@ export interface LowRankOptions {
  * Rounded like other directions are. Tensors that are no larger than the rank on one side take `fallback`.
  */
 export function lowRank({ rank, interval, isRounded }: LowRankOptions, fallback: Direction): Direction {
-  return (parameter, draws, rounding, scratch) => {
+  return (parameter, draws, rounding, scratch, part = all(parameter.size)) => {
     const { name, kind, size, shape, settings } = parameter;
     const rows = shape[0] ?? 1;
     const columns = size / rows;
-    if (Math.min(rows, columns) <= rank) return fallback(parameter, draws, rounding, scratch);
+    if (Math.min(rows, columns) <= rank) return fallback(parameter, draws, rounding, scratch, part);
 
     const left = scratch.float32(rows * rank);
     fillNormals(draws.key('noise', name), left);
     const right = scratch.float32(rank * columns); // [rank, columns]
-    const start = draws.step - ((draws.step - 1) % interval);
-    fillNormals(draws.at(start, 0).key('lazy', name), right);
-    const values = scratch.float32(size).fill(0);
-    let largest = 0;
-    for (let row = 0; row < rows; row++) {
-      const into = values.subarray(row * columns, (row + 1) * columns);
-      for (let k = 0; k < rank; k++) {
-        const factor = left[row * rank + k] / Math.sqrt(rank);
-        const from = right.subarray(k * columns, (k + 1) * columns);
-        for (let column = 0; column < columns; column++) into[column] += factor * from[column];
+    const first = draws.step - ((draws.step - 1) % interval);
+    fillNormals(draws.at(first, 0).key('lazy', name), right);
+    const product = ({ start, end }: Part): Float32Array => {
+      const values = scratch.float32(end - start).fill(0);
+      for (let row = Math.floor(start / columns); row * columns < end; row++) {
+        const [from, to] = [Math.max(start, row * columns), Math.min(end, (row + 1) * columns)];
+        for (let k = 0; k < rank; k++) {
+          const factor = left[row * rank + k] / Math.sqrt(rank);
+          const shift = k * columns - row * columns;
+          for (let i = from; i < to; i++) values[i - start] += factor * right[i + shift];
+        }
       }
-      for (let column = 0; column < columns; column++) largest = Math.max(largest, Math.abs(into[column]));
-    }
-    if (!isRounded) return { values, factor: 1, secondMoment: 1 };
-    const perUnit = kind === 'codes' ? settings.epsilon : (2 ** (settings.perturbBits - 1) - 1) / largest;
-    roundInPlace(values, perUnit, draws.key(rounding, name));
+      return values;
+    };
+    if (!isRounded) return { values: product(part), factor: 1, secondMoment: 1 };
+    const whole = kind === 'codes' ? undefined : product(all(size));
+    const perUnit = whole ? (2 ** (settings.perturbBits - 1) - 1) / largestMagnitude(whole) : settings.epsilon;
+    const values = whole?.subarray(part.start, part.end) ?? product(part);
+    roundInPlace(values, perUnit, draws.key(rounding, name), part.start);
     return { values, factor: 1 / perUnit, secondMoment: 1 + meanFractionVariance(perUnit, rank) / perUnit ** 2 };
   };
 }
 
-function roundInPlace(values: Float32Array, perUnit: number, key: StreamKey): void {
-  for (let i = 0; i < values.length; i++) values[i] = Math.floor(perUnit * values[i] + uniformAt(key, i));
+function largestMagnitude(values: Float32Array): number {
+  let largest = 0;
+  for (let i = 0; i < values.length; i++) largest = Math.max(largest, Math.abs(values[i]));
+  return largest;
+}
+
+function roundInPlace(values: Float32Array, perUnit: number, key: StreamKey, start: number): void {
+  for (let i = 0; i < values.length; i++) values[i] = Math.floor(perUnit * values[i] + uniformAt(key, start + i));
 }
 
 /**
