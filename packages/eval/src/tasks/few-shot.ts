@@ -16,7 +16,11 @@ export const SHOTS_SEED = 1234;
 const BETWEEN = '\n\n';
 
 /** Solved examples before each record, one after the other from one generator: they depend on the order of the records. */
-export function shotTexts(task: ChoiceTask, records: readonly DataRecord[], { count, from, seed = SHOTS_SEED }: Shots): string[] {
+export function shotTexts(
+  task: Pick<ChoiceTask, 'split' | 'question'>,
+  records: readonly DataRecord[],
+  { count, from, seed = SHOTS_SEED }: Shots,
+): string[] {
   // Of tasks without a test split the harness draws one more and leaves out the question itself.
   const isExcluding = task.split !== 'test';
   const drawn = isExcluding ? count + 1 : count;
