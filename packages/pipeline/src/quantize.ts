@@ -31,6 +31,11 @@ export interface QuantizeOptions {
   readonly recipe: Recipe;
   /** Token windows that activations, statistics and losses are computed on. May be left out when no step needs data. */
   readonly calibration?: TokenBatches | undefined;
+  /**
+   * What the first steps of the recipe made of `model` in another run with the same calibration data, seed and backend: the run begins
+   * after them and ends with the same bytes. Only where `canBeginAfter` says so.
+   */
+  readonly done?: { readonly steps: number; readonly model: Model } | undefined;
   /** What steps whose aim is a task are tuned for. */
   readonly task?: FinetuneTask | undefined;
   /** Any integer from 0 to 2^53 − 1; every draw of the run is addressed below it. Default: 0. */
@@ -78,7 +83,7 @@ const noCalibration: TokenBatches = {
  *
  * Same model, recipe, calibration data, seed and backend with the same number of threads: same bytes.
  *
- * @throws RECIPE_EMPTY, RECIPE_STEP, TARGETS_UNUSED, TARGETS_EMPTY, OVERRIDES_EMPTY, GLOB_INVALID, SEED, TASK_UNUSED, TASK_MODEL, and what `method.check` and
+ * @throws RECIPE_EMPTY, RECIPE_STEP, RECIPE_DONE, TARGETS_UNUSED, TARGETS_EMPTY, OVERRIDES_EMPTY, GLOB_INVALID, SEED, TASK_UNUSED, TASK_MODEL, and what `method.check` and
  *   `method.checkModel` throw, before any weight is read; ABORTED when the signal is; CALIBRATION_EMPTY; NOT_FINITE; METHOD_SHAPE; METHOD_FAILED around foreign errors.
  */
 export async function quantize(options: QuantizeOptions): Promise<QuantizeResult> {
@@ -88,6 +93,7 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeResult
     throw new LowbitError('SEED', `quantize: seed must be an integer from 0 to 2^53 − 1, got ${seed}`);
   const started = performance.now();
   const plan = planRecipe(recipe, given);
+  if (options.done) checkDone(recipe, options.done.steps);
   if (task) checkTask(recipe, task, given);
   const backend = interruptible(options.backend, signal);
   const key = store && (await computeRunKey({ model: given, backend, recipe, calibration, task, seed, propagate, signal }));
@@ -105,13 +111,34 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeResult
   };
   const linears = plan.reduce((total, { step, options: targeted }) => total + (step.method.quantizeLinear ? targeted.size : 0), 0);
   run.emit({ type: 'run-start', steps: recipe.length, blocks: given.blocks.length, linears });
-  let state: RunState = { model: given, dense: given };
-  for (const [i, planned] of plan.entries()) state = await runStep(run, planned, state, given, plan[i + 1]?.step.method);
+  const { done = { steps: 0, model: given } } = options;
+  let state: RunState = { model: done.model, dense: given };
+  for (const [i, planned] of plan.entries()) {
+    if (i >= done.steps) state = await runStep(run, planned, state, given, plan[i + 1]?.step.method);
+  }
   const { model } = state;
   const milliseconds = performance.now() - started;
   run.emit({ type: 'run-done', milliseconds });
   const { warnings, failure } = emitter;
   return { model, bitsPerWeight: bitsPerWeight(given, model), warnings, milliseconds, runKey: key, listenerFailure: failure };
+}
+
+/** @throws RECIPE_DONE */
+function checkDone(recipe: Recipe, steps: number): void {
+  if (canBeginAfter(recipe, steps)) return;
+  const reason = 'what they made of the dense model, or how many they are, is not known';
+  throw new LowbitError(
+    'RECIPE_DONE',
+    `quantize: cannot begin after ${steps} of ${recipe.length} steps, ${reason}; run the recipe from its first step`,
+  );
+}
+
+/** Whether a run may begin with the model that the first steps of a recipe made: they left the dense one, with which the others compare, as it was. */
+export function canBeginAfter(recipe: Recipe, steps: number): boolean {
+  const quantizing = recipe.findIndex(({ method }) => method.quantizeLinear);
+  const leavesDense = ({ method: { transform, finetune } }: Recipe[number], i: number): boolean =>
+    !transform && !(finetune && !(quantizing >= 0 && quantizing < i));
+  return Number.isInteger(steps) && steps >= 0 && steps <= recipe.length && recipe.slice(0, steps).every(leavesDense);
 }
 
 /** What goes from step to step. */
