@@ -1,7 +1,18 @@
 // Tasks of the literature by their names, over files of their datasets.
 import { type Evaluator, LowbitError } from '@lowbit/core';
 import { openRecords } from '@lowbit/data';
-import { type ChoiceTask, choiceEvaluator, choiceTasks } from '@lowbit/eval';
+import {
+  type ChoiceTask,
+  type CodeSandbox,
+  choiceEvaluator,
+  choiceTasks,
+  type GenerationTask,
+  generationEvaluator,
+  generationTasks,
+  type JudgedAnswer,
+  openCodeSandbox,
+} from '@lowbit/eval';
+import { generate } from '@lowbit/models';
 import type { ResolvedModel } from './model-reference.js';
 import { didYouMean } from './suggestion.js';
 
@@ -10,13 +21,17 @@ export interface SuiteSource {
   readonly names: readonly string[];
   /** The directory of their files, as `openRecords` finds them. */
   readonly data: string;
-  /** Solved examples before each question; none by default. */
+  /** Solved examples before each question; by default as many as the task has by convention: 5 for gsm8k, none for the others. */
   readonly shots?: number | undefined;
   /** Examples of each task at most. */
   readonly limit?: number | undefined;
+  /** Of a written answer at most, in place of the task's own number. */
+  readonly answerTokens?: number | undefined;
+  /** Whether programs that a model writes may be run, in a sandbox: 'humaneval' needs it. */
+  readonly allowsCode?: boolean | undefined;
 }
 
-export const suiteNames: readonly string[] = [...choiceTasks.keys()];
+export const suiteNames: readonly string[] = [...choiceTasks.keys(), ...generationTasks.keys()];
 
 /** @throws TASK_UNKNOWN naming the known ones. */
 export function suiteName(name: string): string {
@@ -24,23 +39,62 @@ export function suiteName(name: string): string {
   throw new LowbitError('TASK_UNKNOWN', `no task '${name}'; ${didYouMean(name, suiteNames)}`);
 }
 
+/** What tasks are opened for. */
+interface SuiteContext extends Pick<ResolvedModel, 'tokenizer'> {
+  /** Called with every answer that a model has written. */
+  readonly onAnswer?: ((answer: JudgedAnswer) => void) | undefined;
+}
+
 /**
  * An evaluator for each task.
- * @throws TASK_UNKNOWN, and what `openRecords` throws.
+ * @throws TASK_UNKNOWN, CODE_EXECUTION for one that runs code where that is not allowed, and what `openRecords` and `openCodeSandbox` throw.
  */
-export async function openSuite(source: SuiteSource, resolved: Pick<ResolvedModel, 'tokenizer'>): Promise<Evaluator[]> {
+export async function openSuite(source: SuiteSource, context: SuiteContext): Promise<Evaluator[]> {
   const evaluators: Evaluator[] = [];
-  for (const name of source.names) evaluators.push(await openChoice(choiceTasks.get(suiteName(name)) as ChoiceTask, source, resolved));
+  for (const name of source.names) {
+    const choice = choiceTasks.get(suiteName(name));
+    evaluators.push(
+      choice
+        ? await openChoice(choice, source, context)
+        : await openGeneration(generationTasks.get(name) as GenerationTask, source, context),
+    );
+  }
   return evaluators;
 }
 
 /** Solved examples are from the training split. */
-async function openChoice(
-  task: ChoiceTask,
-  { data, shots = 0, limit }: SuiteSource,
-  { tokenizer }: Pick<ResolvedModel, 'tokenizer'>,
-): Promise<Evaluator> {
+async function openChoice(task: ChoiceTask, { data, shots = 0, limit }: SuiteSource, { tokenizer }: SuiteContext): Promise<Evaluator> {
   const records = await openRecords(data, task.name, task.split);
   const from = shots > 0 ? await openRecords(data, task.name, 'train') : undefined;
   return choiceEvaluator({ task, records, limit, tokenizer, shots: from && { count: shots, from } });
+}
+
+async function openGeneration(
+  task: GenerationTask,
+  { data, shots = task.shots, limit, answerTokens: maxTokens, allowsCode = false }: SuiteSource,
+  { tokenizer, onAnswer }: SuiteContext,
+): Promise<Evaluator> {
+  let sandbox: CodeSandbox | undefined;
+  if (task.runsCode) {
+    if (!allowsCode) {
+      throw new LowbitError(
+        'CODE_EXECUTION',
+        `${task.name}: runs programs that the model writes, which has to be allowed; they are shut in, without files and network; on the command line, allow it with --allow-code-execution`,
+      );
+    }
+    sandbox = await openCodeSandbox();
+  }
+  const records = await openRecords(data, task.name, task.split);
+  const from = shots > 0 ? await openRecords(data, task.name, 'train') : undefined;
+  return generationEvaluator({
+    task,
+    records,
+    limit,
+    tokenizer,
+    shots: from && { count: shots, from },
+    generate,
+    maxTokens,
+    sandbox,
+    onAnswer,
+  });
 }

@@ -1,4 +1,7 @@
 // lowbit eval: judges a model on held-out text, against the dense model where one is given.
+import { appendFileSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
 import {
   type EvaluatorName,
   evaluatorName,
@@ -28,7 +31,7 @@ import {
 import type { CommandContext } from '../context.js';
 import { addExecutionOption, type ExecutionArguments, withExecution } from '../execution.js';
 import { createReporter } from '../reporter.js';
-import { addSuiteOptions, type SuiteArguments, suiteSource } from '../suite-arguments.js';
+import { addSuiteOptions, SUITE_OPTIONS, type SuiteArguments, suiteSource } from '../suite-arguments.js';
 import { addTaskOptions, type TaskArguments, taskSource } from '../task-arguments.js';
 
 interface EvalArguments
@@ -42,6 +45,7 @@ interface EvalArguments
   readonly reference?: string;
   readonly evaluators?: readonly string[];
   readonly protocol?: ProtocolName;
+  readonly answers?: string;
 }
 
 export function addEvalCommand(program: Command, context: CommandContext): void {
@@ -61,7 +65,9 @@ export function addEvalCommand(program: Command, context: CommandContext): void 
   addWindowOptions(command, { use: 'windows at most', count: 64, seed: 'of the text that --text self writes' });
   addTextOptions(command, 'held-out text');
   addTaskOptions(command, 'what to judge by');
-  addSuiteOptions(command);
+  addSuiteOptions(command).addOption(
+    new Option('--answers <file>', 'writes what a model wrote for each question, and how it was judged').helpGroup(SUITE_OPTIONS),
+  );
   addExecutionOption(command);
   addEngineOptions(command);
   addOutputOptions(command, 'one JSON object a score on stdout');
@@ -83,7 +89,8 @@ async function runEval(
   const resolved = await resolveModel(modelReference, directory);
   const executed = withExecution(resolved.model, resolved.name, options);
   const task = source && (await openTask(source, resolved));
-  const suite = tasks ? await openSuite(tasks, resolved) : [];
+  const answers = options.answers === undefined ? undefined : await openAnswers(resolve(directory, options.answers));
+  const suite = tasks ? await openSuite(tasks, { ...resolved, onAnswer: answers }) : [];
   const reference = options.reference === undefined ? undefined : await resolveModel(options.reference, directory);
   const backend = await openBackend(options);
   const reporter = createReporter(terminal, { isQuiet: options.quiet === true });
@@ -130,4 +137,12 @@ async function runEval(
 function scoreLine({ evaluator, value, stderr, samples }: Score): string {
   const error = stderr > 0 ? ` ± ${stderr.toPrecision(2)}` : '';
   return `${evaluator.padEnd(28)} ${value.toPrecision(5)}${error}  (${samples} samples)`;
+}
+
+/** Writes one JSON object a line into a new file. @throws OUTPUT_FILE when it cannot be written. */
+async function openAnswers(path: string): Promise<(answer: object) => void> {
+  await writeFile(path, '').catch((cause: Error) => {
+    throw new LowbitError('OUTPUT_FILE', `--answers: ${path} cannot be written (${cause.message}); name another file`, { cause });
+  });
+  return (answer) => appendFileSync(path, `${JSON.stringify(answer)}\n`);
 }

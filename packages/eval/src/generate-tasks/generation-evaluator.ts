@@ -46,7 +46,7 @@ export function generationEvaluator(examples: GenerationExamples): Evaluator {
   if (task.runsCode && !sandbox) {
     throw new LowbitError(
       'CODE_EXECUTION',
-      `${task.name}: runs programs that the model writes, and that has not been allowed; allow it to have them run, shut in, on this machine`,
+      `${task.name}: runs programs that the model writes, and there is no sandbox to run them in; open one with openCodeSandbox`,
     );
   }
   const maxTokens = examples.maxTokens ?? task.maxTokens;
