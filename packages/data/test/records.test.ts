@@ -1,0 +1,88 @@
+// Records of datasets from JSON Lines and Parquet files, and where the files of a task are found.
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { openRecords, readRecords } from '../src/index.js';
+import { parquetFile, parquetRecords } from './parquet-file.js';
+
+let directory: string;
+beforeAll(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'lowbit-records-'));
+});
+afterAll(() => rm(directory, { recursive: true, force: true }));
+
+async function file(name: string, content: string | Uint8Array): Promise<string> {
+  const path = join(directory, name);
+  await mkdir(join(path, '..'), { recursive: true });
+  await writeFile(path, content);
+  return path;
+}
+
+const jsonl = (records: readonly unknown[]): string => records.map((record) => `${JSON.stringify(record)}\n`).join('');
+
+describe('readRecords', () => {
+  it('reads the same records from JSON Lines and from Parquet, with lists, fields within fields and whole numbers', async () => {
+    const [lines, columns] = [await file('a.jsonl', jsonl(parquetRecords)), await file('a.parquet', parquetFile)];
+    for (const path of [lines, columns]) {
+      const { records, name, sha256 } = await readRecords(path);
+      expect(records.map(({ value }) => value)).toEqual(parquetRecords);
+      expect(records[1].where).toBe(`${name}:2`);
+      expect(sha256).toMatch(/^[0-9a-f]{64}$/);
+    }
+  });
+
+  it('passes over empty lines and keeps the numbers of the others', async () => {
+    const { records } = await readRecords(await file('gaps.jsonl', '\n{"a":1}\r\n\n{"a":2}'));
+    expect(records).toEqual([
+      { where: 'gaps.jsonl:2', value: { a: 1 } },
+      { where: 'gaps.jsonl:4', value: { a: 2 } },
+    ]);
+  });
+
+  it.each([
+    ['TASK_MISSING', 'none.jsonl', undefined],
+    ['TASK_MISSING', 'none.parquet', undefined],
+    ['TASK_FILE', 'broken.parquet', 'no parquet'],
+    ['TASK_FILE', 'cut.parquet', parquetFile.subarray(0, 400)],
+    ['TASK_FILE', 'list.jsonl', '[1]'],
+    ['TASK_FILE', 'broken.jsonl', '{"a":'],
+    ['TASK_FILE', 'latin.jsonl', Uint8Array.of(0x7b, 0xe9, 0x7d)],
+    ['TASK_FILE', 'table.csv', 'a,b'],
+    ['TASK_EMPTY', 'empty.jsonl', '\n'],
+  ])('%s for %s', async (code, name, content) => {
+    const path = content === undefined ? join(directory, name) : await file(name, content);
+    await expect(readRecords(path)).rejects.toMatchObject({ code });
+  });
+});
+
+describe('openRecords', () => {
+  it('finds a split beside those of other tasks, in a directory of its own, and in parts, in this order', async () => {
+    await file('many/arc.test-00001-of-00002.jsonl', jsonl([{ a: 'not a part' }]));
+    await file('many/arc/test-00001-of-00002.jsonl', jsonl([{ a: 3 }]));
+    await file('many/arc/test-00000-of-00002.jsonl', jsonl([{ a: 1 }, { a: 2 }]));
+    const values = async (): Promise<unknown[]> => {
+      const { records } = await openRecords(join(directory, 'many'), 'arc', 'test');
+      return records.map(({ value }) => value.a);
+    };
+    expect(await values()).toEqual([1, 2, 3]);
+    await file('many/arc/test.parquet', parquetFile);
+    expect(await values()).toEqual([undefined, undefined, undefined]);
+    await file('many/arc.test.jsonl', jsonl([{ a: 4 }]));
+    expect(await values()).toEqual([4]);
+  });
+
+  it('tells parts in another order apart by the digest', async () => {
+    const open = async (first: string, second: string): Promise<string> => {
+      await file('order/arc/test-0.jsonl', first);
+      await file('order/arc/test-1.jsonl', second);
+      return (await openRecords(join(directory, 'order'), 'arc', 'test')).sha256;
+    };
+    expect(await open('{"a":1}', '{"a":2}')).not.toBe(await open('{"a":2}', '{"a":1}'));
+  });
+
+  it('says what it looked for', async () => {
+    const failed = expect(openRecords(directory, 'piqa', 'validation')).rejects;
+    await failed.toMatchObject({ code: 'TASK_MISSING', message: expect.stringContaining('piqa.validation.jsonl') as string });
+  });
+});

@@ -1,0 +1,73 @@
+"""What lm-evaluation-harness says about tasks whose records lie in local files.
+
+Usage: python harness.py MODEL FOLDER SHOTS LIMIT TASK... FOLDER holds <task>.<split>.jsonl. The harness's own task files are used, with nothing
+changed but where the records come from. Writes FOLDER/harness-<shots>.json: by task the scores, their standard errors, and of every
+example the log-likelihoods and the digest of its record.
+"""
+
+import json
+import pathlib
+import sys
+
+import lm_eval
+import torch
+import yaml
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+
+SPLITS = ("train", "validation", "test")
+
+
+def local_tasks(folder, names):
+    """A YAML file a task that includes the harness's own and reads local files."""
+    known = {}
+    for path in pathlib.Path(lm_eval.__file__).parent.joinpath("tasks").rglob("*.yaml"):
+        for line in path.read_text().splitlines():
+            if line.startswith("task: "):
+                known[line[6:].strip()] = path
+    for name in names:
+        files = {split: str(folder / f"{name}.{split}.jsonl") for split in SPLITS}
+        files = {split: path for split, path in files.items() if pathlib.Path(path).exists()}
+        # Where the harness names the splits of a dataset otherwise.
+        own = yaml.load(known[name].read_text(), Loader=yaml.BaseLoader)
+        renamed = {own.get("validation_split", "validation"): "validation"}
+        files = {**files, **{to: files[frm] for to, frm in renamed.items() if frm in files}}
+        config = {
+            "include": str(known[name]),
+            "task": f"local_{name}",
+            "dataset_path": "json",
+            "dataset_name": None,
+            "dataset_kwargs": {"data_files": files},
+        }
+        (folder / f"local_{name}.yaml").write_text(yaml.safe_dump(config))
+
+
+def main(model, folder, shots, limit, names):
+    torch.set_num_threads(1)
+    local_tasks(folder, names)
+    harness = HFLM(pretrained=model, dtype="float32", device="cpu", batch_size=16)
+    results = lm_eval.simple_evaluate(
+        model=harness,
+        tasks=[f"local_{name}" for name in names],
+        num_fewshot=shots,
+        limit=limit,
+        task_manager=TaskManager(include_path=str(folder), include_defaults=False),
+        bootstrap_iters=1000,
+        log_samples=True,
+    )
+    found = {}
+    for name in names:
+        scores = {key.split(",")[0]: value for key, value in results["results"][f"local_{name}"].items() if "," in key}
+        samples = sorted(results["samples"][f"local_{name}"], key=lambda sample: sample["doc_id"])
+        found[name] = {
+            "scores": scores,
+            "samples": [
+                {"logLikelihoods": [float(answer[0]) for answer in sample["filtered_resps"]], "sha256": sample["doc_hash"]}
+                for sample in samples
+            ],
+        }
+    (folder / f"harness-{shots}.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], pathlib.Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), sys.argv[5:])

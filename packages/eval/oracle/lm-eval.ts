@@ -1,0 +1,148 @@
+// oracle:lm-eval: accuracies of choice tasks against those of EleutherAI's lm-evaluation-harness on the same records.
+// Usage: pnpm oracle:lm-eval [directory of stories15M] [tasks, separated by commas]
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { createOnnxBackend } from '@lowbit/backend-onnxruntime';
+import type { Backend } from '@lowbit/core';
+import { loadTokenizer, openRecords } from '@lowbit/data';
+import { openCheckpoint } from '@lowbit/formats';
+import { loadModel } from '@lowbit/models';
+import { preparePython, runProgram } from '../../../scripts/python-environment.js';
+import { type ChoiceTask, choiceTasks, judgeChoices, measure } from '../src/index.js';
+import { itemsOf, itemTasks } from './items.js';
+
+const REQUIREMENTS = ['accelerate', 'lm-eval==0.4.13'];
+
+/** Records of each task, and solved ones to draw from. */
+const ITEMS = 200;
+const TRAINING_ITEMS = 40;
+
+/** A run without solved examples before a question, and a shorter one with some. */
+const RUNS = [
+  { shots: 0, items: ITEMS },
+  { shots: 2, items: 40 },
+];
+
+/** Largest difference of log-likelihoods allowed, in nats: both sides sum float32 numbers. */
+const BAR = 1e-3;
+
+interface Answers {
+  /** 'acc', 'acc_stderr', … */
+  readonly scores: Readonly<Record<string, number | 'N/A'>>;
+  readonly samples: readonly { readonly logLikelihoods: readonly number[]; readonly sha256: string }[];
+}
+
+interface Comparison {
+  readonly task: string;
+  readonly shots: number;
+  readonly metric: string;
+  readonly ours: number;
+  readonly theirs: number;
+  readonly stderr: number;
+  readonly theirStderr: number;
+  /** Largest difference of a log-likelihood. */
+  readonly difference: number;
+  /** Share of records with the same digest. */
+  readonly sameHashes: number;
+}
+
+const say = (line: string): void => void process.stdout.write(`${line}\n`);
+
+async function writeItems(directory: string, names: readonly string[]): Promise<void> {
+  const write = async (task: string, split: string, count: number): Promise<void> => {
+    const lines = (await itemsOf(task, split, count)).map((item) => `${JSON.stringify(item)}\n`);
+    await writeFile(join(directory, `${task}.${split}.jsonl`), lines.join(''));
+  };
+  for (const name of names) {
+    await write(name, taskOf(name).split, ITEMS);
+    await write(name, 'train', TRAINING_ITEMS);
+  }
+}
+
+function taskOf(name: string): ChoiceTask {
+  const task = choiceTasks.get(name);
+  if (!task || !itemTasks.includes(name)) throw new Error(`no task '${name}' to compare; there are ${itemTasks.join(', ')}`);
+  return task;
+}
+
+/** Opens the model once; compares a task with a number of shots. */
+async function comparer(path: string, directory: string, backend: Backend) {
+  const model = await loadModel(await openCheckpoint(path));
+  const tokenizer = await loadTokenizer(path);
+  return async (name: string, count: number, limit: number, theirs: Answers): Promise<Comparison[]> => {
+    const task = taskOf(name);
+    const records = await openRecords(directory, name, task.split);
+    const shots = count > 0 ? { count, from: await openRecords(directory, name, 'train') } : undefined;
+    const judged = await judgeChoices(model, { task, records, limit, tokenizer, shots }, { backend });
+    const differences = judged.flatMap(({ logLikelihoods }, i) =>
+      logLikelihoods.map((value, k) => Math.abs(value - theirs.samples[i].logLikelihoods[k])),
+    );
+    const same = judged.filter(({ sha256 }, i) => sha256 === theirs.samples[i].sha256);
+    return task.metrics.map((metric) => {
+      const { value, stderr } = measure(metric, judged);
+      return {
+        ...{ task: name, shots: count, metric, ours: value, theirs: Number(theirs.scores[metric]), stderr },
+        theirStderr: Number(theirs.scores[`${metric}_stderr`]),
+        difference: differences.reduce((largest, one) => Math.max(largest, one), 0),
+        sameHashes: same.length / judged.length,
+      };
+    });
+  };
+}
+
+/** Equal where both count the same examples; perplexities are as near as their log-likelihoods. */
+function agrees({ metric, ours, theirs, difference }: Comparison): boolean {
+  const isEqual = metric === 'perplexity' ? Math.abs(Math.log(ours / theirs)) <= BAR : Math.abs(ours - theirs) < 1e-9;
+  return isEqual && difference <= BAR;
+}
+
+function line(cells: readonly string[]): string {
+  return cells.map((cell, i) => (i === 0 || i === 2 ? cell.padEnd(16) : cell.padStart(11))).join(' ');
+}
+
+const testData = process.env.LOWBIT_TEST_DATA;
+const model = process.argv[2] ?? (testData === undefined ? undefined : join(testData, 'models', 'stories15M'));
+if (model === undefined) throw new Error('name the directory of stories15M, or the one of test data in LOWBIT_TEST_DATA');
+const names = process.argv[3]?.split(',') ?? itemTasks;
+const python = await preparePython('lm-eval', REQUIREMENTS, say);
+const directory = await mkdtemp(join(tmpdir(), 'lowbit-oracle-'));
+const backend = await createOnnxBackend();
+try {
+  await writeItems(directory, names);
+  const script = fileURLToPath(new URL('harness.py', import.meta.url));
+  const offline = { HF_HUB_OFFLINE: '1', HF_DATASETS_OFFLINE: '1', HF_DATASETS_CACHE: join(directory, 'cache'), CUDA_VISIBLE_DEVICES: '' };
+  const quiet = { TQDM_DISABLE: '1', HF_DATASETS_DISABLE_PROGRESS_BARS: '1', TRANSFORMERS_VERBOSITY: 'error', LMEVAL_LOG_LEVEL: 'ERROR' };
+  const compare = await comparer(model, directory, backend);
+  const rows: Comparison[] = [];
+  say(line(['task', 'shots', 'metric', 'ours', 'harness', 'stderr', 'harness', 'difference', 'hashes']));
+  for (const { shots, items } of RUNS) {
+    await runProgram(python, [script, model, directory, String(shots), String(items), ...names], {
+      ...offline,
+      ...quiet,
+      DISABLE_MULTIPROC: '1',
+    });
+    const answers = JSON.parse(await readFile(join(directory, `harness-${shots}.json`), 'utf8')) as Record<string, Answers>;
+    for (const name of names) {
+      for (const row of await compare(name, shots, items, answers[name])) {
+        rows.push(row);
+        const { ours, theirs, stderr, theirStderr, difference, sameHashes } = row;
+        const numbers = [ours, theirs, stderr, theirStderr].map((value) => value.toPrecision(6));
+        say(line([name, String(shots), row.metric, ...numbers, difference.toExponential(1), `${(100 * sameHashes).toFixed(0)} %`]));
+      }
+    }
+  }
+  const apart = rows.filter((row) => !agrees(row)).map(({ task, shots, metric }) => `${task}/${metric} with ${shots} shots`);
+  say(apart.length === 0 ? `all equal, log-likelihoods within ${BAR} nats` : `not equal: ${apart.join(', ')}`);
+  const metrics = {
+    scores: rows.length,
+    equal: rows.length - apart.length,
+    difference: rows.reduce((largest, row) => Math.max(largest, row.difference), 0),
+  };
+  say(JSON.stringify({ oracle: 'lm-eval', metrics }));
+  if (apart.length > 0) process.exitCode = 1;
+} finally {
+  await backend.dispose();
+  await rm(directory, { recursive: true, force: true });
+}
