@@ -9,11 +9,13 @@ export {
   advise,
   type Candidate,
   type DamageReport,
+  type MeasuredTrial,
   type Trial,
 } from './advise/strategy.js';
 export { adviceMetrics, parseThreshold } from './advise/threshold.js';
 export { openWorkbench, type PartKind } from './advise/workbench.js';
 export { buildBuiltIn } from './built-in.js';
+export { type DiffLine, diffRuns, diffText, type RunDiff } from './diff.js';
 export { type EvaluatorName, evaluatorName, evaluatorNames, evaluatorsOf, modelEvaluatorNames, readsText } from './evaluators.js';
 export { type CheckedClaim, holds } from './experiment/claims.js';
 export { drawFigure, type Figure } from './experiment/figure.js';
@@ -62,6 +64,7 @@ export { type BenchRow, type FailedRow, isScore, type Provenance, readRow, type 
 export { type Benchmark, type BenchOptions, openPlan, type PlanContext, runBenchmark, runCells } from './run.js';
 export { didYouMean } from './suggestion.js';
 export { openSuite, type SuiteSource, suiteName, suiteNames } from './suite.js';
+export { summarizeRows } from './summary.js';
 export { markdownTable } from './table.js';
 export { type OpenedTask, openTask, type TaskSource } from './tasks.js';
 export { calibrationText, type HeldOutSize, heldOutText, type TextSize, type TextSource } from './texts.js';

@@ -1,33 +1,19 @@
 // Benchmarks that have a name: what they run, fixed here so that their numbers can be compared over time.
-import { LowbitError, type StepReference } from '@lowbit/core';
+import { LowbitError } from '@lowbit/core';
 import type { PlanDraft } from './plan.js';
+import { alternation, baseline, brief, correction, full, mixtures, weightOnly, weightsAndInputs } from './preset-recipes.js';
 import { didYouMean } from './suggestion.js';
 
-type DraftRecipe = PlanDraft['recipes'][number];
-
-const GROUP = 32;
-
-function step(method: string, options: Readonly<Record<string, unknown>> = {}): StepReference {
-  return { method, options };
-}
-
-/** 'gptq-2' with groups of 32. */
-function baseline(method: 'rtn' | 'gptq', bits: number): DraftRecipe {
-  return { name: `${method}-${bits}`, steps: [step(method, { bits, groupSize: GROUP })] };
-}
-
-/** Layer by layer alone: training the blocks as well takes several times as long. */
-function alternation(bits: number): DraftRecipe {
-  return { name: `decoupleq-${bits}`, steps: [step('decoupleq', { bits, groupSize: GROUP, blockEpochs: 0 })] };
-}
-
-/** GPTQ with adapters of 5 % of the checkpoint. */
-function correction(bits: number): DraftRecipe {
-  return { name: `gptq-${bits}+lrec`, steps: [step('gptq', { bits, groupSize: GROUP }), step('lrec')] };
-}
-
 const widths = [8, 4, 3, 2];
-const baselines = widths.flatMap((bits) => [baseline('rtn', bits), baseline('gptq', bits)]);
+
+/** Three seeds say how much of a difference is noise; each Linear's error says where a recipe loses what it loses. */
+const thorough = {
+  models: ['tiny', 'stories15M'],
+  evaluators: ['text', 'layer-error'],
+  seeds: [0, 1, 2],
+  calibration: { windows: 128 },
+  heldOut: { windows: 40 },
+} satisfies Partial<PlanDraft>;
 
 const presets = {
   /** A few seconds: is everything in place? */
@@ -39,19 +25,23 @@ const presets = {
     calibration: { windows: 32 },
     heldOut: { windows: 16 },
   },
-  /** Round-to-nearest and GPTQ at four widths on a pretrained model, on text that the model writes itself. */
+  /** Every method at 2 and 4 bits on the embedded model, trained for seconds: minutes in all. */
   demo: {
-    models: ['stories15M'],
-    recipes: baselines,
-    evaluators: ['text'],
+    models: ['tiny'],
+    recipes: [...weightOnly(2, brief), ...weightOnly(4, brief), ...weightsAndInputs],
+    evaluators: ['text', 'layer-error'],
     seeds: [0],
-    calibration: { windows: 64 },
-    heldOut: { windows: 40 },
+    calibration: { windows: 32 },
+    heldOut: { windows: 16 },
   },
-  /** The same on the embedded model, calibrated and judged on speeches, with decoupleQ and LREC where they matter. */
+  /** Every method at 2, 3 and 4 bits, and with inputs of 4 bits: what to choose from. */
+  methods: { ...thorough, recipes: [...[2, 3, 4].flatMap((bits) => weightOnly(bits, full)), ...weightsAndInputs] },
+  /** What several plugins make together. */
+  mix: { ...thorough, recipes: [baseline('rtn', 2), baseline('gptq', 2), alternation(2), ...mixtures(full)] },
+  /** Round-to-nearest and GPTQ at four widths on the embedded model, with decoupleQ and LREC where they matter. */
   tiny: {
     models: ['tiny'],
-    recipes: [...baselines, alternation(3), alternation(2), correction(2)],
+    recipes: [...widths.flatMap((bits) => [baseline('rtn', bits), baseline('gptq', bits)]), alternation(3), alternation(2), correction(2)],
     evaluators: ['text'],
     seeds: [0],
     calibration: { windows: 64 },

@@ -22,10 +22,18 @@ describe('markdownTable', () => {
     ]);
   });
 
-  it('shows seeds where there are several', () => {
-    const rows = [scoreRow('gptq', 2, 20), scoreRow('gptq', 2, 21, { seed: 1 })];
-    expect(markdownTable(rows)).toContain('| seed |');
-    expect(markdownTable(rows).split('\n')).toHaveLength(4);
+  it('shows the mean over seeds and the deviation between them', () => {
+    const rows = [scoreRow('dense', null, 12), scoreRow('gptq', 2, 20), scoreRow('gptq', 2, 23, { seed: 1 }), scoreRow('rtn', 2, 30)];
+    const lines = markdownTable([...rows, { ...failedRow('rtn', 2, 'CHOLESKY'), seed: 1 }]).split('\n');
+    expect(lines).toHaveLength(5);
+    expect(lines[0]).toContain('| seeds |');
+    // Sample deviation of 20 and 23.
+    expect(lines[3]).toMatch(/\| +2 \| +21.5 ± 2.1 \|/);
+    expect(lines[4]).toMatch(/\| +2 \| +30 ± 0.01, 1 failed \|/);
+  });
+
+  it('shows no error where none is known', () => {
+    expect(markdownTable([scoreRow('rtn', 2, 30, { stderr: Number.NaN })])).not.toContain('±');
   });
 
   it('writes very small, large and infinite values so that they can be read', () => {

@@ -12,7 +12,7 @@ import {
 } from '@lowbit/bench';
 import { LowbitError } from '@lowbit/core';
 import { requireDistinct, type TextArguments, textParts } from './arguments.js';
-import { buildRecipe, draftRecipe } from './recipe.js';
+import { buildRecipe, draftRecipes } from './recipe.js';
 import { type SuiteArguments, suiteSource } from './suite-arguments.js';
 import { type TaskArguments, taskSource } from './task-arguments.js';
 
@@ -30,8 +30,7 @@ export interface PlanArguments extends SuiteArguments, TaskArguments, TextArgume
 /** The preset with the parts that options replace, or what the options say alone. */
 export async function planOf(options: PlanArguments, directory: string): Promise<BenchPlan> {
   const base = options.preset === undefined ? undefined : presetOf(options.preset);
-  const recipes: PlanDraft['recipes'][number][] = [];
-  for (const text of options.recipe ?? []) recipes.push(await draftRecipe(text, directory));
+  const recipes = await draftRecipes(options.recipe ?? [], directory);
   const models = options.model?.map((reference) => lasting(reference, directory)) ?? base?.models;
   if (!models || (recipes.length === 0 && !base)) {
     throw new LowbitError('BENCH_PLAN', `nothing to run; give --preset (${presetNames.join(', ')}), or --model and --recipe`);
@@ -54,11 +53,16 @@ export async function planOf(options: PlanArguments, directory: string): Promise
     seeds: options.seeds ?? rest.seeds,
     calibration: {
       ...calibration,
-      source: sources.calibration,
+      source: sources.calibration ?? calibration.source,
       windows: calibrationWindows ?? calibration.windows,
       window: window ?? calibration.window,
     },
-    heldOut: { ...heldOut, source: sources.heldOut, windows: windows ?? heldOut.windows, window: window ?? heldOut.window },
+    heldOut: {
+      ...heldOut,
+      source: sources.heldOut ?? heldOut.source,
+      windows: windows ?? heldOut.windows,
+      window: window ?? heldOut.window,
+    },
   };
   return makePlan(draft, (recipe) => buildRecipe(recipe, directory));
 }

@@ -5,7 +5,7 @@ import { pathToFileURL } from 'node:url';
 import type { BenchRecipe, NamedRecipe, PlanDraft } from '@lowbit/bench';
 import { LowbitError, type Recipe, type Step, type StepReference } from '@lowbit/core';
 import { parse as parseYaml, YAMLParseError } from 'yaml';
-import { parseInlineRecipe, type StepText } from './inline-recipe.js';
+import { formatInlineRecipe, parseInlineRecipe, parseInlineSweep, type StepText } from './inline-recipe.js';
 import { findMethod } from './methods.js';
 import { checkOptions } from './option-check.js';
 
@@ -19,14 +19,32 @@ type RecipeDraft = PlanDraft['recipes'][number];
  * @throws RECIPE_SYNTAX, RECIPE_FILE, METHOD_UNKNOWN, OPTIONS_INVALID
  */
 export async function readRecipe(text: string, directory: string): Promise<NamedRecipe> {
-  const draft = await draftRecipe(text, directory);
+  const draft = isFile(text) ? await draftFile(text, directory) : { name: text, steps: parseInlineRecipe(text) };
   return { name: draft.name, recipe: await buildRecipe(draft, directory) };
 }
 
-/** The same before its methods are looked up. @throws RECIPE_SYNTAX, RECIPE_FILE */
-export async function draftRecipe(text: string, directory: string): Promise<RecipeDraft> {
+/**
+ * The recipes of some texts, before their methods are looked up: an inline one may have several values for an option. Those that would
+ * have one name are called by all that they say.
+ * @throws RECIPE_SYNTAX, RECIPE_FILE
+ */
+export async function draftRecipes(texts: readonly string[], directory: string): Promise<RecipeDraft[]> {
+  const drafts: RecipeDraft[] = [];
+  for (const text of texts) drafts.push(...(isFile(text) ? [await draftFile(text, directory)] : parseInlineSweep(text)));
+  const count = (name: string): number => drafts.filter((draft) => draft.name === name).length;
+  return drafts.map((draft) => {
+    const { name, module, steps = [] } = draft;
+    const isTaken = count(name) > 1 && module === undefined;
+    return isTaken ? { ...draft, name: formatInlineRecipe(steps.map(({ method, options = {} }) => ({ method, options }))) } : draft;
+  });
+}
+
+function isFile(text: string): boolean {
+  return FILE_TYPES.includes(extname(text));
+}
+
+async function draftFile(text: string, directory: string): Promise<RecipeDraft> {
   const type = extname(text);
-  if (!FILE_TYPES.includes(type)) return { name: text, steps: parseInlineRecipe(text) };
   const name = basename(text, type);
   const isModule = /[jt]s$/.test(type);
   return isModule ? { name, module: text } : { name, steps: await readSteps(resolve(directory, text)) };

@@ -1,7 +1,7 @@
 // Recipes written on the command line.
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { formatInlineRecipe, parseInlineRecipe } from '../src/inline-recipe.js';
+import { formatInlineRecipe, parseInlineRecipe, parseInlineSweep } from '../src/inline-recipe.js';
 
 describe('parseInlineRecipe', () => {
   it.each([
@@ -33,6 +33,9 @@ describe('parseInlineRecipe', () => {
     ['gptq:bits=2,bits=3', 'bits is given twice'],
     ['rtn+', "'' is not the name of a method"],
     ['two words:bits=2', "'two words' is not the name of a method"],
+    ['gptq:bits=2|3', 'it is 2 recipes, and one is wanted here; only bench compares several'],
+    ['gptq:bits=2|2', 'bits has a value twice'],
+    ['gptq:bits=2|', 'bits has a value that is empty'],
   ])('refuses %j and says why', (text, why) => {
     expect(() => parseInlineRecipe(text)).toThrow(`RECIPE_SYNTAX: --recipe ${text}: ${why}`);
   });
@@ -52,5 +55,34 @@ describe('parseInlineRecipe', () => {
         expect(JSON.stringify(parseInlineRecipe(`gptq:${text}`)[0].options)).toBe(JSON.stringify(given));
       }),
     );
+  });
+});
+
+describe('parseInlineSweep', () => {
+  it('makes a recipe of every combination, named after what varies', () => {
+    const swept = parseInlineSweep('gptq:bits=2|3,groupSize=64+lrec:rank=4|8,note="a|b"');
+    expect(swept.map(({ name }) => name)).toEqual([
+      'gptq:bits=2+lrec:rank=4',
+      'gptq:bits=2+lrec:rank=8',
+      'gptq:bits=3+lrec:rank=4',
+      'gptq:bits=3+lrec:rank=8',
+    ]);
+    expect(swept[2].steps).toEqual([
+      { method: 'gptq', options: { bits: 3, groupSize: 64 } },
+      { method: 'lrec', options: { rank: 4, note: 'a|b' } },
+    ]);
+  });
+
+  it('takes lists and objects as values', () => {
+    const [list, object] = parseInlineSweep('rtn:targets=["a|b","c"]|["d"],bits=3').map(({ steps }) => steps[0].options);
+    expect([list, object]).toEqual([
+      { targets: ['a|b', 'c'], bits: 3 },
+      { targets: ['d'], bits: 3 },
+    ]);
+  });
+
+  it('is the recipe itself, by the name that was written, where nothing varies', () => {
+    const text = 'gptq:bits=2 , groupSize=64';
+    expect(parseInlineSweep(text)).toEqual([{ name: text, steps: parseInlineRecipe(text) }]);
   });
 });

@@ -5,15 +5,14 @@ import {
   type BenchRecipe,
   type BenchRow,
   cellsOf,
-  closedGaps,
   holdsRun,
   isScore,
-  markdownTable,
   modelEvaluatorNames,
   openRunFolder,
   presetNames,
   type RunFolder,
   recordOf,
+  summarizeRows,
 } from '@lowbit/bench';
 import { type Backend, LowbitError } from '@lowbit/core';
 import type { Command } from 'commander';
@@ -25,6 +24,7 @@ import { buildRecipe } from '../recipe.js';
 import { createReporter, type Reporter } from '../reporter.js';
 import { addSuiteOptions } from '../suite-arguments.js';
 import { addTaskOptions } from '../task-arguments.js';
+import { addBenchDiffCommand } from './bench-diff.js';
 
 interface BenchArguments extends PlaceArguments, OutputArguments, PlanArguments {
   readonly out?: string;
@@ -54,6 +54,7 @@ export function addBenchCommand(program: Command, context: CommandContext): void
   addEngineOptions(command);
   addOutputOptions(command, 'rows on stdout, one JSON object each, instead of the table');
   command.action((options: BenchArguments) => runBench(options, context));
+  addBenchDiffCommand(command, context);
 }
 
 async function runBench(options: BenchArguments, context: CommandContext): Promise<void> {
@@ -113,8 +114,8 @@ async function benchInto(
     });
     reporter.end();
     context.startWork();
-    const rows = folder?.finish(summaryOf) ?? made;
-    if (!options.json) terminal.out(`${summaryOf(rows)}\n`);
+    const rows = folder?.finish(summarizeRows) ?? made;
+    if (!options.json) terminal.out(`${summarizeRows(rows)}\n`);
     const failed = rows.filter((row) => !isScore(row));
     if (failed.length > 0)
       throw new LowbitError(
@@ -129,34 +130,8 @@ async function benchInto(
   }
 }
 
-/** The loss gap is what the lines below the table are about. */
-function summaryOf(rows: readonly BenchRow[]): string {
-  return [markdownTable(rows.filter((row) => row.evaluator !== 'loss-gap')), ...gapLines(rows)].join('\n');
-}
-
 function noteRow(row: BenchRow, reporter: Reporter): void {
   if (!isScore(row)) reporter.warn(`${row.model} ${row.recipe} ${row.evaluator}: ${row.error.message}`);
   else if (row.evaluator === 'perplexity')
     reporter.note(`${row.model} ${row.recipe}: perplexity ${row.value.toPrecision(5)}, quantized in ${row.seconds.toFixed(1)} s`);
-}
-
-/** What every method is held against. */
-const BASELINE = 'rtn';
-
-/** 'stories15M, 2 bits: gptq wins back 73 % of the loss that rtn adds (3.815 ± 0.035 nats a token)'; recipes where a method has several. */
-function gapLines(rows: readonly BenchRow[]): string[] {
-  const methods = new Set(rows.map(({ method }) => method).filter((method) => method !== BASELINE));
-  const lines = [...methods].flatMap((one) => {
-    const gaps = closedGaps(rows, one, BASELINE);
-    return gaps.map((gap) => {
-      const { model, bits, share } = gap;
-      const { value, stderr } = gap.baselineAdded;
-      const isOnly = gaps.filter((other) => other.model === model && other.bits === bits).length === 1;
-      const [method, baseline] = isOnly ? [gap.method, gap.baseline] : [gap.recipe, gap.baselineRecipe];
-      const nats = `${value.toPrecision(3)} ± ${stderr.toPrecision(2)} nats a token`;
-      if (share === undefined) return `- ${model}, ${bits} bits: ${baseline} adds ${nats}, which is too little to compare`;
-      return `- ${model}, ${bits} bits: ${method} wins back ${(100 * share).toFixed(0)} % of the loss that ${baseline} adds (${nats})`;
-    });
-  });
-  return lines.length === 0 ? [] : ['', ...new Set(lines)];
 }
