@@ -1,7 +1,7 @@
 """What lm-evaluation-harness says about tasks whose records lie in local files.
 
-Usage: python harness.py MODEL FOLDER SHOTS LIMIT TASK... FOLDER holds <task>.<split>.jsonl. The harness's own task files are used, with nothing
-changed but where the records come from. Writes FOLDER/harness-<shots>.json: by task the scores, their standard errors, and of every
+Usage: python harness.py MODEL FOLDER SHOTS LIMIT TASK... FOLDER holds <task>.<split>.jsonl. The harness's own task files are used; all that
+is changed is where the records come from. Writes FOLDER/harness-<shots>.json: by task the scores, their standard errors, and of every
 example the log-likelihoods and the digest of its record.
 """
 
@@ -38,6 +38,8 @@ def local_tasks(folder, names):
             "dataset_path": "json",
             "dataset_name": None,
             "dataset_kwargs": {"data_files": files},
+            # LAMBADA has none in the harness, which then draws solved examples from what is judged.
+            "training_split": "train",
         }
         (folder / f"local_{name}.yaml").write_text(yaml.safe_dump(config))
 

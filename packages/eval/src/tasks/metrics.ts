@@ -89,7 +89,7 @@ export function measure(metric: ChoiceMetric, examples: readonly Scored[]): Meas
 }
 
 /** Index of the largest, the first of equals. */
-export function likeliest(values: readonly number[]): number {
+function likeliest(values: readonly number[]): number {
   return values.reduce((best, value, i) => (value > values[best] ? i : best), 0);
 }
 

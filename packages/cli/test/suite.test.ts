@@ -1,0 +1,93 @@
+// Tasks of the literature on the command line: eval and bench judge by them, and what is wrong with the options is said plainly.
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { runCommandLine } from '../src/program.js';
+import { recordingTerminal, temporaryFolder, writeToyCheckpoint } from './toy-checkpoint.js';
+
+let folder: string;
+let remove: () => Promise<void>;
+beforeAll(async () => {
+  ({ folder, remove } = await temporaryFolder());
+  await writeToyCheckpoint(folder);
+  const jsonl = (count: number, record: (i: number) => unknown): string =>
+    Array.from({ length: count }, (_, i) => `${JSON.stringify(record(i))}\n`).join('');
+  const piqa = (i: number): unknown => ({ goal: `goal ${i}`, sol1: 'abc', sol2: 'a bad cab', label: i % 2 });
+  await mkdir(join(folder, 'tasks', 'piqa'), { recursive: true });
+  await writeFile(join(folder, 'tasks', 'piqa', 'validation-00000-of-00001.jsonl'), jsonl(6, piqa));
+  await writeFile(join(folder, 'tasks', 'piqa.train.jsonl'), jsonl(4, piqa));
+  await writeFile(
+    join(folder, 'tasks', 'lambada_openai.test.jsonl'),
+    jsonl(4, (i) => ({ text: `a word ${i} and one` })),
+  );
+  await writeFile(
+    join(folder, 'tasks', 'rte.validation.jsonl'),
+    jsonl(2, (i) => ({ sentence1: `${i}`, sentence2: 'b', label: -1 })),
+  );
+});
+afterAll(() => remove());
+
+async function lowbit(...words: string[]): Promise<{ code: number; output: string; errors: string }> {
+  const terminal = recordingTerminal();
+  const code = await runCommandLine({ arguments: words, terminal, directory: folder, signal: new AbortController().signal });
+  return { code, output: terminal.output(), errors: terminal.errors() };
+}
+
+interface Row {
+  readonly evaluator: string;
+  readonly value: number | null;
+  readonly samples?: number;
+  readonly recipe?: string;
+  readonly protocol?: Readonly<Record<string, unknown>>;
+  readonly error?: { readonly code: string };
+}
+const rowsOf = (output: string): Row[] =>
+  output
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Row);
+const engine = ['--threads', '1', '--json', '--quiet'];
+
+describe('--tasks', () => {
+  it('are what eval judges by, with solved examples before the questions where they are asked for', async () => {
+    const tasks = ['--tasks', 'piqa, lambada_openai', '--task-data', 'tasks'];
+    const all = rowsOf((await lowbit('eval', 'toy', ...tasks, ...engine)).output);
+    expect(all.map(({ evaluator, samples }) => [evaluator, samples]).slice(-4)).toEqual([
+      ['piqa/acc', 6],
+      ['piqa/acc_norm', 6],
+      ['lambada_openai/perplexity', 4],
+      ['lambada_openai/acc', 4],
+    ]);
+    expect(all.map(({ evaluator }) => evaluator)).not.toContain('perplexity');
+    const shown = ['--tasks', 'piqa', '--task-data', 'tasks', '--task-shots', '2', '--task-items', '3'];
+    const [acc] = rowsOf((await lowbit('eval', 'toy', ...shown, '--evaluators', 'size', ...engine)).output).slice(-2);
+    expect(acc).toMatchObject({ evaluator: 'piqa/acc', samples: 3, protocol: { shots: { count: 2, file: 'piqa.train.jsonl' } } });
+  });
+
+  it('are rows of every cell of a benchmark', async () => {
+    const words = ['--model', 'toy', '--recipe', 'rtn:bits=4,groupSize=16', '--evaluators', 'size', '--seeds', '0'];
+    const { code, output } = await lowbit('bench', ...words, '--tasks', 'piqa', '--task-data', 'tasks', ...engine);
+    expect(code).toBe(0);
+    const rows = rowsOf(output).filter(({ evaluator }) => evaluator.startsWith('piqa/'));
+    expect(rows.map(({ recipe, evaluator }) => [recipe, evaluator])).toEqual([
+      ['dense', 'piqa/acc'],
+      ['dense', 'piqa/acc_norm'],
+      ['rtn:bits=4,groupSize=16', 'piqa/acc'],
+      ['rtn:bits=4,groupSize=16', 'piqa/acc_norm'],
+    ]);
+  });
+
+  it.each([
+    ['TASK_UNKNOWN', ['--tasks', 'piqqa', '--task-data', 'tasks']],
+    ['TASK_OPTIONS', ['--tasks', 'piqa']],
+    ['TASK_OPTIONS', ['--task-items', '3']],
+    ['TASK_MISSING', ['--tasks', 'arc_easy', '--task-data', 'tasks']],
+    ['TASK_MISSING', ['--tasks', 'piqa', '--task-data', 'nowhere']],
+    ['TASK_FIELD', ['--tasks', 'rte', '--task-data', 'tasks']],
+    ['TASK_SHOTS', ['--tasks', 'piqa', '--task-data', 'tasks', '--task-shots', '4']],
+  ])('%s for %j', async (code, words) => {
+    const { code: exit, errors } = await lowbit('eval', 'toy', '--evaluators', 'size', ...words, ...engine);
+    expect(exit).not.toBe(0);
+    expect(errors).toContain(code);
+  });
+});
