@@ -2,6 +2,7 @@
 import { type Evaluator, type FinetuneTask, LowbitError } from '@lowbit/core';
 import type { TokenWindows } from '@lowbit/data';
 import { diskEvaluator, layerErrorEvaluator, sizeEvaluator, taskEvaluator, textEvaluator } from '@lowbit/eval';
+import { memoryEvaluator, speedEvaluator } from './speed-evaluator.js';
 import { didYouMean } from './suggestion.js';
 
 /** What evaluators are made from. */
@@ -23,6 +24,10 @@ const factories = {
     throw new LowbitError('EVALUATOR_TASK', 'task: there is no task to judge by; name one, on the command line with --task');
   },
   size: () => sizeEvaluator(),
+  /** prefill-tokens-per-second, decode-tokens-per-second. */
+  speed: () => speedEvaluator(),
+  /** peak-rss-mib. */
+  memory: () => memoryEvaluator(),
   disk: ({ directory }: Judged) => {
     if (directory !== undefined) return diskEvaluator(directory);
     throw noFiles();

@@ -59,7 +59,7 @@ export function addEvalCommand(program: Command, context: CommandContext): void 
     )
     .option(
       '--evaluators <names...>',
-      'text (perplexity, and what --reference adds), task (accuracy and loss), layer-error, size, disk; with --task: task size, with --tasks: size, else text size',
+      'text (perplexity, and what --reference adds), task (accuracy and loss), layer-error, size, disk, speed (tokens a second), memory; with --task: task size, with --tasks: size, else text size',
     )
     .addOption(new Option('--protocol <name>', 'how the text is cut into windows').choices(Object.keys(protocols)));
   addWindowOptions(command, { use: 'windows at most', count: 64, seed: 'of the text that --text self writes' });
