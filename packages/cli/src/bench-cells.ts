@@ -79,7 +79,13 @@ export async function runCellsAt(
   if (workers === undefined && queue === undefined) return runCells(plan, cells, { signal, ...context, ...hooks });
 
   const rows: BenchRow[] = [];
+  const { commit } = provenanceOf(context.backend);
+  const commits = new Set([commit]);
   const take = (result: CellResult): void => {
+    for (const other of result.rows.map((row) => row.commit)) {
+      if (!commits.has(other)) note(`rows come from commit ${other}; this is ${commit}`);
+      commits.add(other);
+    }
     for (const row of result.rows) hooks.onRow?.(row);
     hooks.onCell(result);
     rows.push(...result.rows);

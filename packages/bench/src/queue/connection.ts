@@ -2,8 +2,13 @@
 import { LowbitError } from '@lowbit/core';
 import { Queue, type RedisOptions } from 'bullmq';
 
-/** Its jobs are tasks: data is a `Task`, what is returned its result, the id its key. */
+/** Its jobs are tasks: data is a `Task`, what is returned a `JobResult`, the id its key. */
 export const QUEUE_NAME = 'lowbit-bench';
+
+/** A job that has none failed, or is not done. */
+export interface JobResult {
+  readonly result: unknown;
+}
 
 const CONNECT_MILLISECONDS = 5_000;
 const RECONNECT_MILLISECONDS = 2_000;

@@ -1,8 +1,8 @@
 // The side that wants results: puts tasks into the queue, waits for workers, and takes each result exactly once.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { throwIfAborted } from '@lowbit/core';
-import type { JobType, Queue } from 'bullmq';
-import { connectQueue } from './connection.js';
+import type { Job, JobType, Queue } from 'bullmq';
+import { connectQueue, type JobResult } from './connection.js';
 import { ATTEMPTS, type Task, type TaskFailure, type TaskHooks } from './task.js';
 
 export interface QueueOptions {
@@ -94,22 +94,21 @@ async function removeStale(queue: Queue, stale: readonly string[], open: Readonl
 
 interface Finished {
   readonly key: string;
-  readonly outcome: { readonly result: unknown } | { readonly failure: TaskFailure };
+  readonly outcome: JobResult | { readonly failure: TaskFailure };
 }
 
 /** Finished tasks; puts those in again that are nowhere: a server without persistence was started again, or another run took them. */
 async function look<Work>(queue: Queue, open: ReadonlyMap<string, Task<Work>>): Promise<Finished[]> {
-  const completed = await idsOf(queue, ['completed']);
-  const failed = await idsOf(queue, ['failed']);
+  const ended = await idsOf(queue, FINISHED);
   const known = await idsOf(queue, [...PENDING, ...FINISHED]);
   const finished: Finished[] = [];
   for (const [key, task] of open) {
     if (!known.has(key)) await queue.addBulk([jobOf(task)]);
-    if (!completed.has(key) && !failed.has(key)) continue;
-    const job = await queue.getJob(key);
-    if (!job) continue;
-    if (completed.has(key)) finished.push({ key, outcome: { result: job.returnvalue } });
-    else finished.push({ key, outcome: { failure: failureIn(task.label, job.failedReason) } });
+    if (!ended.has(key)) continue;
+    const job: Job<Task<Work>, JobResult | null> | undefined = await queue.getJob(key);
+    // Another run may have taken it since, and put it in again.
+    if (job?.finishedOn === undefined) continue;
+    finished.push({ key, outcome: job.returnvalue ?? { failure: failureIn(task.label, job.failedReason) } });
   }
   return finished;
 }

@@ -8,12 +8,12 @@ import type { TaskFailure } from './task.js';
 
 /** `provenance` is that of the process that writes the rows: what the other one was made of died with it. */
 export function lostCellRows(
-  { evaluators }: BenchPlan,
+  { evaluators, tasks }: BenchPlan,
   { model, recipe: name, seed }: BenchCell,
   { recipe, failure, provenance }: { recipe: Recipe; failure: TaskFailure; provenance: Provenance },
 ): FailedRow[] {
   const { method, bits, groupSize, steps } = summarizeRecipe(recipe);
-  return evaluators.map((evaluator) => ({
+  return [...evaluators, ...(tasks?.names ?? [])].map((evaluator) => ({
     ...{ model, recipe: name, method, bits, groupSize, bitsPerWeight: null, evaluator, value: null, stderr: null },
     ...{ seconds: 0, peakRssMiB: 0, seed, calibration: null, steps },
     ...provenance,

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { throwIfAborted } from '@lowbit/core';
 import { type Job, WaitingError, Worker } from 'bullmq';
-import { connectQueue, QUEUE_NAME } from './connection.js';
+import { connectQueue, type JobResult, QUEUE_NAME } from './connection.js';
 import { ATTEMPTS, failureOf, type Task, taskError } from './task.js';
 
 export interface WorkerOptions {
@@ -33,13 +33,13 @@ export async function serveQueue<Work, Result>(
   await queue.close();
   const stop = new AbortController();
 
-  const work = async (job: Job<Task<Work>, Result>, token?: string, lost?: AbortSignal): Promise<Result> => {
+  const work = async (job: Job<Task<Work>, JobResult>, token?: string, lost?: AbortSignal): Promise<JobResult> => {
     const task = job.data;
     onNote?.(`${task.label}: begun`);
     try {
       const result = await run(task, AbortSignal.any([stop.signal, ...(lost ? [lost] : [])]));
       onNote?.(`${task.label}: done`);
-      return result;
+      return { result };
     } catch (error) {
       if (stop.signal.aborted) {
         await job.moveToWait(token);
@@ -52,7 +52,7 @@ export async function serveQueue<Work, Result>(
     }
   };
 
-  const worker = new Worker<Task<Work>, Result>(QUEUE_NAME, work, {
+  const worker = new Worker<Task<Work>, JobResult>(QUEUE_NAME, work, {
     connection,
     lockDuration: 1000 * lostAfter,
     stalledInterval: 500 * lostAfter,

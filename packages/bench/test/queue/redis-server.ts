@@ -33,7 +33,7 @@ export async function startRedis(): Promise<RedisServer> {
   const port = await freePort();
   const words = ['--port', port, '--bind', '127.0.0.1', '--save', "''", '--appendonly', 'no', '--dir', folder, '--loglevel', 'warning'];
   // The shell reads until this process is gone, however that comes about, and takes the server with it.
-  const script = `redis-server ${words.join(' ')} >/dev/null 2>&1 & read line; kill -9 $!`;
+  const script = `redis-server ${words.join(' ')} >/dev/null 2>&1 & read line; kill -9 $!; wait`;
   const shell = spawn('sh', ['-c', script], { stdio: ['pipe', 'ignore', 'ignore'] });
   const stopped = new Promise<void>((resolve) => shell.once('close', () => resolve()));
   for (let tries = 0; !(await answers(port)); tries++) {
