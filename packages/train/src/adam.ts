@@ -18,12 +18,12 @@ export function adam(options: AdamOptions = {}): Optimizer {
   const { beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8 } = options;
   return {
     start: (parameters) => ({ parameters, slots: { first: zerosLike(parameters), second: zerosLike(parameters) } }),
-    update(state, gradients, step, learningRate) {
+    update(state, gradients, step, learningRate, gradientNorm) {
       // m̂ / (√v̂ + ε) = m · c / (√v + ε√(1−β₂ᵗ)) with c = √(1−β₂ᵗ) / (1−β₁ᵗ): two scalars instead of two scaled copies of the moments.
       const secondCorrection = Math.sqrt(1 - beta2 ** step);
       const stepSize = tensor((learningRate * secondCorrection) / (1 - beta1 ** step));
       const correctedEpsilon = tensor(epsilon * secondCorrection);
-      const prepared = prepareUpdate(state, gradients, learningRate, options);
+      const prepared = prepareUpdate(state, gradients, learningRate, options, gradientNorm);
       const parameters = new Map<string, Tensor>();
       const first = new Map<string, Tensor>();
       const second = new Map<string, Tensor>();

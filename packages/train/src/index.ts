@@ -1,6 +1,7 @@
 // @lowbit/train: optimizers as graphs, learning rate schedules, and the training loop that methods share.
 export { type AdamOptions, adam } from './adam.js';
 export { type Distance, type DistillationRequest, distances, distillationLoss, teacherConfidence } from './distillation.js';
+export { inMemory } from './in-memory.js';
 export { type CosineOptions, constantRate, cosineRate, type LearningRate, warmupRate } from './learning-rate.js';
 export { type Indexed, type LossFunction, type LossGradients, meanLoss, type StagedLoss, type StagedValue } from './loss.js';
 export {
@@ -18,7 +19,7 @@ export { type RateOutcome, type RateSearch, type RateSearchResult, type Resumpti
 export { type ParameterUnit, reparameterized } from './reparameterized.js';
 export { type SgdOptions, sgd } from './sgd.js';
 export { splitWindows, type WindowSplit } from './split-windows.js';
-export { type StepRequest, type StepResult, trainStep } from './step.js';
+export { type StepFigures, type StepRequest, type StepResult, trainStep } from './step.js';
 export { Stopwatch } from './stopwatch.js';
 export { gatherWindows, windowCount } from './stream-windows.js';
 export { calibrationTask, type TaskBatch, taskBatches, taskTraining } from './task-batches.js';

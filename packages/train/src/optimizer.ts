@@ -24,8 +24,14 @@ export interface Optimizer {
   start(parameters: NamedTensors): OptimizerState;
   /**
    * Update number `step`, counted from 1. Learning rate and step enter as leaves, so that all steps share one compiled program.
+   * @param gradientNorm the global norm, where the state and the gradients are a part of all. Default: that of the gradients given.
    */
-  update(state: OptimizerState, gradients: NamedTensors, step: number, learningRate: number): OptimizerUpdate;
+  update(state: OptimizerState, gradients: NamedTensors, step: number, learningRate: number, gradientNorm?: Tensor): OptimizerUpdate;
+}
+
+/** Global norm of gradients, a scalar. */
+export function normOf(gradients: NamedTensors): Tensor {
+  return sqrt([...gradients.values()].map((g) => sum(square(g))).reduce((a, b) => add(a, b)));
 }
 
 /** Options of every optimizer. */
@@ -64,9 +70,9 @@ export function prepareUpdate(
   gradients: NamedTensors,
   learningRate: number,
   { weightDecay = 0, decay: kind = 'decoupled', clipNorm, rateFactor = () => 1 }: GradientOptions,
+  gradientNorm = normOf(gradients),
 ): PreparedUpdate {
   const rate = tensor(learningRate);
-  const gradientNorm = sqrt([...gradients.values()].map((g) => sum(square(g))).reduce((a, b) => add(a, b)));
   const shrink = clipNorm === undefined ? undefined : minimum(1, div(clipNorm, add(gradientNorm, 1e-6)));
   const prepared = [...parameters].map(([name, parameter]): PreparedParameter => {
     const raw = entryOf(gradients, name);

@@ -1,9 +1,11 @@
 // What a training run knows between two epochs, and its form in a store.
 import { LowbitError, read, type StoreEntry, type Tensor, tensor } from '@lowbit/core';
 import type { NamedTensors, OptimizerState } from './optimizer.js';
+import { type WorkingState, workingState } from './working-state.js';
 
 export interface TrainingState {
-  readonly optimizer: OptimizerState;
+  /** Steps change it in place. */
+  readonly optimizer: WorkingState;
   /** Epochs done. */
   readonly epoch: number;
   /** Mean training loss by epoch. */
@@ -60,7 +62,7 @@ export async function restoreTraining({ metadata, tensors }: StoreEntry, start: 
     kept: { epoch: number; validation: SavedNumber };
   };
   return {
-    optimizer: { parameters, slots },
+    optimizer: workingState({ parameters, slots }),
     epoch,
     losses,
     before: restoreNumber(before),

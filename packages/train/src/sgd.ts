@@ -21,9 +21,9 @@ export function sgd(options: SgdOptions = {}): Optimizer {
   const slotsOf = (velocity: NamedTensors): OptimizerState['slots'] => (momentum === 0 ? {} : { velocity });
   return {
     start: (parameters) => ({ parameters, slots: slotsOf(zerosLike(parameters)) }),
-    update(state, gradients, _step, learningRate) {
+    update(state, gradients, _step, learningRate, gradientNorm) {
       const rate = tensor(learningRate);
-      const prepared = prepareUpdate(state, gradients, learningRate, options);
+      const prepared = prepareUpdate(state, gradients, learningRate, options, gradientNorm);
       const parameters = new Map<string, Tensor>();
       const velocity = new Map<string, Tensor>();
       for (const { name, decayed, gradient, rateFactor } of prepared.parameters) {

@@ -1,7 +1,10 @@
-// One training step: loss, gradients and update as a single evaluation, or the update alone where the gradients have been computed.
-import { type Backend, grad, readNumber, Tensor, tensor } from '@lowbit/core';
+// One training step: loss, gradients and update as a single evaluation; or, where the gradients have been computed, the update alone, some
+// parameters at a time.
+import { type Backend, grad, readNumber, Tensor } from '@lowbit/core';
 import type { LossGradients } from './loss.js';
-import type { NamedTensors, Optimizer, OptimizerState } from './optimizer.js';
+import { type NamedTensors, normOf, type Optimizer, type OptimizerState } from './optimizer.js';
+import { portionsOf } from './portions.js';
+import { partOf, pick, replace, tensorsOfState, type WorkingState, workingState } from './working-state.js';
 
 export interface StepRequest {
   readonly backend: Backend;
@@ -16,46 +19,58 @@ export interface StepRequest {
   readonly release?: boolean;
 }
 
-export interface StepResult {
-  readonly state: OptimizerState;
+/** What a step finds out. */
+export interface StepFigures {
   /** Before the update. */
   readonly loss: number;
   /** Global norm of the gradients before clipping. */
   readonly gradientNorm: number;
 }
 
+export interface StepResult extends StepFigures {
+  readonly state: OptimizerState;
+}
+
 /** Makes one update. */
 export async function trainStep(request: StepRequest): Promise<StepResult> {
-  const { backend, optimizer, state, lossOf, step, learningRate, release = false } = request;
+  const state = workingState(request.state);
+  return { ...(await stepInPlace({ ...request, state })), state };
+}
+
+/** The same, the new state in the place of the old one. */
+export async function stepInPlace(request: StepRequest & { readonly state: WorkingState }): Promise<StepFigures> {
+  const { state, lossOf } = request;
+  const made = await lossOf(state.parameters);
+  return made instanceof Tensor ? updateAtOnce(request, made) : updateInParts(request, made);
+}
+
+type WorkingRequest = StepRequest & { readonly state: WorkingState };
+
+async function updateAtOnce(
+  { backend, optimizer, state, step, learningRate, release = false }: WorkingRequest,
+  made: Tensor,
+): Promise<StepFigures> {
   const names = [...state.parameters.keys()];
-  const { loss, gradients, spent } = await differentiate(state.parameters, lossOf);
-  const update = optimizer.update(state, gradients, step, learningRate);
-  const results = [loss, update.gradientNorm, ...tensorsOfState(update.state)];
-  const [lossValue, norm, ...leaves] = await backend.evaluate(results, { release: release ? [...spent, ...tensorsOfState(state)] : spent });
-  const part = (index: number): NamedTensors => new Map(names.map((name, i) => [name, leaves[index * names.length + i]]));
-  const slots = Object.keys(update.state.slots).map((slot, i): [string, NamedTensors] => [slot, part(i + 1)]);
-  return {
-    state: { parameters: part(0), slots: Object.fromEntries(slots) },
-    loss: await readNumber(lossValue),
-    gradientNorm: await readNumber(norm),
-  };
+  const gradients = grad(made, [...state.parameters.values()]);
+  const update = optimizer.update(state, new Map(names.map((name, i) => [name, gradients[i]])), step, learningRate);
+  const results = [made, update.gradientNorm, ...tensorsOfState(update.state)];
+  const [loss, norm, ...values] = await backend.evaluate(results, { release: release ? tensorsOfState(state) : [] });
+  replace(state, names, values);
+  return { loss: await readNumber(loss), gradientNorm: await readNumber(norm) };
 }
 
-interface Differentiated {
-  readonly loss: Tensor;
-  readonly gradients: NamedTensors;
-  /** Leaves that are of no use after the update. */
-  readonly spent: readonly Tensor[];
-}
-
-async function differentiate(parameters: NamedTensors, lossOf: StepRequest['lossOf']): Promise<Differentiated> {
-  const made = await lossOf(parameters);
-  if (!(made instanceof Tensor)) return { loss: tensor(made.loss), gradients: made.gradients, spent: [...made.gradients.values()] };
-  const gradients = grad(made, [...parameters.values()]);
-  return { loss: made, gradients: new Map([...parameters.keys()].map((name, i) => [name, gradients[i]])), spent: [] };
-}
-
-/** Parameters, then slot by slot, each in the parameters' order. */
-function tensorsOfState({ parameters, slots }: OptimizerState): Tensor[] {
-  return [parameters, ...Object.values(slots)].flatMap((map) => [...parameters.keys()].map((name) => map.get(name) as Tensor));
+async function updateInParts(
+  { backend, optimizer, state, step, learningRate, release = false }: WorkingRequest,
+  { loss, gradients }: LossGradients,
+): Promise<StepFigures> {
+  const [norm] = await backend.evaluate([normOf(gradients)]);
+  for (const names of portionsOf(state.parameters)) {
+    const old = partOf(state, names);
+    const own = pick(gradients, names);
+    const update = optimizer.update(old, own, step, learningRate, norm);
+    const spent = release ? [...own.values(), ...tensorsOfState(old)] : [...own.values()];
+    replace(state, names, await backend.evaluate(tensorsOfState(update.state), { release: spent }));
+  }
+  // Float32, as a loss that is a graph.
+  return { loss: Math.fround(loss), gradientNorm: await readNumber(norm) };
 }

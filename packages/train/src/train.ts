@@ -1,10 +1,12 @@
 // The training loop: epochs, validation, the best parameters kept, resuming. It knows no model and no method.
-import { type Backend, LowbitError, type Rng, read, readFloats, type StoreEntry, type Tensor, tensor, throwIfAborted } from '@lowbit/core';
+import { type Backend, LowbitError, type Rng, readFloats, type StoreEntry, throwIfAborted } from '@lowbit/core';
+import { inMemory } from './in-memory.js';
 import type { LearningRate } from './learning-rate.js';
 import { type Indexed, type LossFunction, meanLoss, type StagedLoss, type StagedValue } from './loss.js';
-import type { NamedTensors, Optimizer, OptimizerState } from './optimizer.js';
+import type { NamedTensors, Optimizer } from './optimizer.js';
 import { restoreTraining, type TrainingState, trainingEntry } from './saved-training.js';
-import { trainStep } from './step.js';
+import { stepInPlace } from './step.js';
+import { workingState } from './working-state.js';
 
 /** What parameters are judged on besides the batches that they are trained on. */
 export interface Validation<Batch> {
@@ -30,7 +32,7 @@ export interface EpochReport {
 
 export interface TrainOptions<Batch> {
   readonly backend: Backend;
-  /** Leaves by name; they are never written to. */
+  /** Leaves by name; they are never written to. Those that are not in memory are read once, and not held besides what is trained. */
   readonly parameters: NamedTensors;
   readonly optimizer: Optimizer;
   /** The loss of a batch, a scalar: a graph, or a loss that computes itself and its gradients in several evaluations. */
@@ -85,14 +87,14 @@ export async function train<Batch>(options: TrainOptions<Batch>): Promise<TrainR
   let state = await beginTraining(options, judge);
   let diverged = false;
   while (state.epoch < epochs && !diverged && !isPatienceOver(state, validation)) {
-    const outcome = await runEpoch(options, state, stepsPerEpoch);
+    const loss = await runEpoch(options, state, stepsPerEpoch);
     const epoch = state.epoch + 1;
-    diverged = !(Number.isFinite(outcome.loss) && (await allFinite(outcome.optimizer.parameters)));
+    diverged = !(Number.isFinite(loss) && (await allFinite(state.optimizer.parameters)));
     if (diverged) break;
     const isJudged = epoch === epochs || epoch % (validation?.every ?? 1) === 0;
-    const judged = isJudged ? await judge(outcome.optimizer.parameters) : undefined;
-    state = { ...keep(state, outcome.optimizer, epoch, judged, validation), losses: [...state.losses, outcome.loss] };
-    options.onEpoch?.({ epoch, loss: outcome.loss, validation: judged });
+    const judged = isJudged ? await judge(state.optimizer.parameters) : undefined;
+    state = { ...keep(state, epoch, judged, validation), losses: [...state.losses, loss] };
+    options.onEpoch?.({ epoch, loss, validation: judged });
     if (epoch < epochs) await options.save?.(trainingEntry(state));
   }
   const { kept, losses } = state;
@@ -128,30 +130,16 @@ async function beginTraining<Batch>(
   options: TrainOptions<Batch>,
   judge: (parameters: NamedTensors) => Promise<number | undefined>,
 ): Promise<TrainingState> {
-  const optimizer = options.optimizer.start(await inMemory(options.parameters));
+  const optimizer = workingState(options.optimizer.start(await inMemory(options.parameters)));
   if (options.saved) return restoreTraining(options.saved, optimizer);
   const before = await judge(optimizer.parameters);
-  return { optimizer, epoch: 0, losses: [], before, kept: { parameters: optimizer.parameters, epoch: 0, validation: before } };
+  return { optimizer, epoch: 0, losses: [], before, kept: { parameters: new Map(optimizer.parameters), epoch: 0, validation: before } };
 }
 
-async function inMemory(parameters: NamedTensors): Promise<NamedTensors> {
-  const entries = [...parameters].map(async ([name, t]): Promise<[string, Tensor]> => {
-    const isInMemory = t.source.kind === 'leaf' && t.source.data !== undefined;
-    return [name, isInMemory ? t : tensor(await read(t), t.shape, t.dtype)];
-  });
-  return new Map(await Promise.all(entries));
-}
-
-interface EpochOutcome {
-  readonly optimizer: OptimizerState;
-  /** Mean over the steps; the first loss that is not finite ends the epoch and is the outcome. */
-  readonly loss: number;
-}
-
-async function runEpoch<Batch>(options: TrainOptions<Batch>, state: TrainingState, stepsPerEpoch: number): Promise<EpochOutcome> {
+/** Trains the state's optimizer on. Gives the mean loss of the steps; the first one that is not finite ends the epoch and is the outcome. */
+async function runEpoch<Batch>(options: TrainOptions<Batch>, state: TrainingState, stepsPerEpoch: number): Promise<number> {
   const { backend, batches, epochs, signal, learningRate, shuffle, lossOf } = options;
   const steps = epochs * stepsPerEpoch;
-  let { optimizer } = state;
   let order: Int32Array | undefined;
   let total = 0;
   for (let i = 0; i < stepsPerEpoch; i++) {
@@ -162,22 +150,21 @@ async function runEpoch<Batch>(options: TrainOptions<Batch>, state: TrainingStat
       order = shuffle.at('pass', Math.floor(done / batches.length)).permutation(batches.length);
     }
     const batch = await batches.at(order ? order[position] : position);
-    const result = await trainStep({
+    const { loss } = await stepInPlace({
       backend,
       optimizer: options.optimizer,
-      state: optimizer,
+      state: state.optimizer,
       lossOf: (parameters) => (typeof lossOf === 'function' ? lossOf(parameters, batch) : lossOf.gradients(parameters, batch, done + 1)),
       step: done + 1,
       learningRate: learningRate(done + 1, steps),
       // What an epoch begins with may be the given parameters, kept, or saved: others hold it.
       release: i > 0,
     });
-    if (!Number.isFinite(result.loss)) return { optimizer, loss: result.loss };
-    optimizer = result.state;
-    total += result.loss;
+    if (!Number.isFinite(loss)) return loss;
+    total += loss;
     options.progress?.(done + 1, steps);
   }
-  return { optimizer, loss: total / stepsPerEpoch };
+  return total / stepsPerEpoch;
 }
 
 /** A diverged update can leave its mark in parameters whose loss is never computed. */
@@ -196,7 +183,6 @@ function isPatienceOver<Batch>({ epoch, kept }: TrainingState, validation: Valid
 /** The state after an epoch: whether it is kept is for its validation loss to say. */
 function keep<Batch>(
   state: TrainingState,
-  optimizer: OptimizerState,
   epoch: number,
   judged: number | undefined,
   validation: Validation<Batch> | undefined,
@@ -205,6 +191,6 @@ function keep<Batch>(
   // The first of equals is kept; NaN is never better, and anything is better than a start of NaN.
   const isBetter = judged !== undefined && (judged < (state.kept.validation as number) || Number.isNaN(state.kept.validation));
   const isKept = isJudgedBy ? isBetter : true;
-  const kept = isKept ? { parameters: optimizer.parameters, epoch, validation: judged ?? state.kept.validation } : state.kept;
-  return { ...state, optimizer, epoch, kept };
+  const parameters = new Map(state.optimizer.parameters);
+  return { ...state, epoch, kept: isKept ? { parameters, epoch, validation: judged ?? state.kept.validation } : state.kept };
 }

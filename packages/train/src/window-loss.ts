@@ -1,7 +1,9 @@
 // The loss of a model on batches of windows or of examples of a task, some of them at a time.
 import { add, type Backend, crossEntropy, type Model, mul, read, sum, type Tensor, tensor } from '@lowbit/core';
-import type { LossGradients, StagedLoss } from './loss.js';
+import type { StagedLoss } from './loss.js';
 import { modelGradients, modelLoss, type PositionsLoss } from './model-gradients.js';
+import type { NamedTensors } from './optimizer.js';
+import { portionsOf } from './portions.js';
 import { type TaskBatch, taskParts } from './task-batches.js';
 import { taskLoss } from './task-loss.js';
 import type { WindowBatch } from './windows.js';
@@ -66,14 +68,16 @@ function lossInParts<Batch extends ModelBatch>({
       return total;
     },
     async gradients(parameters, batch, step) {
-      let total: LossGradients | undefined;
+      let total = 0;
+      const sums = new Map<string, Tensor>();
       for (const [i, part] of (await partsOf(batch)).entries()) {
         const { tokens, positions } = part;
         const own = modelAt(tokens, step, i);
         const found = await modelGradients({ backend, model: own, tokens, positions, parameters, lossOf: await lossOf(part) });
-        total = total ? await sumOf(backend, total, found) : found;
+        total += found.loss;
+        await addTo(backend, sums, found.gradients);
       }
-      return total as LossGradients;
+      return { loss: total, gradients: sums };
     },
   };
 }
@@ -89,14 +93,20 @@ async function partsOf({ tokens, weights }: WindowBatch, size: number): Promise<
   });
 }
 
-async function sumOf(backend: Backend, a: LossGradients, b: LossGradients): Promise<LossGradients> {
-  const names = [...a.gradients.keys()];
-  const [left, right] = [[...a.gradients.values()], [...b.gradients.values()]];
-  const sums = await backend.evaluate(
-    left.map((gradient, i) => add(gradient, right[i])),
-    { release: [...left, ...right] },
-  );
-  return { loss: a.loss + b.loss, gradients: new Map(names.map((name, i) => [name, sums[i]])) };
+/** Adds gradients to the sums of those before them, some at a time. */
+async function addTo(backend: Backend, sums: Map<string, Tensor>, gradients: NamedTensors): Promise<void> {
+  if (sums.size === 0) {
+    for (const [name, gradient] of gradients) sums.set(name, gradient);
+    return;
+  }
+  for (const names of portionsOf(gradients)) {
+    const pairs = names.map((name) => [sums.get(name) as Tensor, gradients.get(name) as Tensor] as const);
+    const added = await backend.evaluate(
+      pairs.map(([sum, gradient]) => add(sum, gradient)),
+      { release: pairs.flat() },
+    );
+    for (const [i, name] of names.entries()) sums.set(name, added[i]);
+  }
 }
 
 /** Mean cross-entropy of the next token, in nats. */
