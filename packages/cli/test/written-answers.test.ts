@@ -1,0 +1,94 @@
+// lowbit eval with tasks whose answers a model writes: scores, the file of answers, and programs that run only when that is allowed.
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { LowbitError } from '@lowbit/core';
+import { openCodeSandbox } from '@lowbit/eval';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { runCommandLine } from '../src/program.js';
+import type { Terminal } from '../src/terminal.js';
+import { recordingTerminal, temporaryFolder, writeToyCheckpoint } from './toy-checkpoint.js';
+
+let folder: string;
+let remove: () => Promise<void>;
+
+beforeAll(async () => {
+  ({ folder, remove } = await temporaryFolder());
+  await writeToyCheckpoint(folder);
+  const lines = (records: readonly object[]): string => records.map((record) => `${JSON.stringify(record)}\n`).join('');
+  const sums = Array.from({ length: 6 }, (_, i) => ({ question: `${i}+1?`, answer: `#### ${i + 1}` }));
+  await writeFile(join(folder, 'gsm8k.test.jsonl'), lines(sums.slice(0, 3)));
+  await writeFile(join(folder, 'gsm8k.train.jsonl'), lines(sums));
+  const problem = { prompt: '\n', canonical_solution: '', entry_point: 'check', test: 'def check(candidate): pass' };
+  await writeFile(join(folder, 'humaneval.test.jsonl'), lines([problem, { ...problem, test: 'def check(candidate): assert False' }]));
+});
+afterAll(() => remove());
+
+const lowbit = (terminal: Terminal, words: readonly string[]): Promise<number> =>
+  runCommandLine({ arguments: words, terminal, directory: folder, signal: new AbortController().signal });
+
+async function evaluate(...args: readonly string[]) {
+  const terminal = recordingTerminal();
+  const engine = ['--threads', '1', '--quiet', '--json', '--evaluators', 'size', '--task-data', folder];
+  const status = await lowbit(terminal, ['eval', 'toy', ...engine, ...args]);
+  const scores = terminal.output().trim().split('\n').filter(Boolean);
+  return { status, errors: terminal.errors(), scores: scores.map((line) => JSON.parse(line) as Record<string, unknown>).slice(2) };
+}
+
+describe('answers that a model writes', () => {
+  it('are judged on the command line, and kept in a file with their judgement', async () => {
+    const { status, scores, errors } = await evaluate(
+      ...['--tasks', 'gsm8k', '--task-shots', '1', '--task-items', '2', '--task-tokens', '5', '--answers', 'answers.jsonl'],
+    );
+    expect(errors).toBe('');
+    expect(status).toBe(0);
+    expect(scores.map(({ evaluator, samples }) => [evaluator, samples])).toEqual([
+      ['gsm8k/strict-match', 2],
+      ['gsm8k/flexible-extract', 2],
+    ]);
+    expect(scores[0]).toMatchObject({ protocol: { maxTokens: 5, shots: { count: 1, file: 'gsm8k.train.jsonl' }, decoding: 'greedy' } });
+    const answers = (await readFile(join(folder, 'answers.jsonl'), 'utf8')).trim().split('\n');
+    expect(answers.map((line) => JSON.parse(line) as object)).toMatchObject(
+      [0, 1].map((i) => ({
+        ...{ task: 'gsm8k', where: `gsm8k.test.jsonl:${i + 1}`, values: { 'strict-match': 0 }, sha256: expect.any(String) },
+        prompt: expect.stringMatching(new RegExp(`^Question: .*\\nAnswer: #### \\d\\n\\nQuestion: ${i}\\+1\\?\\nAnswer:$`)),
+      })),
+    );
+  });
+
+  it.each([
+    ['CODE_EXECUTION', ['--tasks', 'humaneval']],
+    ['TASK_MISSING', ['--tasks', 'gsm8k', '--task-data', 'nowhere']],
+    ['OUTPUT_FILE', ['--tasks', 'gsm8k', '--answers', 'missing/answers.jsonl']],
+    // A context of 64 tokens has no room for answers of 256.
+    ['CONTEXT_LENGTH', ['--tasks', 'gsm8k', '--task-shots', '0']],
+  ])('%s: %j is refused', async (code, args) => {
+    const { status, errors, scores } = await evaluate(...args);
+    expect(errors).toContain(`${code}: `);
+    expect(status).toBeGreaterThan(0);
+    expect(scores).toEqual([]);
+  });
+
+  it('TASK_OPTIONS: options without tasks are refused', async () => {
+    const terminal = recordingTerminal();
+    expect(await lowbit(terminal, ['eval', 'toy', '--allow-code-execution'])).toBe(2);
+    expect(terminal.errors()).toContain('TASK_OPTIONS: --allow-code-execution: is about --tasks');
+  });
+
+  it('are run as programs where that is allowed', async (context) => {
+    const refused = await openCodeSandbox().then(
+      () => undefined,
+      (error: unknown) => error,
+    );
+    if (refused instanceof LowbitError) context.skip(refused.message);
+    const { status, scores, errors } = await evaluate(
+      ...['--tasks', 'humaneval', '--task-tokens', '1', '--allow-code-execution', '--answers', 'programs.jsonl'],
+    );
+    expect(errors).toBe('');
+    expect(status).toBe(0);
+    expect(scores).toMatchObject([{ evaluator: 'humaneval/pass@1', samples: 2, protocol: { sandbox: { seconds: 3 } } }]);
+    const [first, second] = (await readFile(join(folder, 'programs.jsonl'), 'utf8')).trim().split('\n');
+    expect(JSON.parse(second)).toMatchObject({ values: { 'pass@1': 0 }, reason: expect.stringMatching(/^failed: /) });
+    const { values, reason } = JSON.parse(first) as { values: Record<string, number>; reason: string };
+    expect(values['pass@1']).toBe(Number(reason === 'passed'));
+  });
+});
