@@ -1,5 +1,5 @@
 // What a step of our own takes in memory, by calculation: float32 activations of one block, codes of a byte, one direction a block.
-import { type ForwardBatch, forwardBytes, linearParameters, type ModelShape, scaleCount } from './memory-model.js';
+import { type ForwardBatch, forwardBytes, linearParameters, type ModelShape, parameterCount, scaleCount } from './memory-model.js';
 
 export interface StepRun extends Omit<ForwardBatch, 'activationBytes'> {
   /** Inputs that share a scale; −1: all inputs of an output. */
@@ -53,4 +53,14 @@ export function stepMemory(shape: ModelShape, run: StepRun): StepMemory {
     perturbed: 4 * COPIES * [...sizes.values()].reduce((sum, size) => sum + size, 0),
   };
   return { ...parts, total: Object.values(parts).reduce((sum, bytes) => sum + bytes, 0) };
+}
+
+/**
+ * The peak of a step of AdamW on all weights in float32 that computes blocks again for the backward pass: weights, gradients and two moments;
+ * what each block reads; and what one block computes, with gradients of as much, or the logits.
+ */
+export function gradientStepBytes(shape: ModelShape, { windows, tokens }: Pick<ForwardBatch, 'windows' | 'tokens'>): number {
+  const block = forwardBytes({ ...shape, vocabularySize: 0 }, { windows, tokens, activationBytes: 4 });
+  const logits = 4 * (LOGIT_VALUES + 1) * Math.min(windows * tokens * shape.vocabularySize, LOGITS_AT_ONCE);
+  return 16 * parameterCount(shape) + 4 * windows * tokens * shape.hiddenSize * (shape.blockCount + 1) + Math.max(2 * block, logits);
 }

@@ -8,11 +8,12 @@ import { driftRows } from '../src/experiments/drift.js';
 import { experiments } from '../src/experiments/index.js';
 import { quzoOptions } from '../src/options.js';
 
-const recipes = experiments.filter((one): one is RecipeExperiment => 'arms' in one);
+const recipes = experiments.filter((one): one is RecipeExperiment => 'arms' in one && !('study' in one));
 const computed = experiments.filter((one): one is ComputedExperiment => 'compute' in one);
 
 it('are those of the specification, each once', () => {
   expect(computed.map(({ name }) => name)).toEqual(['bias', 'drift', 'table-memory']);
+  expect(experiments.filter((one) => 'study' in one).map(({ name }) => name)).toEqual(['memory']);
   expect(recipes.map(({ name }) => name)).toEqual([
     'adaptation',
     'adaptation-stories',

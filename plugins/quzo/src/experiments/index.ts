@@ -4,6 +4,7 @@ import { adaptation, adaptationOfStories } from './adaptation.js';
 import { bias } from './bias.js';
 import { curves } from './curves.js';
 import { drift } from './drift.js';
+import { memory } from './memory.js';
 import { queries } from './queries.js';
 import { rounding } from './rounding.js';
 import { tableMemory } from './table-memory.js';
@@ -14,6 +15,7 @@ export const experiments: readonly Experiment[] = [
   bias,
   drift,
   tableMemory,
+  memory,
   adaptation,
   adaptationOfStories,
   rounding,

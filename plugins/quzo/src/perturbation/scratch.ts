@@ -6,6 +6,8 @@ export interface ReusedScratch extends Scratch {
   reset(): void;
   /** The function that is returned frees what has been taken since, as often as it is called. */
   mark(): () => void;
+  /** What all buffers lie in, taken or not. */
+  buffers(): readonly ArrayBufferLike[];
 }
 
 export function createScratch(): ReusedScratch {
@@ -25,14 +27,16 @@ export function createScratch(): ReusedScratch {
         freeFloats();
       };
     },
+    buffers: () => [...bytes.buffers(), ...floats.buffers()],
   };
 }
 
 function reused<T extends Int8Array | Float32Array>(
   make: (size: number) => T,
-): Pick<ReusedScratch, 'reset' | 'mark'> & { take(size: number): T } {
+): Pick<ReusedScratch, 'reset' | 'mark' | 'buffers'> & { take(size: number): T } {
   const bySize = new Map<number, { readonly buffers: T[]; taken: number }>();
   return {
+    buffers: () => [...bySize.values()].flatMap(({ buffers }) => buffers.map(({ buffer }) => buffer)),
     take(size) {
       let shelf = bySize.get(size);
       if (!shelf) bySize.set(size, (shelf = { buffers: [], taken: 0 }));
