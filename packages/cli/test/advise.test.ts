@@ -37,6 +37,7 @@ interface Line {
     readonly isMet: boolean;
     readonly recipe: string;
     readonly value: number;
+    readonly confirmed?: { readonly value: number };
     readonly damages: readonly { parts: readonly unknown[] }[];
   };
 }
@@ -62,7 +63,10 @@ describe('a threshold that quantizing alone meets', () => {
       'gptq:bits=8,groupSize=16',
       undefined,
     ]);
-    expect(lines[4]).toMatchObject({ advice: { isMet: true, recipe: best } });
+    const { value, confirmed } = lines[4].advice ?? {};
+    expect(lines[4]).toMatchObject({ advice: { isMet: true, recipe: best }, out: join(folder, 'met') });
+    expect(confirmed?.value).toBeLessThanOrEqual(0.05);
+    expect(confirmed?.value).not.toBe(value);
     const report = join(folder, 'runs', 'advise', 'toy');
     expect(await readdir(report)).toEqual(['advice.md', 'recipe.json', 'trials.jsonl']);
     const command =
@@ -103,13 +107,25 @@ it('says how far a threshold is that nothing meets, and which Linears hurt', asy
 });
 
 it('trains as much as it takes, and saves what meets the threshold', async () => {
-  const qat = ['--ptq', 'rtn', '--qat', 'qat:epochs=2,batchWindows=4,holdOut=0', '--parts', 'block', '--text', 'sotu', '--json', '--quiet'];
+  const qat = [
+    '--ptq',
+    'rtn',
+    '--qat',
+    'qat:epochs=4,batchWindows=4,holdOut=0,learningRate=0.01',
+    '--parts',
+    'block',
+    '--text',
+    'sotu',
+    '--json',
+    '--quiet',
+  ];
   const words = [...qat, ...small, ...calibrated];
   const all = await lowbit(['advise', 'toy', '--threshold', 'kl=1e-9', ...words, '--report', 'all']);
   const [rounded, half, whole] = linesOf(all.output).map(({ value = Number.NaN }) => value);
   expect(half).toBeLessThan(rounded);
   expect(whole).toBeLessThan(half);
-  const threshold = (half + whole) / 2;
+  // Fresh text must be near enough to it as well.
+  const threshold = 0.95 * half + 0.05 * whole;
   const met = await lowbit(['advise', 'toy', '--threshold', `kl=${threshold}`, ...words, '--report', 'enough', '--out', 'enough-model']);
   expect(met).toMatchObject({ code: 0, errors: '' });
   expect(linesOf(met.output).at(-1)?.advice).toMatchObject({
@@ -119,6 +135,23 @@ it('trains as much as it takes, and saves what meets the threshold', async () =>
   });
   const judged = await lowbit(['inspect', 'enough-model', '--json']);
   expect(JSON.parse(judged.output)).toMatchObject({ recipe: [{ method: 'rtn' }, { method: 'qat', targets: ['**'] }] });
+  // Training began with the model of an earlier trial; the recipe from the dense one gives the same.
+  const command = (await readFile(join(folder, 'enough', 'advice.md'), 'utf8')).trim().split('\n').at(-1)?.trim().split(' ') ?? [];
+  expect((await lowbit(command.slice(1).map((word) => (word === '<directory>' ? 'enough-again' : word)))).code).toBe(0);
+  const weights = (directory: string): Promise<Buffer> => readFile(join(folder, directory, 'model.safetensors'));
+  expect(await weights('enough-again')).toEqual(await weights('enough-model'));
+});
+
+it('leaves a report where every recipe fails, and names no model that was not saved', async () => {
+  const failing = ['--ptq', 'gptq', '--calibration-windows', '100000', '--text', 'text.txt', '--json', '--quiet'];
+  const words = ['advise', 'toy', '--threshold', 'kl=0.1', '--qat', 'decoupleq-sft', ...small, ...failing];
+  const outcome = await lowbit([...words, '--report', 'failed', '--out', 'failed-model']);
+  expect(outcome.code).toBe(1);
+  expect(outcome.errors).toContain('lowbit: ADVISE_FAILED: no recipe could be tried: gptq:bits=2,groupSize=16: ');
+  expect(linesOf(outcome.output)).toMatchObject([{ error: expect.anything() as unknown }, { advice: { isMet: false } }]);
+  expect(linesOf(outcome.output)[1]).not.toHaveProperty('out');
+  expect(await readdir(join(folder, 'failed'))).toEqual(['advice.md', 'trials.jsonl']);
+  expect(existsSync(join(folder, 'failed-model'))).toBe(false);
 });
 
 describe('refused before anything is read', () => {
@@ -163,6 +196,14 @@ describe('refused before anything is read', () => {
     expect(outcome.errors).toContain('OUTPUT_IS_SOURCE');
     expect(existsSync(join(folder, 'source'))).toBe(false);
   });
+});
+
+it('refuses one directory for the report and the model', async () => {
+  const words = ['advise', 'toy', '--threshold', 'kl=0.1', ...quick, '--group-size', '16', '--report', 'both', '--out', './both'];
+  const outcome = await lowbit(words);
+  expect(outcome).toMatchObject({ code: 2, output: '' });
+  expect(outcome.errors).toContain('lowbit: OUTPUT_IS_REPORT');
+  expect(existsSync(join(folder, 'both'))).toBe(false);
 });
 
 it('is cancelled with 130 and leaves no directory', async () => {

@@ -27,7 +27,11 @@ const looking = defineMethod({ name: 'test-looks', version: 1, options: z.strict
 describe('a run that begins after steps', () => {
   it.each([
     ['that quantize, before training', [searched({ bits: 2 })], [adapted({ rank: 2, steps: 3 })]],
-    ['of some Linears, before others', [nearest({ bits: 2, targets: ['**.q_proj'] })], [refined({ steps: 2, targets: ['**', '!**.q_proj'] })]],
+    [
+      'of some Linears, before others',
+      [nearest({ bits: 2, targets: ['**.q_proj'] })],
+      [refined({ steps: 2, targets: ['**', '!**.q_proj'] })],
+    ],
     ['that train what was quantized', [nearest({ bits: 2 }), adapted({ rank: 2, steps: 2 })], [looking()]],
   ] as const)('%s, is the same to the last bit', async (_, first, others) => {
     const recipe: Recipe = [...first, ...others];

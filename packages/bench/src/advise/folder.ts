@@ -13,8 +13,8 @@ export const ADVICE_RECIPE = 'recipe.json';
 export interface AdviceFolder {
   trial(trial: Trial): void;
   damages(report: DamageReport): void;
-  /** The report as Markdown, and the steps of the best recipe. */
-  finish(report: string, steps: readonly StepReference[]): void;
+  /** The report as Markdown, and the steps of the best recipe, if there is one. */
+  finish(report: string, steps: readonly StepReference[] | undefined): void;
 }
 
 /** Files in a directory that is there. What an earlier run left stays until this one has a trial. Its functions throw RESULTS_WRITE. */
@@ -37,7 +37,7 @@ export function openAdviceFolder(directory: string): AdviceFolder {
     finish: (report, steps) =>
       writing(() => {
         writeFileSync(path(REPORT), report);
-        writeFileSync(path(ADVICE_RECIPE), recipeJson(steps));
+        if (steps) writeFileSync(path(ADVICE_RECIPE), recipeJson(steps));
       }),
   };
 }

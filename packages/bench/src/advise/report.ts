@@ -1,12 +1,12 @@
 // Advice as a document: the verdict, everything that was tried, why it came to that, and how to repeat it.
 import { formatNumber, layOutTable } from '../markdown.js';
-import type { Advice, DamageReport, MeasuredTrial, Trial } from './strategy.js';
+import { type Advice, type DamageReport, farthest, type MeasuredTrial, type Trial } from './strategy.js';
 import type { Threshold } from './threshold.js';
 
 /** Parts named in the text; the others are in the folder. */
 const NAMED_PARTS = 5;
 
-/** Markdown, to be read in a terminal as well. `repeat` is the command that makes the best model. */
+/** Markdown, to be read in a terminal as well. `repeat` is the command that makes the best model, if there is one. */
 export function adviceReport(advice: Advice<unknown>, repeat: string): string {
   const { threshold, trials, damages, best } = advice;
   const lines = [
@@ -15,10 +15,7 @@ export function adviceReport(advice: Advice<unknown>, repeat: string): string {
     trialTable(threshold, trials),
     ...trials.flatMap((trial) => ('error' in trial ? ['', `${trial.name} failed: ${trial.error.message.split('\n')[0]}`] : [])),
     ...damages.flatMap((report) => ['', damageText(report)]),
-    '',
-    best.isMet ? 'To make it again:' : 'To make the nearest again:',
-    '',
-    `    ${repeat}`,
+    ...(best ? ['', best.isMet ? 'To make it again:' : 'To make the nearest again:', '', `    ${repeat}`] : []),
   ];
   return lines.join('\n');
 }
@@ -26,26 +23,33 @@ export function adviceReport(advice: Advice<unknown>, repeat: string): string {
 /** 'kl at most 0.05: met by …' in two or three sentences. */
 export function verdict({ threshold, best }: Advice<unknown>): string {
   const { metric, value } = threshold;
-  const found = `${best.name}: ${estimate(best)} at ${best.bitsPerWeight.toFixed(2)} bits/weight`;
+  if (!best) return `${metric} at most ${value}: no recipe could be tried.`;
+  const size = `${best.bitsPerWeight.toFixed(2)} bits/weight`;
+  const values = best.confirmed ? `${estimate(best)} where it was chosen, ${estimate(best.confirmed)} on fresh text,` : estimate(best);
+  const found = `${best.name}: ${values} at ${size}`;
   const said = best.isMet
     ? `met by ${found}.`
-    : `met by nothing that was tried. Nearest is ${found}, ${formatNumber(best.value - value)} too much.`;
+    : `met by nothing that was tried. Nearest is ${found}, ${formatNumber(farthest(best) - value)} too much.`;
   // Which side of the threshold it is on would be luck.
-  const isUnclear = Math.abs(best.value - value) < 2 * best.stderr;
+  const judged = best.confirmed ?? best;
+  const isUnclear = Math.abs(judged.value - value) < 2 * judged.stderr;
   return `${metric} at most ${value}: ${said}${isUnclear ? ' That is within two standard errors of the threshold; more windows would tell.' : ''}`;
 }
 
-function estimate({ value, stderr }: MeasuredTrial): string {
+function estimate({ value, stderr }: Pick<MeasuredTrial, 'value' | 'stderr'>): string {
   return `${formatNumber(value)} ± ${Number(stderr.toPrecision(2))}`;
 }
 
 function trialTable({ metric }: Threshold, trials: readonly Trial[]): string {
   const body = trials.map((trial) =>
     'error' in trial
-      ? [trial.name, '', trial.error.code, 'no', '']
-      : [trial.name, trial.bitsPerWeight.toFixed(2), estimate(trial), trial.isMet ? 'yes' : 'no', trial.seconds.toFixed(1)],
+      ? [trial.name, '', trial.error.code, '', 'no', '']
+      : [
+          ...[trial.name, trial.bitsPerWeight.toFixed(2), estimate(trial), trial.confirmed ? estimate(trial.confirmed) : ''],
+          ...[trial.isMet ? 'yes' : 'no', trial.seconds.toFixed(1)],
+        ],
   );
-  return layOutTable(['recipe', 'bits/weight', metric, 'met', 'seconds'], body, 1);
+  return layOutTable(['recipe', 'bits/weight', metric, 'on fresh text', 'met', 'seconds'], body, 1);
 }
 
 function damageText({ bits, recipe, parts }: DamageReport): string {

@@ -35,32 +35,50 @@ export interface PartDamage {
   readonly kl: number;
 }
 
-/** A model that a recipe gave, judged. */
-interface Attempt<Made> {
-  readonly made: Made;
-  readonly bitsPerWeight: number;
+/** What the metric is for a model, on some text. */
+interface Judgement {
   readonly value: number;
   readonly stderr: number;
+}
+
+/** A model that a recipe gave, judged. */
+interface Attempt<Made> extends Judgement {
+  readonly made: Made;
+  readonly bitsPerWeight: number;
+  /** Wall time of making it, that of its beginning counted. */
+  readonly seconds: number;
+}
+
+/** A model that the first steps of a recipe gave. */
+export interface Beginning<Made> {
+  readonly made: Made;
+  readonly steps: number;
   /** Wall time of making it. */
   readonly seconds: number;
 }
 
 /** Where the strategy gets its facts. */
 export interface Workbench<Made> {
-  attempt(recipe: AdviceRecipe): Promise<Attempt<Made>>;
+  /** Judged on the text that trials are chosen by. `beginning` saves the steps that made it; the outcome is the same without. */
+  attempt(recipe: AdviceRecipe, beginning?: Beginning<Made>): Promise<Attempt<Made>>;
+  /** On text that no trial is chosen by. */
+  confirm(made: Made): Promise<Judgement>;
   /** Every part that a recipe quantized. */
   damages(made: Made): Promise<readonly PartDamage[]>;
 }
 
 interface TrialBase extends Candidate {
-  readonly stage: 'quantize' | 'train';
+  /** 'damage': a quantized model was taken apart, and that failed. */
+  readonly stage: 'quantize' | 'damage' | 'train';
 }
 
-export interface MeasuredTrial extends TrialBase {
+export interface MeasuredTrial extends TrialBase, Judgement {
   readonly bitsPerWeight: number;
-  readonly value: number;
-  readonly stderr: number;
+  /** Of making it, from the dense model on. */
   readonly seconds: number;
+  /** On fresh text: of a trial that meets the threshold on the text that trials are chosen by. */
+  readonly confirmed?: Judgement;
+  /** On both texts. */
   readonly isMet: boolean;
 }
 
@@ -83,9 +101,13 @@ export interface Advice<Made> {
   readonly threshold: Threshold;
   readonly trials: readonly Trial[];
   readonly damages: readonly DamageReport[];
-  /** The first that meets the threshold, in the order that is tried: of one width the one of fewest bits a weight. If none does, the nearest to it. */
-  readonly best: MeasuredTrial;
-  readonly made: Made;
+  /**
+   * The first that meets the threshold, in the order that is tried: of one width the one of fewest bits a weight. If none does, the nearest
+   * to it. Undefined where every trial failed.
+   */
+  readonly best: MeasuredTrial | undefined;
+  /** The model of `best`. */
+  readonly made: Made | undefined;
 }
 
 export interface AdviseOptions {
@@ -103,39 +125,60 @@ interface Tried<Made> {
 
 /**
  * Tries the candidates, those of fewest bits first, all of a width before the next. If none meets the threshold, takes the nearest of
- * each width and trains growing shares of its parts, the worst first; each trial begins from the dense model, so that its recipe alone
- * repeats it. A trial that fails is one of the trials, and the others go on.
- * @throws ADVISE_FAILED when every candidate failed; ABORTED when the signal is.
+ * each width and trains growing shares of its parts, the worst first, or all where they cannot be told apart. The least of many values on
+ * one text is lower than it would be on another, so what meets the threshold must meet it on fresh text too. A trial that fails is one
+ * of the trials, and the others go on.
+ * @throws ABORTED when the signal is.
  */
 export async function advise<Made>(plan: AdvicePlan, workbench: Workbench<Made>, options: AdviseOptions = {}): Promise<Advice<Made>> {
   const { threshold, candidates, tuner, shares = SHARES } = plan;
   const trials: Trial[] = [];
   const damages: DamageReport[] = [];
   const nearest: Tried<Made>[] = [];
-  const adviceOf = ({ trial, made }: Tried<Made>): Advice<Made> => ({ threshold, trials, damages, best: trial, made });
+  const adviceOf = (best: Tried<Made> | undefined): Advice<Made> => ({ threshold, trials, damages, best: best?.trial, made: best?.made });
 
-  const attempt = async (stage: TrialBase['stage'], candidate: Candidate): Promise<Tried<Made> | undefined> => {
+  const add = <One extends Trial>(trial: One): One => {
+    trials.push(trial);
+    options.onTrial?.(trial);
+    return trial;
+  };
+  const fail = (stage: TrialBase['stage'], { name, bits, steps }: Candidate, error: unknown): undefined => {
+    rethrowAbort(error, options.signal);
+    add({ name, stage, bits, steps, error: describeError(error) });
+  };
+
+  const attempt = async (stage: TrialBase['stage'], candidate: Candidate, start?: Tried<Made>): Promise<Tried<Made> | undefined> => {
     const { name, bits, steps } = candidate;
-    const add = <One extends Trial>(trial: One): One => {
-      trials.push(trial);
-      options.onTrial?.(trial);
-      return trial;
-    };
+    const beginning = start && { made: start.made, steps: start.trial.steps.length, seconds: start.trial.seconds };
+    let tried: Tried<Made>;
     try {
-      const { made, ...measured } = await workbench.attempt(candidate);
-      if (!Number.isFinite(measured.value)) {
-        throw new LowbitError(
-          'NOT_FINITE',
-          `${name}: ${threshold.metric} is ${measured.value}; the weights or activations of the model overflow`,
-        );
-      }
-      const isMet = measured.value <= threshold.value;
-      return { trial: add({ name, stage, bits, steps, ...measured, isMet }), made };
+      const { made, ...measured } = await workbench.attempt(candidate, beginning);
+      checkFinite(name, threshold, measured);
+      const isEnough = measured.value <= threshold.value;
+      const confirmed = isEnough ? await workbench.confirm(made) : undefined;
+      if (confirmed) checkFinite(name, threshold, confirmed);
+      const isMet = confirmed !== undefined && confirmed.value <= threshold.value;
+      tried = { trial: { name, stage, bits, steps, ...measured, ...(confirmed && { confirmed }), isMet }, made };
     } catch (error) {
-      rethrowAbort(error, options.signal);
-      add({ name, stage, bits, steps, error: describeError(error) });
-      return undefined;
+      return fail(stage, candidate, error);
     }
+    add(tried.trial);
+    return tried;
+  };
+
+  /** The parts of a model, the worst first; undefined where they cannot be told apart. */
+  const takeApart = async ({ trial: start, made }: Tried<Made>): Promise<readonly PartDamage[] | undefined> => {
+    let parts: readonly PartDamage[];
+    try {
+      parts = [...(await workbench.damages(made))].sort((a, b) => b.kl - a.kl);
+    } catch (error) {
+      return fail('damage', { ...start, name: `${start.name}, one part at a time` }, error);
+    }
+    if (parts.length === 0) return parts;
+    const report = { bits: start.bits, recipe: start.name, parts };
+    damages.push(report);
+    options.onDamages?.(report);
+    return parts;
   };
 
   for (const bits of [...new Set(candidates.map((one) => one.bits))].sort((a, b) => a - b)) {
@@ -149,35 +192,52 @@ export async function advise<Made>(plan: AdvicePlan, workbench: Workbench<Made>,
       ({ bitsPerWeight }) => bitsPerWeight,
     );
     if (cheapest) return adviceOf(cheapest);
-    const ofWidth = leastOf(tried, ({ value }) => value);
+    const ofWidth = leastOf(tried, farthest);
     if (ofWidth) nearest.push(ofWidth);
   }
 
-  let best = leastOf(nearest, ({ value }) => value);
-  for (const { trial: start, made } of nearest) {
-    const parts = [...(await workbench.damages(made))].sort((a, b) => b.kl - a.kl);
-    if (parts.length === 0) continue;
-    const report = { bits: start.bits, recipe: start.name, parts };
-    damages.push(report);
-    options.onDamages?.(report);
-    for (const count of new Set(shares.map((share) => Math.ceil(share * parts.length)))) {
-      const one = await attempt('train', trained(start, tuner, parts, count));
+  let best = leastOf(nearest, farthest);
+  for (const start of nearest) {
+    const parts = await takeApart(start);
+    const counts = new Set(shares.map((share) => Math.ceil(share * (parts?.length ?? 0))));
+    const recipes = parts
+      ? [...counts].filter((count) => count > 0).map((count) => trainedOn(start.trial, tuner, parts, count))
+      : [trainedOnAll(start.trial, tuner)];
+    for (const recipe of recipes) {
+      const one = await attempt('train', recipe, start);
       if (one?.trial.isMet) return adviceOf(one);
       // Models that are not the nearest are let go.
-      if (one) best = leastOf(best ? [best, one] : [one], ({ value }) => value);
+      if (one) best = leastOf(best ? [best, one] : [one], farthest);
     }
   }
-  if (best) return adviceOf(best);
-  const reasons = trials.flatMap((trial) => ('error' in trial ? [`${trial.name}: ${trial.error.message}`] : []));
-  throw new LowbitError('ADVISE_FAILED', `no recipe could be tried: ${reasons.join('; ')}`);
+  return adviceOf(best);
+}
+
+/** @throws NOT_FINITE */
+function checkFinite(name: string, { metric }: Threshold, { value }: Judgement): void {
+  if (Number.isFinite(value)) return;
+  throw new LowbitError('NOT_FINITE', `${name}: ${metric} is ${value}; the weights or activations of the model overflow`);
+}
+
+/** The worse of the values on both texts: what is held against the threshold. */
+export function farthest({ value, confirmed }: MeasuredTrial): number {
+  return Math.max(value, confirmed?.value ?? value);
 }
 
 /** A candidate with the tuner on its worst parts. */
-function trained(start: Candidate, tuner: AdviceRecipe, parts: readonly PartDamage[], count: number): Candidate {
-  const isAll = count === parts.length;
-  const targets = isAll ? {} : { targets: parts.slice(0, count).flatMap((part) => part.targets) };
+function trainedOn(start: Candidate, tuner: AdviceRecipe, parts: readonly PartDamage[], count: number): Candidate {
+  if (count === parts.length) return trainedOnAll(start, tuner, ` ${count}`);
+  const targets = { targets: parts.slice(0, count).flatMap((part) => part.targets) };
+  return trained(start, tuner, `the worst ${count} of ${parts.length}`, targets);
+}
+
+function trainedOnAll(start: Candidate, tuner: AdviceRecipe, count = ' parts'): Candidate {
+  return trained(start, tuner, `all${count}`, {});
+}
+
+function trained(start: Candidate, tuner: AdviceRecipe, what: string, targets: { readonly targets?: readonly string[] }): Candidate {
   return {
-    name: `${start.name} + ${tuner.name} on ${isAll ? `all ${count}` : `the worst ${count} of ${parts.length}`}`,
+    name: `${start.name} + ${tuner.name} on ${what}`,
     bits: start.bits,
     steps: [...start.steps, ...tuner.steps.map((step) => ({ ...step, options: { ...step.options, ...targets } }))],
   };

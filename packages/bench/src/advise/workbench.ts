@@ -1,8 +1,18 @@
 // The strategy's facts from a model: recipes are run and judged, and parts are quantized one at a time.
-import { type Backend, type Block, DenseLinear, type Model, quantizablePart, type Recipe, read, type StepReference } from '@lowbit/core';
+import {
+  type Backend,
+  type Block,
+  DenseLinear,
+  LowbitError,
+  type Model,
+  quantizablePart,
+  type Recipe,
+  read,
+  type StepReference,
+} from '@lowbit/core';
 import { type TokenWindows, windowsOf } from '@lowbit/data';
 import { measureSize, textEvaluator } from '@lowbit/eval';
-import { checkRecipe, quantize } from '@lowbit/pipeline';
+import { canBeginAfter, checkRecipe, quantize } from '@lowbit/pipeline';
 import { linearKinds } from '@lowbit/quant';
 import type { ResolvedModel } from '../model-reference.js';
 import { nearestRounding } from '../nearest-rounding.js';
@@ -34,8 +44,9 @@ export interface WorkbenchOptions {
 const DAMAGE_WINDOWS = 8;
 
 /**
- * Recipes are judged on held-out text, and parts on calibration text, so that what is trained is not chosen by what it is judged by.
- * @throws what preparing held-out text throws, before anything is quantized.
+ * Recipes are judged on held-out text, those that are good enough on as much of it again, and parts on calibration text, so that what is
+ * trained is not chosen by what it is judged by.
+ * @throws HELD_OUT_SHORT for a text of one window, and what preparing held-out text throws, before anything is quantized.
  */
 export async function openWorkbench(options: WorkbenchOptions): Promise<Workbench<Model>> {
   const { resolved, backend, threshold, seed, signal, onProgress } = options;
@@ -48,15 +59,18 @@ export async function openWorkbench(options: WorkbenchOptions): Promise<Workbenc
 
   const { heldOut } = options;
   // As in a benchmark, the text to judge by does not depend on the seed.
-  const windows = await heldOutText(heldOut.source ?? text, heldOut, {
-    ...resolved,
-    backend,
-    seed: 0,
-    signal,
-    progress: stage('held-out text'),
-  });
-  note(`judged on ${windows.description}, ${windows.scoredTokens} tokens scored`);
+  const both = await heldOutText(
+    heldOut.source ?? text,
+    { ...heldOut, windows: 2 * heldOut.windows },
+    {
+      ...{ ...resolved, backend, seed: 0, signal },
+      progress: stage('held-out text'),
+    },
+  );
+  const [windows, fresh] = splitInTwo(both, heldOut.windows);
+  note(`judged on ${windows.description}, ${windows.scoredTokens} tokens scored; what is good enough also on ${fresh.count} windows more`);
   const evaluator = textEvaluator(windows);
+  const confirming = textEvaluator(fresh);
 
   let prepared: CalibrationText | undefined;
   const calibration = async (): Promise<CalibrationText> => {
@@ -74,20 +88,27 @@ export async function openWorkbench(options: WorkbenchOptions): Promise<Workbenc
   };
 
   return {
-    async attempt({ name: recipeName, steps }) {
+    async attempt({ name: recipeName, steps }, beginning) {
       const recipe = await options.buildRecipe(steps);
       // Calibration text may take minutes to write.
       checkRecipe(recipe, dense);
       const data = needsData(recipe) ? await calibration() : undefined;
+      const done = beginning && canBeginAfter(recipe, beginning.steps) ? { steps: beginning.steps, model: beginning.made } : undefined;
       const { model, milliseconds } = await quantize({
         ...{ model: dense, backend, recipe, seed, signal, kinds: linearKinds, nearest: nearestRounding(backend) },
-        calibration: data?.batches,
+        ...{ calibration: data?.batches, done },
         onEvent: (event) => onProgress?.({ type: 'run', recipe: recipeName, event }),
       });
       const progress = stage('judging', recipeName);
       const scores = await evaluator.evaluate(model, { backend, reference: dense, signal, progress });
       const { bitsPerWeight } = measureSize(model, { reference: dense });
-      return { made: model, bitsPerWeight, ...valueOf(threshold, scores), seconds: milliseconds / 1000 };
+      const seconds = milliseconds / 1000 + (beginning && done ? beginning.seconds : 0);
+      return { made: model, bitsPerWeight, ...valueOf(threshold, scores), seconds };
+    },
+
+    async confirm(model) {
+      const scores = await confirming.evaluate(model, { backend, reference: dense, signal, progress: stage('judging again') });
+      return valueOf(threshold, scores);
     },
 
     async damages(quantized) {
@@ -102,6 +123,23 @@ export async function openWorkbench(options: WorkbenchOptions): Promise<Workbenc
       return found;
     },
   };
+}
+
+/**
+ * The first windows, at most `most`, and as many after them; all are scored from their second token on.
+ * @throws HELD_OUT_SHORT
+ */
+export function splitInTwo({ tokens, count, length, description, protocol }: TokenWindows, most: number): [TokenWindows, TokenWindows] {
+  if (count < 2) {
+    const remedy = 'one is to choose by and another to confirm by; give more text, or shorter windows with --window';
+    throw new LowbitError('HELD_OUT_SHORT', `${description}: is one window, ${remedy}`);
+  }
+  const half = Math.min(most, Math.ceil(count / 2));
+  const part = (what: string, from: number, to: number): TokenWindows => {
+    const rows = Array.from({ length: to - from }, (_, i) => tokens.slice((from + i) * length, (from + i + 1) * length));
+    return windowsOf(rows, { description: `${description}, the ${what} ${rows.length}`, protocol });
+  };
+  return [part('first', 0, half), part('next', half, Math.min(count, 2 * half))];
 }
 
 async function firstWindows({ batches }: CalibrationText, count: number): Promise<TokenWindows> {

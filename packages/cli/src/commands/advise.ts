@@ -75,7 +75,7 @@ export function addAdviseCommand(program: Command, context: CommandContext): voi
     .option('--qat <recipe>', 'what to train by, inline, without targets', 'qat')
     .addOption(new Option('--parts <kind>', 'what is looked at and trained one by one').choices(['linear', 'block']).default('linear'))
     .option('--calibration-windows <count>', 'windows to calibrate and train on', integer(1), 128)
-    .option('--windows <count>', 'windows to judge on', integer(2), 64)
+    .option('--windows <count>', 'windows to judge on, and as many to judge again what is good enough', integer(2), 64)
     .option('--window <tokens>', 'tokens in each window', integer(2))
     .option('--seed <number>', 'of calibration text and of every random choice', integer(0), 0)
     .option('--report <directory>', 'where the report, the recipe and the trials go (runs/advise/<model>)')
@@ -109,13 +109,20 @@ async function runAdvise(reference: string, options: AdviseArguments, context: C
   const claimed = [];
   try {
     for (const path of [report, ...(out === undefined ? [] : [out])]) claimed.push(await claimDirectory(path, options.force === true));
-    if (out !== undefined && (await realpath(out)) === (await realpath(resolved.checkpoint.path))) {
-      throw new LowbitError('OUTPUT_IS_SOURCE', `${out}: is the model that is to be quantized; choose another output directory`);
-    }
+    if (out !== undefined) await checkOutput(out, report, resolved);
     await adviseInto({ report, out }, resolved, plan, { ...options, reference }, context);
   } finally {
     for (const one of claimed) await one.release();
   }
+}
+
+/** A checkpoint takes the place of what was in its directory. @throws OUTPUT_IS_SOURCE, OUTPUT_IS_REPORT */
+async function checkOutput(out: string, report: string, { checkpoint }: ResolvedModel): Promise<void> {
+  const [model, ...others] = await Promise.all([out, checkpoint.path, report].map((path) => realpath(path)));
+  const [isSource, isReport] = others.map((other) => other === model);
+  if (isSource) throw new LowbitError('OUTPUT_IS_SOURCE', `${out}: is the model that is to be quantized; choose another output directory`);
+  if (isReport)
+    throw new LowbitError('OUTPUT_IS_REPORT', `${out}: is where the report goes; give --out and --report different directories`);
 }
 
 function build(steps: readonly StepReference[], directory: string): ReturnType<typeof buildSteps> {
@@ -170,21 +177,43 @@ async function adviseInto(
     });
     reporter.end();
     const summary = adviceReport(advice, repeatCommand(join(report, ADVICE_RECIPE), options, directory));
-    files.finish(`# Advice on ${resolved.name}\n\n${summary}\n`, advice.best.steps);
-    terminal.out(
-      options.json ? `${JSON.stringify({ advice: recordOf(advice), report, out: advice.best.isMet ? out : undefined })}\n` : `${summary}\n`,
-    );
-    if (!advice.best.isMet) {
-      throw new LowbitError(
-        'THRESHOLD_UNMET',
-        `${verdict(advice)} Allow more with --threshold, more bits with --bits, or smaller groups with --group-size`,
-      );
+    files.finish(`# Advice on ${resolved.name}\n\n${summary}\n`, advice.best?.steps);
+    if (!options.json) terminal.out(`${summary}\n`);
+    let saved: string | undefined;
+    try {
+      checkMet(advice);
+      if (out !== undefined) {
+        await save(out, resolved, advice, backend, options, context, reporter);
+        saved = out;
+      }
+    } finally {
+      if (options.json) terminal.out(`${JSON.stringify({ advice: recordOf(advice), report, out: saved })}\n`);
     }
-    if (out !== undefined) await save(out, resolved, advice, backend, options, context, reporter);
   } finally {
     reporter.end();
     await backend.dispose();
   }
+}
+
+/** Advice of which there is a model that meets the threshold. */
+interface MetAdvice extends Advice<Model> {
+  readonly best: NonNullable<Advice<Model>['best']>;
+  readonly made: Model;
+}
+
+/** @throws ADVISE_FAILED, THRESHOLD_UNMET */
+function checkMet(advice: Advice<Model>): asserts advice is MetAdvice {
+  const { best, trials } = advice;
+  if (!best) {
+    const reasons = trials.flatMap((trial) => ('error' in trial ? [`${trial.name}: ${trial.error.message}`] : []));
+    throw new LowbitError(
+      'ADVISE_FAILED',
+      `no recipe could be tried: ${reasons.join('; ')}; correct what they name, or try others with --ptq`,
+    );
+  }
+  if (best.isMet) return;
+  const remedies = 'Allow more with --threshold, more bits with --bits, or smaller groups with --group-size';
+  throw new LowbitError('THRESHOLD_UNMET', `${verdict(advice)} ${remedies}`);
 }
 
 function noteTrial(trial: Trial, { threshold }: AdvicePlan, reporter: Reporter): void {
@@ -193,14 +222,15 @@ function noteTrial(trial: Trial, { threshold }: AdvicePlan, reporter: Reporter):
     return;
   }
   const { name, value, bitsPerWeight, seconds, isMet } = trial;
-  const numbers = `${threshold.metric} ${value.toPrecision(4)} at ${bitsPerWeight.toFixed(2)} bits/weight`;
+  const again = trial.confirmed ? ` (${trial.confirmed.value.toPrecision(4)} on fresh text)` : '';
+  const numbers = `${threshold.metric} ${value.toPrecision(4)}${again} at ${bitsPerWeight.toFixed(2)} bits/weight`;
   reporter.note(`${name}: ${numbers}, ${isMet ? 'good enough' : 'not good enough'}; made in ${seconds.toFixed(1)} s`);
 }
 
 async function save(
   out: string,
   { checkpoint }: ResolvedModel,
-  { best, made }: Advice<Model>,
+  { best, made }: MetAdvice,
   backend: Backend,
   { seed, force }: AdviseArguments,
   { directory, signal }: CommandContext,
@@ -219,8 +249,9 @@ async function save(
 }
 
 function recordOf({ threshold, best, damages }: Advice<unknown>): object {
-  const { name, steps, bits, bitsPerWeight, value, stderr, isMet } = best;
-  return { threshold, isMet, recipe: name, steps, bits, bitsPerWeight, value, stderr, damages };
+  if (!best) return { threshold, isMet: false, damages };
+  const { name, steps, bits, bitsPerWeight, value, stderr, confirmed, isMet } = best;
+  return { threshold, isMet, recipe: name, steps, bits, bitsPerWeight, value, stderr, confirmed, damages };
 }
 
 /** What makes the advised model again: equal text, seed, steps and engine give equal weights. */
