@@ -63,7 +63,7 @@ export { type NamedRecipe, needsData, summarizeRecipe } from './recipe.js';
 export { type BenchRow, type FailedRow, isScore, type Provenance, readRow, type ScoreRow } from './row.js';
 export { type Benchmark, type BenchOptions, openPlan, type PlanContext, runBenchmark, runCells } from './run.js';
 export { didYouMean } from './suggestion.js';
-export { openSuite, type SuiteSource, suiteName, suiteNames } from './suite.js';
+export { openSuite, type SuiteSource, suiteData, suiteName, suiteNames } from './suite.js';
 export { summarizeRows } from './summary.js';
 export { markdownTable } from './table.js';
 export { type OpenedTask, openTask, type TaskSource } from './tasks.js';

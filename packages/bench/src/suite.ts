@@ -1,6 +1,7 @@
 // Tasks of the literature by their names, over files of their datasets.
+import { resolve } from 'node:path';
 import { type Evaluator, LowbitError } from '@lowbit/core';
-import { openRecords } from '@lowbit/data';
+import { isHubReference, openRecords } from '@lowbit/data';
 import {
   type ChoiceTask,
   type CodeSandbox,
@@ -19,7 +20,7 @@ import { didYouMean } from './suggestion.js';
 export interface SuiteSource {
   /** 'arc_easy', 'piqa', …: as lm-evaluation-harness calls them. */
   readonly names: readonly string[];
-  /** The directory of their files, as `openRecords` finds them. */
+  /** The directory of their files, or 'hf:owner/name', as `openRecords` finds them. */
   readonly data: string;
   /** Solved examples before each question; by default as many as the task has by convention: 5 for gsm8k, none for the others. */
   readonly shots?: number | undefined;
@@ -37,6 +38,11 @@ export const suiteNames: readonly string[] = [...choiceTasks.keys(), ...generati
 export function suiteName(name: string): string {
   if (suiteNames.includes(name)) return name;
   throw new LowbitError('TASK_UNKNOWN', `no task '${name}'; ${didYouMean(name, suiteNames)}`);
+}
+
+/** Where files lie, as a person says it: a directory as seen from another, or a dataset of the hub. */
+export function suiteData(reference: string, directory: string): string {
+  return isHubReference(reference) ? reference : resolve(directory, reference);
 }
 
 /** What tasks are opened for. */

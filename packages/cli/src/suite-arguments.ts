@@ -1,6 +1,5 @@
 // Options about tasks of the literature: which ones, and where their files lie.
-import { resolve } from 'node:path';
-import { type SuiteSource, suiteName, suiteNames } from '@lowbit/bench';
+import { type SuiteSource, suiteData, suiteName, suiteNames } from '@lowbit/bench';
 import { LowbitError } from '@lowbit/core';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { integer } from './arguments.js';
@@ -32,7 +31,10 @@ export function addSuiteOptions(command: Command): Command {
     command.addOption(read ? option.argParser(read) : option);
   };
   add('--tasks <names>', `judge by these as well, separated by commas: ${suiteNames.join(', ')}`, readNames);
-  add('--task-data <directory>', "where their files lie: 'arc_easy.test.jsonl', or 'arc_easy/test-00000-of-00001.parquet' as on the hub");
+  add(
+    '--task-data <directory>',
+    "where their files lie: 'arc_easy.test.jsonl', or 'arc_easy/test-00000-of-00001.parquet' as on the hub; or a dataset in the hub's cache, 'hf:allenai/ai2_arc/ARC-Easy'",
+  );
   add('--task-shots <count>', 'solved examples before each question, from the training split (0, gsm8k 5)', integer(0));
   add('--task-items <count>', 'questions of each at most (all)', integer(1));
   add('--task-tokens <count>', 'tokens of a written answer at most (gsm8k 256, humaneval 1024)', integer(1));
@@ -51,7 +53,14 @@ export function suiteSource(options: SuiteArguments, directory: string): SuiteSo
   }
   if (taskData === undefined)
     throw new LowbitError('TASK_OPTIONS', '--tasks: needs the directory of their files; name it with --task-data');
-  return { names: tasks.map(suiteName), data: resolve(directory, taskData), shots, limit, answerTokens, allowsCode };
+  return {
+    names: tasks.map(suiteName),
+    data: suiteData(taskData, directory),
+    shots,
+    limit,
+    answerTokens,
+    allowsCode,
+  };
 }
 
 function readNames(text: string): readonly string[] {

@@ -2,7 +2,7 @@
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { openRecords, readRecords } from '../src/index.js';
 import { parquetFile, parquetRecords } from './parquet-file.js';
 
@@ -81,8 +81,34 @@ describe('openRecords', () => {
     expect(await open('{"a":1}', '{"a":2}')).not.toBe(await open('{"a":2}', '{"a":1}'));
   });
 
+  it('finds what lies in the directory of the task itself', async () => {
+    await file('ARC-Easy/test-0.jsonl', jsonl([{ a: 1 }]));
+    await file('ARC-Easy/test-1.jsonl', jsonl([{ a: 2 }]));
+    expect((await openRecords(join(directory, 'ARC-Easy'), 'arc_easy', 'test')).records.map(({ value }) => value.a)).toEqual([1, 2]);
+  });
+
   it('says what it looked for', async () => {
     const failed = expect(openRecords(directory, 'piqa', 'validation')).rejects;
     await failed.toMatchObject({ code: 'TASK_MISSING', message: expect.stringContaining('piqa.validation.jsonl') as string });
+  });
+});
+
+describe("'hf:owner/name'", () => {
+  afterEach(() => void vi.unstubAllEnvs());
+
+  it('is what lies in the cache of the hub, of the revision that main was', async () => {
+    vi.stubEnv('HF_HUB_CACHE', join(directory, 'hub'));
+    const cached = 'hub/datasets--allenai--ai2_arc';
+    await file(`${cached}/refs/main`, 'abc');
+    await file(`${cached}/snapshots/abc/ARC-Easy/test-00000-of-00001.parquet`, parquetFile);
+    await file(`${cached}/snapshots/old/ARC-Easy/test-00000-of-00001.parquet`, 'no parquet');
+    await file(`${cached}/snapshots/abc/sst2/validation-00000-of-00001.parquet`, parquetFile);
+    expect((await openRecords('hf:allenai/ai2_arc/ARC-Easy', 'arc_easy', 'test')).records).toHaveLength(3);
+    expect((await openRecords('hf:allenai/ai2_arc', 'sst2', 'validation')).records).toHaveLength(3);
+  });
+
+  it.each(['hf:nobody/nothing', 'hf:allenai/ai2_arc/None', 'hf:allenai', 'hf:allenai/../x'])('TASK_MISSING for %s', async (reference) => {
+    vi.stubEnv('HF_HUB_CACHE', join(directory, 'hub'));
+    await expect(openRecords(reference, 'arc_easy', 'test')).rejects.toMatchObject({ code: 'TASK_MISSING' });
   });
 });
