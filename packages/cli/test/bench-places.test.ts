@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { type BenchRow, isScore } from '@lowbit/bench';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { freePort, missingForRedis, type RedisServer, startRedis } from '../../bench/test/queue/redis-server.js';
+import { freePort, missingForRedis, type RedisServer, startRedis } from '../../bench/src/speed/redis-server.js';
 import { runCommandLine } from '../src/program.js';
 import { recordingTerminal, temporaryFolder, writeToyCheckpoint } from './toy-checkpoint.js';
 

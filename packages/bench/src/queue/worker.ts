@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { throwIfAborted } from '@lowbit/core';
-import { type Job, WaitingError, Worker } from 'bullmq';
+import { type Job, type Processor, WaitingError, Worker } from 'bullmq';
 import { connectQueue, type JobResult, QUEUE_NAME } from './connection.js';
 import { ATTEMPTS, failureOf, type Task, taskError } from './task.js';
 
@@ -52,7 +52,14 @@ export async function serveQueue<Work, Result>(
     }
   };
 
-  const worker = new Worker<Task<Work>, JobResult>(QUEUE_NAME, work, {
+  let busy: Promise<unknown> = Promise.resolve();
+  // It is given a signal only where it takes three parameters.
+  const begin: Processor<Task<Work>, JobResult> = (job, token, lost) => {
+    const done = work(job, token, lost);
+    busy = done.catch(() => undefined);
+    return done;
+  };
+  const worker = new Worker<Task<Work>, JobResult>(QUEUE_NAME, begin, {
     connection,
     lockDuration: 1000 * lostAfter,
     stalledInterval: 500 * lostAfter,
@@ -64,7 +71,10 @@ export async function serveQueue<Work, Result>(
   });
   let isReachable = true;
   worker.on('error', (error) => {
-    if (isReachable) onNote?.(`${label}: ${error.message}; trying again`);
+    if (isReachable) onNote?.(`${label}: ${error.message}`);
+  });
+  worker.on('ioredis:close', () => {
+    if (isReachable && !stop.signal.aborted) onNote?.(`${label}: the connection is lost; trying again`);
     isReachable = false;
   });
   worker.on('ready', () => {
@@ -73,9 +83,10 @@ export async function serveQueue<Work, Result>(
   });
 
   if (!signal.aborted) await once(signal, 'abort');
-  // Closing first: the task that goes back is not to be taken again.
-  const closed = worker.close();
+  // First of all, take no other task: the one that goes back would be the next.
+  await worker.pause(true);
   stop.abort();
-  await Promise.race([closed, sleep(CLOSE_MILLISECONDS, undefined, { ref: false })]);
-  await worker.disconnect().catch(() => undefined);
+  const isFree = await Promise.race([busy.then(() => true), sleep(CLOSE_MILLISECONDS, false, { ref: false })]);
+  // Of a server that has gone away it would wait for answers.
+  await worker.close(!isFree || !isReachable);
 }

@@ -9,7 +9,7 @@ import { connectQueue, QUEUE_NAME } from '../../src/queue/connection.js';
 import { runQueued } from '../../src/queue/coordinator.js';
 import type { Task } from '../../src/queue/task.js';
 import { serveQueue } from '../../src/queue/worker.js';
-import { freePort, missingForRedis, type RedisServer, startRedis } from './redis-server.js';
+import { freePort, missingForRedis, type RedisServer, startRedis } from '../../src/speed/redis-server.js';
 import {
   begunIn,
   doWork,
@@ -179,6 +179,46 @@ describe.skipIf(missing !== undefined)(`a queue on Redis${missing === undefined 
     startWorker();
     await ended;
     expect([...hooks.results].sort()).toEqual(['a', 'b']);
+  });
+
+  it('goes on when the server is stopped in the middle and comes back empty', async () => {
+    const port = await freePort();
+    const url = `redis://127.0.0.1:${port}`;
+    const first = await startRedis(port);
+    const stop = new AbortController();
+    const worker = serveQueue<TestWork, string>(({ work }) => doWork(work), { url, lostAfter: 2, signal: stop.signal });
+    const hooks = recordingHooks();
+    const running = runQueued(tasksOf(names(4).map((name) => work(name, { milliseconds: 300 }))), { url, interval: 50 }, hooks);
+    await until(() => hooks.results.length === 1 && readJournal(journal).at(-1)?.event === 'begun');
+    await first.stop();
+    await until(() => hooks.notes.some((note) => note.includes('trying again')));
+    const second = await startRedis(port);
+    await running;
+    expect([...hooks.results].sort()).toEqual(names(4));
+    expect(hooks.failures).toEqual({});
+    stop.abort();
+    await worker;
+    await second.stop();
+  });
+
+  it('stops a worker whose server is gone', async () => {
+    const port = await freePort();
+    const server = await startRedis(port);
+    const stop = new AbortController();
+    const url = `redis://127.0.0.1:${port}`;
+    const run = async (_: unknown, signal: AbortSignal): Promise<string> => {
+      stop.abort();
+      await server.stop();
+      throw signal.reason;
+    };
+    const worker = serveQueue<TestWork, string>(run, { url, lostAfter: 2, signal: stop.signal });
+    const hooks = recordingHooks();
+    const abort = new AbortController();
+    const running = runQueued(tasksOf([work('a')]), { url, interval: 50, signal: abort.signal }, hooks);
+    const cancelled = expect(running).rejects.toMatchObject({ code: 'ABORTED' });
+    await worker;
+    abort.abort();
+    await cancelled;
   });
 
   it('lets two runs of the same tasks have a result each', async () => {

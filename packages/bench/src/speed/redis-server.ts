@@ -1,4 +1,4 @@
-// A Redis server of a test's own: on a free port, in a folder of its own, keeping nothing, and gone when the test is.
+// A Redis server of one's own, for tests and measurements: on a free port, in a folder of its own, keeping nothing, gone when its user is.
 import { execFileSync, spawn } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
@@ -28,9 +28,10 @@ export function missingForRedis(): string | undefined {
   return undefined;
 }
 
-export async function startRedis(): Promise<RedisServer> {
+/** On a port that was asked for, or one that is free. */
+export async function startRedis(wanted?: number): Promise<RedisServer> {
   const folder = await mkdtemp(join(tmpdir(), 'lowbit-redis-'));
-  const port = await freePort();
+  const port = wanted ?? (await freePort());
   const words = ['--port', port, '--bind', '127.0.0.1', '--save', "''", '--appendonly', 'no', '--dir', folder, '--loglevel', 'warning'];
   // The shell reads until this process is gone, however that comes about, and takes the server with it.
   const script = `redis-server ${words.join(' ')} >/dev/null 2>&1 & read line; kill -9 $!; wait`;
