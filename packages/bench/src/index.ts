@@ -9,7 +9,6 @@ export {
   advise,
   type Candidate,
   type DamageReport,
-  type MeasuredTrial,
   type Trial,
 } from './advise/strategy.js';
 export { adviceMetrics, parseThreshold } from './advise/threshold.js';
@@ -60,6 +59,7 @@ export { type Task, type TaskHooks, taskError } from './queue/task.js';
 export { serveQueue } from './queue/worker.js';
 export { type ClosedGap, closedGaps } from './ranking.js';
 export { type NamedRecipe, needsData, summarizeRecipe } from './recipe.js';
+export { type ReportOptions, renderReport } from './report/page.js';
 export { type BenchRow, type FailedRow, isScore, type Provenance, readRow, type ScoreRow } from './row.js';
 export { type Benchmark, type BenchOptions, openPlan, type PlanContext, runBenchmark, runCells } from './run.js';
 export { didYouMean } from './suggestion.js';

@@ -11,6 +11,7 @@ import { addInspectCommand } from './commands/inspect.js';
 import { addMethodsCommand } from './commands/methods.js';
 import { addQuantizeCommand } from './commands/quantize.js';
 import { addReplayCommand } from './commands/replay.js';
+import { addReportCommand } from './commands/report.js';
 import { addReproduceCommand } from './commands/reproduce.js';
 import type { CommandContext } from './context.js';
 import { exitCodes, reportError } from './exit.js';
@@ -54,6 +55,7 @@ function createProgram(context: CommandContext): Command {
   addBenchCommand(program, context);
   addBenchWorkerCommand(program, context);
   addAdviseCommand(program, context);
+  addReportCommand(program, context);
   addReproduceCommand(program, context);
   addGenerateCommand(program, context);
   addInspectCommand(program, context);

@@ -1,0 +1,159 @@
+// The table of all recipes: it sorts and filters, and each line opens to how its numbers came about.
+import { formatNumber } from '../markdown.js';
+import { type Html, html } from './html.js';
+import type { Metric } from './metrics.js';
+import { columnOf, type Figure } from './number-column.js';
+import { denseLook, type Look, symbol } from './palette.js';
+import { byWidth, compareScores, type Subject, type Summary } from './summary.js';
+
+export interface TableContext {
+  readonly metrics: readonly Metric[];
+  readonly looks: ReadonlyMap<string, Look>;
+  /** A command that makes the recipe's numbers again; undefined where what is known does not suffice. */
+  readonly commandFor: (subject: Subject) => string | undefined;
+}
+
+interface Column {
+  readonly title: string;
+  readonly hint?: string | undefined;
+  /** What the column sorts by; undefined sorts last. */
+  readonly key: (subject: Subject) => number | undefined;
+  readonly cell: (subject: Subject) => Html | string;
+}
+
+/**
+ * Lines in the order in which people read them: the dense model, then from few bits to many, the best of equal bits first. `subjects` are
+ * all of one model.
+ */
+export function resultsTable(subjects: readonly Subject[], context: TableContext): Html {
+  const { metrics, looks } = context;
+  const columns = [...sizes, ...metrics.map((metric) => scoreColumn(subjects, metric)), ...costs];
+  const head = columns.map(
+    ({ title, hint }, i) =>
+      html`<th scope="col" class="number"><button type="button" data-column="${i + 1}" title="${hint}">${title}</button></th>`,
+  );
+  const bodies = inReadingOrder(subjects, metrics[0]).map((subject) => {
+    const look = subject.isDense ? denseLook : (looks.get(subject.method) as Look);
+    const { id, recipe, method } = subject;
+    const keys = columns.map(({ key }) => key(subject) ?? '').join(' ');
+    const cells = columns.map(({ cell }) => html`<td class="number">${cell(subject)}</td>`);
+    return html`<tbody id="${id}" data-subject="${id}" data-method="${method}" data-width="${subject.width?.label}" data-keys="${keys}">
+<tr><th scope="row"><button type="button" aria-expanded="false" aria-controls="${id}-more">${symbol(look)}<span>${recipe}</span></button></th>${cells}</tr>
+<tr class="more" id="${id}-more" hidden><td colspan="${columns.length + 1}">${details(subject, context)}</td></tr>
+</tbody>
+`;
+  });
+  return html`<div class="scroll" tabindex="0" role="region" aria-label="Results"><table class="results">
+<thead><tr><th scope="col"><button type="button" data-column="0">Recipe</button></th>${head}</tr></thead>
+${bodies}</table></div>`;
+}
+
+const sizes: readonly Column[] = [
+  {
+    title: 'Bits',
+    hint: 'of weights, and after the A of inputs',
+    key: ({ width }) => width?.order,
+    cell: ({ width }) => width?.label ?? '',
+  },
+  {
+    title: 'Bits/weight',
+    hint: 'bits per weight of the blocks’ Linears, with scales, offsets and adapters counted',
+    key: ({ bitsPerWeight }) => bitsPerWeight ?? undefined,
+    cell: ({ bitsPerWeight }) => bitsPerWeight?.toFixed(2) ?? '',
+  },
+];
+
+const costs: readonly Column[] = [
+  {
+    title: 'Time',
+    hint: 'wall time of quantizing, seconds',
+    key: ({ seconds }) => seconds,
+    cell: ({ seconds, isDense }) => (isDense ? '' : html`${seconds.toFixed(1)}<span class="unit"> s</span>`),
+  },
+  {
+    title: 'Memory',
+    hint: 'largest resident memory of the process since the cell began, MiB',
+    key: ({ peakRssMiB }) => peakRssMiB,
+    cell: ({ peakRssMiB }) => html`${peakRssMiB}<span class="unit"> MiB</span>`,
+  },
+];
+
+function scoreColumn(subjects: readonly Subject[], { name, title, unit, about }: Metric): Column {
+  const scores = subjects.flatMap((subject) => subject.scores.get(name) ?? []);
+  // Whatever the table says of ±, it says of all lines.
+  const hasSeeds = scores.some(({ deviation }) => deviation !== undefined);
+  const figureOf = ({ value, deviation, stderr }: Summary): Figure => ({ value, error: hasSeeds ? deviation : stderr });
+  const write = columnOf(scores.map(figureOf));
+  const best = new Set(byWidth(subjects).flatMap((group) => bestOf(group.subjects, name)));
+  return {
+    title,
+    hint: [about, unit].filter(Boolean).join('; ') || undefined,
+    key: ({ scores }) => scores.get(name)?.value,
+    cell: (subject) => {
+      const score = subject.scores.get(name);
+      const failure = subject.failures.find(({ evaluator }) => evaluator === name || subject.scores.size === 0);
+      if (!score) return failure ? html`<span class="failure" title="${failure.error.message}">${failure.error.code}</span>` : '';
+      return write(figureOf(score), best.has(subject));
+    },
+  };
+}
+
+/** None where there is nothing to be better than. */
+function bestOf(group: readonly Subject[], name: string): Subject[] {
+  const scored = group.flatMap((subject) => {
+    const score = subject.scores.get(name);
+    return score ? [{ subject, score }] : [];
+  });
+  const [first, ...others] = scored.sort((a, b) => compareScores(a.score, b.score));
+  return others.length === 0 ? [] : [first.subject];
+}
+
+function inReadingOrder(subjects: readonly Subject[], metric: Metric | undefined): Subject[] {
+  const byScore = (a: Subject, b: Subject): number => {
+    const [first, second] = [a, b].map(({ scores }) => (metric ? scores.get(metric.name) : undefined));
+    return first && second ? compareScores(first, second) : Number(!first) - Number(!second);
+  };
+  const order = ({ width }: Subject): number => width?.order ?? 0;
+  return subjects.toSorted((a, b) => order(a) - order(b) || byScore(a, b));
+}
+
+function details(subject: Subject, { metrics, commandFor }: TableContext): Html {
+  const { rows, failures, seeds, model } = subject;
+  const [{ steps, calibration, task, commit, backend }] = rows;
+  const command = commandFor(subject);
+  const facts: readonly (readonly [string, Html | string | undefined])[] = [
+    ['Model', model],
+    [
+      'Failed',
+      failures.length === 0
+        ? undefined
+        : html`${failures.map(({ evaluator, seed, error }) => html`<p>${evaluator}, seed ${seed}: ${error.message}</p>`)}`,
+    ],
+    ['Reproduce', command === undefined ? undefined : commandLine(command)],
+    ['Steps', steps.length === 0 ? undefined : html`<pre>${steps.map((step) => JSON.stringify(step)).join('\n')}</pre>`],
+    ['Calibration', calibration ? html`${calibration.description} <code>${calibration.hash}</code>` : undefined],
+    ['Task', task ? html`${task.description} <code>${task.hash}</code>` : undefined],
+    ['Scores', seedTable(subject, metrics)],
+    ['Code', html`${commit === null ? 'outside a checkout' : html`<code>${commit}</code>`}, ${backend}`],
+  ];
+  return html`<dl>${facts.map(([name, what]) => (what === undefined ? undefined : html`<dt>${name}</dt><dd>${what}</dd>`))}<dt>Seeds</dt><dd>${seeds.join(', ')}</dd></dl>`;
+}
+
+/** With a button that script.js brings to life. */
+export function commandLine(command: string): Html {
+  return html`<div class="command"><pre>${command}</pre><button type="button" class="copy">Copy</button></div>`;
+}
+
+/** Every score of every seed as it was measured. */
+function seedTable({ scores }: Subject, metrics: readonly Metric[]): Html | undefined {
+  const lines = metrics.flatMap(({ name, title }) => {
+    const score = scores.get(name);
+    if (!score) return [];
+    const values = score.rows.map(({ seed, value, stderr }) => {
+      const error = stderr > 0 ? ` ± ${formatNumber(Number(stderr.toPrecision(2)))}` : '';
+      return `${score.rows.length > 1 ? `seed ${seed}: ` : ''}${value.toPrecision(6)}${error}`;
+    });
+    return [html`<tr><th scope="row">${title}</th><td>${values.join(' · ')}</td></tr>`];
+  });
+  return lines.length === 0 ? undefined : html`<table class="seeds"><tbody>${lines}</tbody></table>`;
+}

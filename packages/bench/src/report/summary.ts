@@ -1,0 +1,112 @@
+// Rows of a run by model and recipe: what its seeds have in common, and how far they are apart.
+import { groupBy } from '../groups.js';
+import { type Spread, spreadOf } from '../noise.js';
+import { type BenchRow, type FailedRow, isScore, type ScoreRow } from '../row.js';
+
+/** A score of a recipe over its seeds. */
+export interface Summary {
+  /** Mean over the seeds. */
+  readonly value: number;
+  readonly spread: Spread;
+  /** Standard deviation between seeds; undefined for one seed. */
+  readonly deviation: number | undefined;
+  /** Mean of the standard errors; not a number where there is none. */
+  readonly stderr: number;
+  readonly higherIsBetter: boolean;
+  readonly rows: readonly ScoreRow[];
+}
+
+/** What recipes are compared within: the bits of weights, and of inputs where they are quantized too. */
+export interface Width {
+  /** '4', 'W4A4'. */
+  readonly label: string;
+  /** Larger for more bits. */
+  readonly order: number;
+}
+
+/** A recipe on a model. */
+export interface Subject {
+  /** Of its place in the page: 'r0', 'r1', … */
+  readonly id: string;
+  readonly model: string;
+  readonly recipe: string;
+  readonly method: string;
+  readonly bits: number | null;
+  readonly groupSize: number | null;
+  /** Mean over the seeds; null where quantizing failed. */
+  readonly bitsPerWeight: number | null;
+  readonly isDense: boolean;
+  /** Undefined for the dense model, and for recipes that quantize no weight. */
+  readonly width: Width | undefined;
+  readonly seeds: readonly number[];
+  /** Of quantizing; mean over the seeds. */
+  readonly seconds: number;
+  /** Largest over the seeds. */
+  readonly peakRssMiB: number;
+  readonly scores: ReadonlyMap<string, Summary>;
+  readonly failures: readonly FailedRow[];
+  readonly rows: readonly BenchRow[];
+}
+
+/** In the order of the rows, the dense model first. */
+export function summarize(rows: readonly BenchRow[]): Subject[] {
+  return groupBy(rows, ({ model, recipe }) => [model, recipe]).map((group, i) => subjectOf(group, `r${i}`));
+}
+
+function subjectOf(rows: readonly BenchRow[], id: string): Subject {
+  const { model, recipe, method, bits, groupSize, steps } = rows[0];
+  const scored = groupBy(rows.filter(isScore), ({ evaluator }) => evaluator);
+  const weights = rows.flatMap(({ bitsPerWeight }) => bitsPerWeight ?? []);
+  const bitsPerWeight = weights.length === 0 ? null : mean(weights);
+  const isDense = steps.length === 0;
+  // One figure a cell, repeated in each of its rows.
+  const cells = groupBy(rows, ({ seed }) => seed).map(([first]) => first);
+  return {
+    ...{ id, model, recipe, method, bits, groupSize, bitsPerWeight, isDense, rows },
+    width: isDense ? undefined : widthOf(bits ?? bitsPerWeight, rows.find((row) => row.activationBits !== undefined)?.activationBits),
+    seeds: cells.map(({ seed }) => seed),
+    seconds: mean(cells.map(({ seconds }) => seconds)),
+    peakRssMiB: Math.max(...rows.map(({ peakRssMiB }) => peakRssMiB)),
+    scores: new Map(scored.map((group) => [group[0].evaluator, summaryOf(group)])),
+    failures: rows.filter((row): row is FailedRow => !isScore(row)),
+  };
+}
+
+function summaryOf(rows: readonly ScoreRow[]): Summary {
+  const spread = spreadOf(rows);
+  const deviation = spread.seeds > 1 ? spread.noise : undefined;
+  const stderr = mean(rows.map((row) => row.stderr));
+  return { value: spread.mean, spread, deviation, stderr, higherIsBetter: rows[0].higherIsBetter, rows };
+}
+
+/** The value of each part, mean over the seeds, by path. */
+export function partsOf({ rows }: Summary): Map<string, number> {
+  const paths = new Set(rows.flatMap(({ parts = {} }) => Object.keys(parts)));
+  return new Map([...paths].map((path) => [path, mean(rows.flatMap(({ parts }) => parts?.[path] ?? []))]));
+}
+
+/** Negative when `a` is the better one. */
+export function compareScores(a: Summary, b: Summary): number {
+  return (a.value - b.value) * (a.higherIsBetter ? -1 : 1);
+}
+
+/** Of weights that lie between widths, the nearest one. */
+function widthOf(weightBits: number | null, activationBits: number | undefined): Width | undefined {
+  if (weightBits === null) return undefined;
+  const bits = Math.round(weightBits);
+  if (activationBits === undefined) return { label: `${bits}`, order: bits };
+  return { label: `W${bits}A${activationBits}`, order: bits - 0.5 + activationBits / 100 };
+}
+
+/** Recipes of one model that compare with each other, from few bits to many. */
+export function byWidth(subjects: readonly Subject[]): { readonly width: Width; readonly subjects: Subject[] }[] {
+  const sized = subjects.flatMap((subject) => (subject.width ? [{ subject, width: subject.width }] : []));
+  const groups = groupBy(sized, ({ width }) => width.label);
+  return groups
+    .map((group) => ({ width: group[0].width, subjects: group.map(({ subject }) => subject) }))
+    .sort((a, b) => a.width.order - b.width.order);
+}
+
+function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}

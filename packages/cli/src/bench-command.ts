@@ -1,0 +1,107 @@
+// From a benchmark's plan back to a command that runs it: what a report says about how to repeat its numbers.
+import { isDeepStrictEqual } from 'node:util';
+import { type BenchPlan, type BenchRecipe, modelName, presetNames, presetOf, type TextSource } from '@lowbit/bench';
+import { formatInlineRecipe } from './inline-recipe.js';
+
+/** A part of a plan: one recipe on one model. */
+export interface PlanPart {
+  /** As rows call them. */
+  readonly model: string;
+  readonly recipe: string;
+}
+
+/**
+ * A command for all of a plan or a part of it. Undefined where options cannot say what the plan says: a protocol, parts of texts, a model
+ * or recipe that it does not have.
+ */
+export function benchCommand(plan: BenchPlan, part?: PlanPart): string | undefined {
+  const { calibration, heldOut, evaluators, seeds, samples } = plan;
+  const models = plan.models.filter((reference) => !part || modelName(reference) === part.model);
+  const recipes = plan.recipes.filter(({ name }) => !part || name === part.recipe);
+  const texts = textWords(calibration.source, heldOut.source);
+  const isSayable = heldOut.protocol === undefined && calibration.window === heldOut.window && samples === undefined && texts !== undefined;
+  if (!isSayable || models.length === 0 || (recipes.length === 0 && part?.recipe !== 'dense')) return undefined;
+  const calibrationWindows = new Set(recipes.map((recipe) => recipe.calibrationWindows ?? calibration.windows));
+  if (calibrationWindows.size > 1) return undefined;
+  const words = [
+    ...models.flatMap((model) => ['--model', model]),
+    ...(part ? recipeWords(recipes) : presetWords(plan)),
+    ...['--evaluators', ...evaluators],
+    ...seeds.flatMap((seed) => ['--seeds', String(seed)]),
+    ...[...calibrationWindows].flatMap((count) => ['--calibration-windows', String(count)]),
+    ...['--windows', String(heldOut.windows)],
+    ...(heldOut.window === undefined ? [] : ['--window', String(heldOut.window)]),
+    ...texts,
+    ...taskWords(plan),
+    ...suiteWords(plan),
+  ];
+  return ['lowbit bench', ...lines(words)].join(' \\\n  ');
+}
+
+/** The preset whose recipes these are, or all of them: other options say the rest. */
+function presetWords({ recipes }: BenchPlan): string[] {
+  const named = (list: readonly Pick<BenchRecipe, 'name' | 'steps'>[]): unknown =>
+    list.map(({ name, steps }) => [name, steps.map(({ method, options }) => [method, options ?? {}])]);
+  const preset = presetNames.find((name) => {
+    const { recipes: own } = presetOf(name);
+    return isDeepStrictEqual(named(own as readonly BenchRecipe[]), named(recipes));
+  });
+  return preset === undefined ? recipeWords(recipes) : ['--preset', preset];
+}
+
+/** The dense model is judged with any recipe: the one that does least. */
+function recipeWords(recipes: readonly BenchRecipe[]): string[] {
+  if (recipes.length === 0) return ['--recipe', 'rtn'];
+  return recipes.flatMap(({ module, steps }) => [
+    '--recipe',
+    module ?? formatInlineRecipe(steps.map(({ method, options = {} }) => ({ method, options: { ...options } }))),
+  ]);
+}
+
+/** Undefined where the two are not parts of one text. */
+function textWords(calibration: TextSource | undefined, heldOut: TextSource | undefined): string[] | undefined {
+  if (!calibration || !heldOut) return calibration === heldOut ? [] : undefined;
+  const { split: _, ...text } = { split: undefined, ...calibration };
+  const { split: __, ...other } = { split: undefined, ...heldOut };
+  if (!isDeepStrictEqual(text, other)) return undefined;
+  if (text.kind !== 'file') return ['--text', text.kind];
+  const { path, documents = 'whole', field = 'text' } = text;
+  return ['--text', path, '--documents', documents, '--field', field];
+}
+
+function taskWords({ task }: BenchPlan): string[] {
+  if (!task) return [];
+  const { source, template, labels, dev, columns, length, limit } = task;
+  const pairs = labels && Object.entries(labels).map(([label, word]) => `${label}=${word}`);
+  return words({
+    task: source,
+    template,
+    labels: pairs?.join(','),
+    'task-dev': dev,
+    'task-columns': columns?.join(','),
+    'task-length': length,
+    'task-limit': limit && `${limit.train},${limit.dev}`,
+  });
+}
+
+function suiteWords({ tasks }: BenchPlan): string[] {
+  if (!tasks) return [];
+  const { names, data, shots, limit, answerTokens, allowsCode } = tasks;
+  const said = { tasks: names.join(','), 'task-data': data, 'task-shots': shots, 'task-items': limit, 'task-tokens': answerTokens };
+  return [...words(said), ...(allowsCode ? ['--allow-code-execution'] : [])];
+}
+
+function words(options: Readonly<Record<string, string | number | undefined>>): string[] {
+  return Object.entries(options).flatMap(([name, value]) => (value === undefined ? [] : [`--${name}`, String(value)]));
+}
+
+/** An option and its values a line, quoted for a shell. */
+function lines(all: readonly string[]): string[] {
+  const options: string[] = [];
+  for (const word of all) {
+    const quoted = /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", String.raw`'\''`)}'`;
+    if (word.startsWith('--')) options.push(word);
+    else options[options.length - 1] += ` ${quoted}`;
+  }
+  return options;
+}
