@@ -1,8 +1,8 @@
 """What lm-evaluation-harness says about tasks whose records lie in local files.
 
 Usage: python harness.py MODEL FOLDER SHOTS LIMIT TASK... FOLDER holds <task>.<split>.jsonl. The harness's own task files are used; all that
-is changed is where the records come from. Writes FOLDER/harness-<shots>.json: by task the scores, their standard errors, and of every
-example the log-likelihoods and the digest of its record.
+is changed is where the records come from. Writes a line of JSON for each task: its scores and their standard errors, and of every example
+the log-likelihoods and the digest of its record.
 """
 
 import json
@@ -48,27 +48,22 @@ def main(model, folder, shots, limit, names):
     torch.set_num_threads(1)
     local_tasks(folder, names)
     harness = HFLM(pretrained=model, dtype="float32", device="cpu", batch_size=16)
-    results = lm_eval.simple_evaluate(
-        model=harness,
-        tasks=[f"local_{name}" for name in names],
-        num_fewshot=shots,
-        limit=limit,
-        task_manager=TaskManager(include_path=str(folder), include_defaults=False),
-        bootstrap_iters=1000,
-        log_samples=True,
-    )
-    found = {}
+    manager = TaskManager(include_path=str(folder), include_defaults=False)
     for name in names:
-        scores = {key.split(",")[0]: value for key, value in results["results"][f"local_{name}"].items() if "," in key}
-        samples = sorted(results["samples"][f"local_{name}"], key=lambda sample: sample["doc_id"])
-        found[name] = {
-            "scores": scores,
+        local = f"local_{name}"
+        results = lm_eval.simple_evaluate(
+            model=harness, tasks=[local], num_fewshot=shots, limit=limit, task_manager=manager, bootstrap_iters=1000, log_samples=True
+        )
+        samples = sorted(results["samples"][local], key=lambda sample: sample["doc_id"])
+        answers = {
+            "task": name,
+            "scores": {key.split(",")[0]: value for key, value in results["results"][local].items() if "," in key},
             "samples": [
                 {"logLikelihoods": [float(answer[0]) for answer in sample["filtered_resps"]], "sha256": sample["doc_hash"]}
                 for sample in samples
             ],
         }
-    (folder / f"harness-{shots}.json").write_text(json.dumps(found))
+        print(json.dumps(answers), flush=True)
 
 
 if __name__ == "__main__":

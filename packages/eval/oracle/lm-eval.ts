@@ -1,15 +1,17 @@
 // oracle:lm-eval: accuracies of choice tasks against those of EleutherAI's lm-evaluation-harness on the same records.
 // Usage: pnpm oracle:lm-eval [directory of stories15M] [tasks, separated by commas]
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { spawn } from 'node:child_process';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { createOnnxBackend } from '@lowbit/backend-onnxruntime';
 import type { Backend } from '@lowbit/core';
 import { loadTokenizer, openRecords } from '@lowbit/data';
 import { openCheckpoint } from '@lowbit/formats';
 import { loadModel } from '@lowbit/models';
-import { preparePython, runProgram } from '../../../scripts/python-environment.js';
+import { preparePython } from '../../../scripts/python-environment.js';
 import { type ChoiceTask, choiceTasks, judgeChoices, measure } from '../src/index.js';
 import { itemsOf, itemTasks } from './items.js';
 
@@ -29,6 +31,7 @@ const RUNS = [
 const BAR = 1e-3;
 
 interface Answers {
+  readonly task: string;
   /** 'acc', 'acc_stderr', … */
   readonly scores: Readonly<Record<string, number | 'N/A'>>;
   readonly samples: readonly { readonly logLikelihoods: readonly number[]; readonly sha256: string }[];
@@ -71,7 +74,8 @@ function taskOf(name: string): ChoiceTask {
 async function comparer(path: string, directory: string, backend: Backend) {
   const model = await loadModel(await openCheckpoint(path));
   const tokenizer = await loadTokenizer(path);
-  return async (name: string, count: number, limit: number, theirs: Answers): Promise<Comparison[]> => {
+  return async (count: number, limit: number, theirs: Answers): Promise<Comparison[]> => {
+    const name = theirs.task;
     const task = taskOf(name);
     const records = await openRecords(directory, name, task.split);
     const shots = count > 0 ? { count, from: await openRecords(directory, name, 'train') } : undefined;
@@ -90,6 +94,28 @@ async function comparer(path: string, directory: string, backend: Backend) {
       };
     });
   };
+}
+
+/** What the harness says, task by task. */
+async function* askHarness(program: string, args: readonly string[]): AsyncGenerator<Answers> {
+  const script = fileURLToPath(new URL('harness.py', import.meta.url));
+  const offline = { HF_HUB_OFFLINE: '1', HF_DATASETS_OFFLINE: '1', HF_DATASETS_CACHE: join(directory, 'cache'), CUDA_VISIBLE_DEVICES: '' };
+  const quiet = {
+    HF_DATASETS_DISABLE_PROGRESS_BARS: '1',
+    TRANSFORMERS_VERBOSITY: 'error',
+    LMEVAL_LOG_LEVEL: 'ERROR',
+    DISABLE_MULTIPROC: '1',
+  };
+  const child = spawn(program, [script, ...args], { stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, ...offline, ...quiet } });
+  const ended = new Promise<number | null>((resolve, reject) => {
+    child.once('error', reject);
+    child.once('exit', resolve);
+  });
+  for await (const text of createInterface({ input: child.stdout })) {
+    if (text.startsWith('{"task"')) yield JSON.parse(text) as Answers;
+  }
+  const code = await ended;
+  if (code !== 0) throw new Error(`${script} ended with ${code}; what it wrote is above`);
 }
 
 /** Equal where both count the same examples; perplexities are as near as their log-likelihoods. */
@@ -111,25 +137,16 @@ const directory = await mkdtemp(join(tmpdir(), 'lowbit-oracle-'));
 const backend = await createOnnxBackend();
 try {
   await writeItems(directory, names);
-  const script = fileURLToPath(new URL('harness.py', import.meta.url));
-  const offline = { HF_HUB_OFFLINE: '1', HF_DATASETS_OFFLINE: '1', HF_DATASETS_CACHE: join(directory, 'cache'), CUDA_VISIBLE_DEVICES: '' };
-  const quiet = { TQDM_DISABLE: '1', HF_DATASETS_DISABLE_PROGRESS_BARS: '1', TRANSFORMERS_VERBOSITY: 'error', LMEVAL_LOG_LEVEL: 'ERROR' };
   const compare = await comparer(model, directory, backend);
   const rows: Comparison[] = [];
   say(line(['task', 'shots', 'metric', 'ours', 'harness', 'stderr', 'harness', 'difference', 'hashes']));
   for (const { shots, items } of RUNS) {
-    await runProgram(python, [script, model, directory, String(shots), String(items), ...names], {
-      ...offline,
-      ...quiet,
-      DISABLE_MULTIPROC: '1',
-    });
-    const answers = JSON.parse(await readFile(join(directory, `harness-${shots}.json`), 'utf8')) as Record<string, Answers>;
-    for (const name of names) {
-      for (const row of await compare(name, shots, items, answers[name])) {
+    for await (const answers of askHarness(python, [model, directory, String(shots), String(items), ...names])) {
+      for (const row of await compare(shots, items, answers)) {
         rows.push(row);
         const { ours, theirs, stderr, theirStderr, difference, sameHashes } = row;
         const numbers = [ours, theirs, stderr, theirStderr].map((value) => value.toPrecision(6));
-        say(line([name, String(shots), row.metric, ...numbers, difference.toExponential(1), `${(100 * sameHashes).toFixed(0)} %`]));
+        say(line([row.task, String(shots), row.metric, ...numbers, difference.toExponential(1), `${(100 * sameHashes).toFixed(0)} %`]));
       }
     }
   }
