@@ -72,6 +72,8 @@ describe('choiceEvaluator', () => {
       examples: 2,
       examplesSha256: hash(hashes.join('')),
       shots: { count: 0 },
+      bos: 'document',
+      contextLength: 16,
     });
   });
 

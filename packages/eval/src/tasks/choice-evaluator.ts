@@ -26,7 +26,7 @@ export interface JudgedChoice extends Scored {
   readonly sha256: string;
 }
 
-/** A task scores by name, 'arc_easy/acc', with what they were measured on; @throws what `judgeChoices` throws. */
+/** Scores by name: 'arc_easy/acc', 'arc_easy/acc_norm'. Throws what `judgeChoices` throws. */
 export function choiceEvaluator(examples: ChoiceExamples, { batchTokens }: { batchTokens?: number } = {}): Evaluator {
   const { task } = examples;
   return {
@@ -35,7 +35,7 @@ export function choiceEvaluator(examples: ChoiceExamples, { batchTokens }: { bat
     async evaluate(model, { backend, signal, progress }) {
       const judged = await judgeChoices(model, examples, { backend, batchTokens, signal, progress });
       return task.metrics.map((metric): Score => {
-        const protocol = { ...protocolOf(examples, judged), backend: backend.name, standardError: standardErrorOf(metric) };
+        const protocol = { ...protocolOf(examples, judged, model), backend: backend.name, standardError: standardErrorOf(metric) };
         const { value, stderr } = measure(metric, judged);
         const evaluator = `${task.name}/${metric}`;
         return {
@@ -91,7 +91,11 @@ function sha256(text: string): string {
   return createHash('sha256').update(text).digest('hex');
 }
 
-function protocolOf({ task, records, shots }: ChoiceExamples, judged: readonly JudgedChoice[]): Readonly<Record<string, unknown>> {
+function protocolOf(
+  { task, records, shots, tokenizer }: ChoiceExamples,
+  judged: readonly JudgedChoice[],
+  { config }: Model,
+): Readonly<Record<string, unknown>> {
   const shown = shots && shots.count > 0 ? { file: shots.from.name, fileSha256: shots.from.sha256, seed: shots.seed ?? SHOTS_SEED } : {};
   return {
     task: task.name,
@@ -102,6 +106,8 @@ function protocolOf({ task, records, shots }: ChoiceExamples, judged: readonly J
     examples: judged.length,
     examplesSha256: sha256(judged.map((example) => example.sha256).join('')),
     shots: { count: shots?.count ?? 0, ...shown },
+    bos: tokenizer.addsBos ? 'document' : 'none',
+    contextLength: config.contextLength,
     dtype: 'float32',
   };
 }
