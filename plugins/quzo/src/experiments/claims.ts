@@ -1,14 +1,9 @@
 // Claims about losses of a few seeds: what counts as a fall, and what as equal.
-import type { ClaimVerdict, ExperimentClaim, ExperimentRow } from '@lowbit/core';
-import { combine, type Sample, samplesOf, show, showSample, valuesOf } from '@lowbit/core/experiments';
+import type { ExperimentClaim } from '@lowbit/core';
+import { type ComparedRows, difference, evidenceOf, type Sample, show, valuesOf, verdictsOn } from '@lowbit/core/experiments';
 
 /** Upper 5 % points of Student's t by degrees of freedom, from 1. */
 const points = [6.314, 2.92, 2.353, 2.132, 2.015, 1.943, 1.895, 1.86, 1.833];
-
-/** First minus second, seed by seed: what both owe to the seed drops out. */
-function difference(first: Sample, second: Sample): Sample {
-  return combine((a, b) => a - b, first, second);
-}
 
 /** The least mean of a difference that a one-sided test at 5 % calls positive; infinite for one seed. */
 function leastGain({ bySeed, deviation }: Sample): number {
@@ -42,13 +37,9 @@ export function seedNoise(first: Sample, second: Sample): number {
 }
 
 /** Arms that are compared on each model. */
-export interface Comparison {
+export interface Comparison extends ComparedRows {
   /** What they are compared by: the added loss unless told otherwise. */
   readonly field?: string;
-  /** What the arms have in common: 'INT4'. */
-  readonly subject: string;
-  /** Fields that tell an arm's rows, by what the evidence calls the arm. */
-  readonly arms: Readonly<Record<string, ExperimentRow>>;
   /** The field of each arm, in their order, and the share of elements that a step changes. */
   holds(values: readonly Sample[], changed: readonly Sample[]): boolean;
   /** More for the evidence. */
@@ -60,17 +51,15 @@ export function claimOn(name: string, statement: string, comparisons: readonly C
   return {
     name,
     statement,
-    check: (rows) => valuesOf(rows, 'model').flatMap((model) => comparisons.flatMap((one) => verdictOn(rows, model, one))),
+    check: (rows) =>
+      valuesOf(rows, 'model').flatMap((model) => {
+        const own = rows.filter((row) => row['model'] === model);
+        return comparisons.flatMap(({ field = 'loss-gap', holds, detail, ...compared }) =>
+          verdictsOn(own, { ...compared, fields: [field, 'changed'] }, (values, changed) => ({
+            holds: holds(values, changed),
+            evidence: [evidenceOf(compared.arms, values), ...(detail ? [detail(values, changed)] : [])].join('; '),
+          })),
+        );
+      }),
   };
-}
-
-function verdictOn(rows: readonly ExperimentRow[], model: ExperimentRow[string], comparison: Comparison): ClaimVerdict[] {
-  const { subject, field = 'loss-gap', arms, holds, detail } = comparison;
-  const settings = Object.values(arms).map((arm) => ({ model, ...arm }));
-  const values = samplesOf(rows, settings, field);
-  const changed = samplesOf(rows, settings, 'changed');
-  if (!values || !changed) return [];
-  const measured = Object.keys(arms).map((arm, i) => `${arm} ${showSample(values[i])}`);
-  const evidence = [...measured, ...(detail ? [detail(values, changed)] : [])].join('; ');
-  return [{ subject: `${model}, ${subject}`, holds: holds(values, changed), evidence }];
 }
