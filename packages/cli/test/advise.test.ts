@@ -111,7 +111,7 @@ it('trains as much as it takes, and saves what meets the threshold', async () =>
     '--ptq',
     'rtn',
     '--qat',
-    'qat:epochs=4,batchWindows=4,holdOut=0,learningRate=0.01',
+    'qat:epochs=2,batchWindows=4,holdOut=0,learningRate=0.01',
     '--parts',
     'block',
     '--text',

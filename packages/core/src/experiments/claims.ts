@@ -42,10 +42,10 @@ export function claimOn(name: string, statement: string, comparisons: readonly C
     check: (rows) =>
       valuesOf(rows, 'model').flatMap((model) => {
         const own = rows.filter((row) => row['model'] === model);
-        return comparisons.flatMap(({ subject, arms, field = 'loss-gap', holds, figures }) =>
-          verdictsOn(own, { ...(subject !== undefined && { subject }), arms, fields: [field] }, (values) => ({
+        return comparisons.flatMap(({ field = 'loss-gap', holds, figures, ...compared }) =>
+          verdictsOn(own, { ...compared, fields: [field] }, (values) => ({
             holds: holds(values),
-            evidence: evidenceOf(arms, values, figures?.(values)),
+            evidence: evidenceOf(compared.arms, values, figures?.(values)),
           })),
         );
       }),
