@@ -1,0 +1,98 @@
+// bench:queue: how much faster two workers on a queue are than one, on small cells that need nothing of each other.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createRequire } from 'node:module';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { buildBuiltIn } from '../built-in.js';
+import type { CellResult } from '../folder.js';
+import { cellKey, cellsOf, makePlan } from '../plan.js';
+import { runQueued } from '../queue/coordinator.js';
+import { median } from './layer.js';
+import { missingForRedis, startRedis } from './redis-server.js';
+import { reportBench } from './report.js';
+
+const ROUNDS = 3;
+const WIDTHS = [2, 3, 4, 6, 8];
+const GROUPS = [16, 32];
+
+const missing = missingForRedis();
+if (missing !== undefined) throw new Error(`${missing}; bench:queue needs both redis-server and a client for it`);
+
+const plan = await makePlan(
+  {
+    models: ['tiny'],
+    recipes: WIDTHS.flatMap((bits) =>
+      GROUPS.map((groupSize) => ({ name: `gptq-${bits}-g${groupSize}`, steps: [{ method: 'gptq', options: { bits, groupSize } }] })),
+    ),
+    evaluators: ['text'],
+    seeds: [0],
+    calibration: { windows: 16, window: 128 },
+    heldOut: { windows: 16, window: 128 },
+  },
+  buildBuiltIn,
+);
+const tasks = cellsOf(plan).map((cell) => ({ key: cellKey(plan, cell), label: cell.recipe, work: { plan, cell } }));
+
+const redis = await startRedis();
+const workers: ChildProcess[] = [];
+try {
+  await startWorker();
+  await startWorker();
+  // Both start their processes and prepare the model.
+  await seconds();
+  const two = await repeated();
+  await stopWorker();
+  const one = await repeated();
+  const rows: [string, string][] = [
+    ['cells', `${tasks.length}: gptq on tiny, one thread a worker`],
+    ['one worker', `${one.map((time) => time.toFixed(1)).join(', ')} s`],
+    ['two workers', `${two.map((time) => time.toFixed(1)).join(', ')} s`],
+  ];
+  reportBench('queue', rows, { oneSeconds: median(one), twoSeconds: median(two), ratio: median(one) / median(two) });
+} finally {
+  while (workers.length > 0) await stopWorker();
+  await redis.stop();
+}
+
+/** lowbit bench-worker as a process, when it waits for cells. */
+async function startWorker(): Promise<void> {
+  const bin = fileURLToPath(new URL('../../../cli/src/bin.ts', import.meta.url));
+  const tsx = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href;
+  const words = ['--import', tsx, bin, 'bench-worker', '--queue', redis.url, '--threads', '1'];
+  const worker = spawn(process.execPath, words, { stdio: ['ignore', 'inherit', 'pipe'] });
+  workers.push(worker);
+  for await (const text of worker.stderr.setEncoding('utf8').iterator({ destroyOnReturn: false })) {
+    if (String(text).includes('waiting for cells')) break;
+  }
+  worker.stderr.resume();
+}
+
+async function stopWorker(): Promise<void> {
+  const worker = workers.pop();
+  if (!worker || worker.exitCode !== null) return;
+  const ended = once(worker, 'exit');
+  worker.kill('SIGTERM');
+  await ended;
+}
+
+async function repeated(): Promise<number[]> {
+  const times: number[] = [];
+  for (let round = 0; round < ROUNDS; round++) times.push(await seconds());
+  return times;
+}
+
+/** Of having all cells run. */
+async function seconds(): Promise<number> {
+  const start = performance.now();
+  await runQueued<unknown, CellResult>(
+    tasks,
+    { url: redis.url, interval: 20 },
+    {
+      onResult: () => undefined,
+      onFailure(_, { message }) {
+        throw new Error(message);
+      },
+    },
+  );
+  return (performance.now() - start) / 1000;
+}
