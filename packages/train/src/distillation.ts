@@ -16,6 +16,7 @@ import {
   mean,
   mul,
   neg,
+  read,
   readFloats,
   softmax,
   square,
@@ -52,15 +53,37 @@ export interface DistillationRequest {
   readonly beta?: number | undefined;
 }
 
+/** Bytes of hidden states of a teacher that are kept. */
+const REMEMBERED = 2 ** 28;
+
 /**
- * The loss of a part of a batch, for `windowLoss`. The teacher is run anew for each part; its logits exist for as many positions at one
- * time as those of the model.
+ * What a teacher's last block gives for windows, [tokens, width]. Windows that come again, pass after pass, are not computed again; of more than
+ * fit, those that came first are kept: in a loop over all of them the last ones would be gone before they come again.
+ */
+function rememberedHidden(backend: Backend, teacher: Model): (part: WindowBatch) => Promise<Float32Array> {
+  const known = new Map<string, Float32Array>();
+  let bytes = 0;
+  return async ({ tokens }) => {
+    const key = `${tokens.shape}: ${await read(tokens)}`;
+    const found = known.get(key) ?? (await readFloats(await lastHidden(backend, teacher, tokens)));
+    if (!known.has(key) && bytes + found.byteLength <= REMEMBERED) {
+      known.set(key, found);
+      bytes += found.byteLength;
+    }
+    return found;
+  };
+}
+
+/**
+ * The loss of a part of a batch, for `windowLoss`. The teacher's blocks are run once for each part, where hidden states of all parts fit into
+ * 256 MiB; its logits exist for as many positions at one time as those of the model.
  * @throws DISTILLATION_WIDTH from the loss, when hidden states of two widths are to be compared.
  */
 export function distillationLoss(request: DistillationRequest): (part: WindowBatch) => Promise<PositionsLoss> {
   const { backend, teacher, distance, lambdaCe = 0, beta = 0.5 } = request;
+  const hiddenOf = rememberedHidden(backend, teacher);
   return async (part) => {
-    const taught = await readFloats(await lastHidden(backend, teacher, part.tokens));
+    const taught = await hiddenOf(part);
     const width = taught.length / part.tokens.size;
     const { everyToken, nextToken, next } = await positionWeights(part);
     return (model, hidden, start, end) => {

@@ -185,6 +185,21 @@ describe('distillationLoss', () => {
     }
   });
 
+  it("runs the teacher's blocks once for windows that come again, and remembers what they gave", async () => {
+    const one = createReferenceBackend();
+    const lossAt = distillationLoss({ backend: one, teacher, distance: 'kl' });
+    const valueOf = async (part: WindowBatch): Promise<number> =>
+      (await modelLoss({ backend, model: student, tokens: part.tokens, lossOf: await lossAt(part) })).loss;
+    const first = await valueOf(batch);
+    const { evaluations } = one.statistics;
+    const again = { ...batch, tokens: tensor(ids.slice(), [WINDOWS, LENGTH]) };
+    expect(await valueOf(again)).toBe(first);
+    expect(one.statistics.evaluations).toBe(evaluations);
+    const others = { ...batch, tokens: tensor(ids.toReversed(), [WINDOWS, LENGTH]) };
+    expect(await valueOf(others)).toBe(await lossOf(student, {}, others));
+    expect(one.statistics.evaluations).toBeGreaterThan(evaluations);
+  });
+
   it('does not compare hidden states of two widths', async () => {
     const narrow = createToyModel({ ...sizes, hiddenSize: 8, seed: 2 });
     await expect(lossOf(narrow, { distance: 'hidden' })).rejects.toMatchObject({ code: 'DISTILLATION_WIDTH' });

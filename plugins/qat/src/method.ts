@@ -22,7 +22,7 @@ export const qat = defineMethod({
   finetune: (model, context) =>
     context.task && context.options.objective === 'ce'
       ? tune(model, context, () => Promise.resolve(taskMaterial(context.task as FinetuneTask, context)))
-      : tune(model, context, (loaded) => windowMaterial(loaded, context)),
+      : tune(model, context, windowMaterial),
   aim: ({ objective }) => (objective === 'ce' ? 'task' : 'reference'),
 });
 
@@ -36,15 +36,21 @@ export function checkLinear(shape: LinearShape, options: Pick<QatOptions, 'train
 
 type Context = FinetuneContext<QatOptions>;
 
-async function tune<Batch>(given: Model, context: Context, materialOf: (model: Model) => Promise<Material<Batch>>): Promise<Model> {
-  const { backend, options, signal, log } = context;
+async function tune<Batch>(
+  given: Model,
+  shared: Context,
+  materialOf: (model: Model, context: Context) => Promise<Material<Batch>>,
+): Promise<Model> {
   const model = await materialize(given);
+  // The first step of a recipe is given the reference itself, which is read once then.
+  const context = shared.reference === given ? { ...shared, reference: model } : shared;
+  const { backend, options, signal, log } = context;
   const prepared = await prepareModel(
     model,
     { backend, optionsFor: context.optionsFor, trainNorms: options.trainNorms },
     context.referenceBlock,
   );
-  const material = await materialOf(model);
+  const material = await materialOf(model, context);
   const { rounds, stepsPerRound } = roundsOf(options, material.batches.length, material.tokensPerStep);
   const lossGiven = canKeep(model, context)
     ? await meanLoss(backend, new Map(), material.lossOf(model), material.judged, signal)
@@ -152,7 +158,7 @@ function warnAbout({ best, diverged }: RateSearchResult, lossGiven: number | und
   if (after > start || Number.isNaN(after)) {
     const figures = `from ${start.toPrecision(4)} to ${after.toPrecision(4)}`;
     const message = options.keepBest
-      ? `no state was judged better than what was given (${figures}), which is kept; lower learningRate or give more text`
+      ? `no state was judged better than ${lossGiven === undefined ? 'the start' : 'what was given'} (${figures}), which is kept; lower learningRate or give more text`
       : `training raised the loss that is judged on ${figures}; set keepBest, or lower learningRate`;
     warn(options.keepBest ? 'QAT_NO_GAIN' : 'QAT_WORSE', message);
   } else if (epoch === 0 && options.keepBest && !best.result.diverged) {

@@ -7,7 +7,7 @@ import { type PresetName, presets } from './presets.js';
 /** What both methods take: grids, what is trained of them, and where it begins. */
 export const weightShape = {
   bits: bitsOption.describe('Bits per code of dense Linears, 1 to 8; quantized ones keep theirs, as they do the three options after it'),
-  groupSize: groupSizeOption,
+  groupSize: groupSizeOption.unwrap().optional().describe(`${groupSizeOption.description} (32)`),
   zero: z
     .enum(['symmetric', 'integer', 'free'])
     .optional()
@@ -16,7 +16,7 @@ export const weightShape = {
     ),
   scaleDtype: scaleDtypeOption,
   clip: clipOption('minmax').describe(
-    "Ranges of dense Linears to begin with, and those of 'minmax' at every step: 'minmax' covers every weight of a group; 'mse' shrinks the range where that lowers the rounding error",
+    "Ranges of dense Linears to begin with, and those of 'minmax' at every step: 'minmax' covers every weight of a group; 'mse' shrinks the range where that lowers the rounding error: with quantizer 'minmax' it is searched on the host at every step, which takes some 0.2 µs a weight, as long as the rest of a step or longer",
   ),
   quantizer: z
     .enum(['learned', 'minmax', 'lwc', 'seq'])
@@ -45,7 +45,9 @@ export const courseShape = {
   gradientScale: z
     .boolean()
     .default(false)
-    .describe('Gradients of scales and offsets divided by √(groupSize · largest code), as in LSQ; for sgd, since AdamW divides it out'),
+    .describe(
+      'Gradients of scales and offsets divided by √(weights that share a scale · (2^(bits−1) − 1)), as in LSQ; for sgd, since AdamW divides it out',
+    ),
   learningRate: z
     .union([rate, z.array(rate).min(1)])
     .optional()
@@ -61,7 +63,11 @@ export const courseShape = {
   warmup: z.number().min(0).max(1).optional().describe('Share of the steps over which the learning rate rises (0.1)'),
   clipNorm: z.number().min(0).optional().describe('Gradients are scaled down to this global norm; 0: not at all (1)'),
   weightDecay: z.number().min(0).default(0).describe('Pull of weights towards zero, decoupled; scales, offsets and norms have none'),
-  epochs: z.int().min(1).optional().describe('Passes over the windows (2)'),
+  epochs: z
+    .int()
+    .min(1)
+    .optional()
+    .describe('Passes over the windows (2); trained in rounds of equal length, so that a few steps at the end may be left out'),
   maxTokens: z.int().min(1).optional().describe('Tokens to train on at most, repeated ones counted, in whole steps; one step at least'),
   batchWindows: z.int().min(1).optional().describe('Windows in a step, or examples of a task (8)'),
   shuffle: z.boolean().default(true).describe('Another order of the steps in every pass'),
@@ -70,8 +76,16 @@ export const courseShape = {
     .min(0)
     .max(0.5)
     .default(0.05)
-    .describe('Share of the windows that are not trained on but judged on; with 0, windows that are trained on are'),
-  judgeEvery: z.int().min(1).optional().describe('Steps from one judgement and log record to the next; about eight in all by default'),
+    .describe(
+      'Share of the windows that are not trained on but judged on; with 0, windows that are trained on are. A task brings what it is judged on, and this has no effect',
+    ),
+  judgeEvery: z
+    .int()
+    .min(1)
+    .optional()
+    .describe(
+      'Steps of a round, from one judgement and log record to the next; about eight rounds by default. Steps that do not fill a round at the end are left out',
+    ),
   keepBest: z
     .boolean()
     .default(true)
@@ -119,7 +133,7 @@ export function filled<Written extends object, Defaults extends object>(set: Wri
 /** Schema of the method's options: what is not written comes from the preset. */
 export const qatOptions = written.transform((set, context) => {
   const options = filled(set, presets[set.preset]);
-  for (const [path, message] of conflicts(options)) context.issues.push({ code: 'custom', message, input: set, path: [path] });
+  for (const [path, message] of conflicts(options, set)) context.issues.push({ code: 'custom', message, input: set, path: [path] });
   if (options.objective === 'ce' && options.lambdaCe > 0) {
     const message = "is the weight of cross-entropy beside a distance; objective 'ce' has nothing beside it";
     context.issues.push({ code: 'custom', message, input: set, path: ['lambdaCe'] });
@@ -127,9 +141,10 @@ export const qatOptions = written.transform((set, context) => {
   return options;
 });
 
-/** Options that contradict each other, with what to do. */
+/** Options that contradict each other, with what to do. @param written without what presets add. */
 export function conflicts(
   options: Pick<QatOptions, 'quantizer' | 'zero' | 'train' | 'gradientScale' | 'optimizer' | 'keepBest' | 'patience'>,
+  written: Pick<QatInput, 'zero'>,
 ): readonly (readonly [option: string, problem: string])[] {
   const { quantizer, zero, train, gradientScale, optimizer, keepBest, patience } = options;
   const found: [string, string][] = [];
@@ -138,6 +153,9 @@ export function conflicts(
   }
   if (quantizer === 'lwc' && zero === 'symmetric') {
     found.push(['zero', "'lwc' shrinks both ends of a range, and a symmetric grid has one; use 'integer' or 'free'"]);
+  }
+  if (quantizer === 'seq' && (written.zero ?? 'symmetric') !== 'symmetric') {
+    found.push(['zero', "'seq' has grids around zero at all widths; leave it out, or use quantizer 'learned'"]);
   }
   if (gradientScale && optimizer === 'adamw') {
     found.push(['gradientScale', "changes nothing under AdamW, which divides it out; use optimizer 'sgd', or set scaleLearningRate"]);

@@ -28,7 +28,10 @@ type ParameterRole = 'latent' | 'grid' | 'norm';
 export interface Prepared<Tree> {
   /** The tree with a dense weight in place of each that is trained. Those have no elements until `lossOf` or `tensorsFor` gives them some. */
   readonly shell: Tree;
-  /** What is trained, leaves in memory: 'latent', 'scale', … below the name of a Linear, and tensors of norms by their own names. */
+  /**
+   * What is trained: 'latent', 'scale', … below the name of a Linear, and tensors of norms by their own names. Latents are leaves that are computed
+   * whenever they are read, from the model and the reference: `train` reads them once, other loops have `inMemory` of @lowbit/train.
+   */
   readonly parameters: NamedTensors;
   roleOf(name: string): ParameterRole;
   /** Factor of a parameter's gradient in LSQ; 1 for latents and norms. */
@@ -55,8 +58,9 @@ export interface PrepareRequest {
  * @throws QAT_NOTHING when nothing is trained; what `quantizerOf` throws.
  */
 export function prepareBlock(block: Block, request: PrepareRequest, reference: () => Promise<Block>): Promise<Prepared<Block>> {
+  const dense = rememberLast(reference);
   return prepareTree(request, {
-    linears: linearsOf(block, '', reference),
+    linears: linearsOf(block, '', () => dense(0)),
     norms: Object.values(block.norms),
     assemble: (linears) => block.with({ linears: Object.fromEntries(linears) }),
   });
@@ -72,8 +76,9 @@ export function prepareModel(
   request: PrepareRequest,
   reference: (index: number) => Promise<Block>,
 ): Promise<Prepared<Model>> {
+  const dense = rememberLast(reference);
   return prepareTree(request, {
-    linears: model.blocks.flatMap((block, i) => linearsOf(block, `${block.path}.`, () => reference(i))),
+    linears: model.blocks.flatMap((block, i) => linearsOf(block, `${block.path}.`, () => dense(i))),
     norms: [...model.blocks.flatMap((block) => Object.values(block.norms)), model.norm],
     assemble: (linears) => model.with({ blocks: model.blocks.map((block) => withLinears(block, linears)) }),
   });
@@ -90,13 +95,21 @@ interface NamedLinear {
   reference(): Promise<Linear>;
 }
 
+/** Gives what it gave where it is asked for the same again: blocks are read Linear by Linear, and one is held at a time. */
+function rememberLast(reference: (index: number) => Promise<Block>): (index: number) => Promise<Block> {
+  let last: { readonly index: number; readonly block: Promise<Block> } | undefined;
+  return (index) => {
+    if (last?.index !== index) last = { index, block: reference(index) };
+    return last.block;
+  };
+}
+
 function linearsOf(block: Block, prefix: string, reference: () => Promise<Block>): NamedLinear[] {
-  let dense: Promise<Block> | undefined;
   return Object.entries(block.linears).map(([name, linear]) => ({
     name: `${prefix}${name}`,
     path: `${block.path}.${name}`,
     linear,
-    reference: async () => (await (dense ??= reference())).linears[name],
+    reference: async () => (await reference()).linears[name],
   }));
 }
 

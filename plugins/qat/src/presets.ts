@@ -2,6 +2,8 @@
 
 /** What a preset decides. */
 export interface Defaults {
+  /** −1: all inputs of an output channel. */
+  readonly groupSize: number;
   readonly quantizer: 'learned' | 'minmax' | 'lwc' | 'seq';
   readonly zero: 'symmetric' | 'integer' | 'free';
   readonly train: 'all' | 'scales';
@@ -17,6 +19,7 @@ export interface Defaults {
 }
 
 const standard: Defaults = {
+  groupSize: 32,
   quantizer: 'learned',
   zero: 'integer',
   train: 'all',
@@ -33,7 +36,7 @@ const standard: Defaults = {
 /**
  * 'paper': ranges recomputed at every step, on the next token (arXiv 2410.14570; the rates are ours, as it searches them). 'efficientqat': its second
  * phase, scales alone (arXiv 2407.11062; its rate of 2e-5 is absolute, ours relative to scales of about 0.02). 'paretoq': arXiv 2502.02631.
- * 'llm-qat': arXiv 2305.17888.
+ * 'llm-qat': arXiv 2305.17888. Both of these have one scale for each output channel.
  */
 export const presets = {
   default: standard,
@@ -41,6 +44,7 @@ export const presets = {
   efficientqat: { ...standard, train: 'scales', objective: 'ce', warmup: 0.03, clipNorm: 0.3, epochs: 1, batchWindows: 32 },
   paretoq: {
     ...standard,
+    groupSize: -1,
     quantizer: 'seq',
     zero: 'symmetric',
     objective: 'ce',
@@ -49,7 +53,7 @@ export const presets = {
     epochs: 1,
     batchWindows: 128,
   },
-  'llm-qat': { ...standard, quantizer: 'minmax', zero: 'symmetric', learningRate: 2e-5, warmup: 0, epochs: 1 },
+  'llm-qat': { ...standard, groupSize: -1, quantizer: 'minmax', zero: 'symmetric', learningRate: 2e-5, warmup: 0, epochs: 1 },
 } satisfies Readonly<Record<string, Defaults>>;
 
 export type PresetName = keyof typeof presets;

@@ -1,6 +1,19 @@
 // Training block by block: the contract, what it lowers, what it keeps, and what it leaves alone.
 import { createOnnxBackend } from '@lowbit/backend-onnxruntime';
-import { type Linear, type Model, memoryStore, type Recipe, type RunEvent, read, readFloats, tensorsOf } from '@lowbit/core';
+import {
+  type BlockContext,
+  batchesOf,
+  createRng,
+  type Linear,
+  type Model,
+  memoryStore,
+  type Recipe,
+  type RunEvent,
+  read,
+  readFloats,
+  tensor,
+  tensorsOf,
+} from '@lowbit/core';
 import { type QuantizeOptions, quantize } from '@lowbit/pipeline';
 import { activations } from '@lowbit/quad';
 import { linearKinds, QuantizedLinear } from '@lowbit/quant';
@@ -8,7 +21,8 @@ import { rtn } from '@lowbit/rtn';
 import { createToyModel, createToyTokens, describeMethod } from '@lowbit/testkit';
 import { lastHidden } from '@lowbit/train';
 import { afterAll, describe, expect, it } from 'vitest';
-import { type QatBlocksInput, qatBlocks } from '../src/index.js';
+import { blockWindows } from '../src/blocks/windows.js';
+import { type QatBlocksInput, type QatBlocksOptions, qatBlocks } from '../src/index.js';
 
 const backend = await createOnnxBackend({ threads: 1, spin: false });
 afterAll(() => backend.dispose());
@@ -142,6 +156,34 @@ describe('qat-blocks', () => {
     for (const log of logs) expect(log['learningRate']).toBe(2e-3);
     const held = await run([qatBlocks({ ...quick, holdOut: 0.34 })]);
     for (const log of held.logs) expect(log).toMatchObject({ heldOutWindows: 2, steps: 8 });
+  });
+
+  it('holds the same windows out of every block', async () => {
+    const splits: string[] = [];
+    for (const path of ['model.layers.0', 'model.layers.1']) {
+      const step = qatBlocks({ ...quick, batchWindows: 1, holdOut: 0.4, shuffle: false });
+      // A window of one number, its index.
+      const windows = batchesOf(Array.from({ length: 10 }, (_, i) => tensor([i], [1, 1, 1])));
+      const context = { inputs: windows, denseTargets: async () => windows, options: step.options, rng: createRng(5).at(path) };
+      const { judged } = await blockWindows(context as unknown as BlockContext<QatBlocksOptions>);
+      const found: number[] = [];
+      for (let i = 0; i < judged.length; i++) found.push((await readFloats((await judged.at(i)).input))[0]);
+      splits.push(found.join());
+    }
+    expect(splits[0].split(',')).toHaveLength(4);
+    expect(splits[1]).toBe(splits[0]);
+  });
+
+  it('calls what it keeps by its name', async () => {
+    const harm = { ...quick, learningRate: 1, scaleLearningRate: 1, warmup: 0, schedule: 'constant' } as const;
+    for (const [recipe, name] of [
+      [[qatBlocks(harm)], /the start/],
+      [[rtn(format), qatBlocks(harm)], /what was given/],
+    ] as const) {
+      const { warnings } = await quantize({ model: dense, backend, recipe, calibration, seed: 3 });
+      expect(warnings.length).toBeGreaterThan(0);
+      for (const { code, message } of warnings) expect([code, message]).toEqual(['QAT_NO_GAIN', expect.stringMatching(name)]);
+    }
   });
 
   it('goes on after an interruption, to the same bits', async () => {

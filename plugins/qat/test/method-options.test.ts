@@ -64,6 +64,8 @@ describe('refuses', () => {
   it.each([
     [{ train: 'scales', quantizer: 'minmax' }, /quantizer: .*use 'learned'/],
     [{ quantizer: 'lwc', zero: 'symmetric' }, /zero: .*'integer' or 'free'/],
+    [{ quantizer: 'seq', zero: 'free' }, /zero: .*around zero/],
+    [{ preset: 'paretoq', bits: 4, zero: 'integer' }, /zero: .*around zero/],
     [{ gradientScale: true }, /gradientScale: .*sgd/],
     [{ patience: 2, keepBest: false }, /patience: .*keepBest/],
     [{ objective: 'ce', lambdaCe: 1 }, /lambdaCe: .*beside/],
@@ -73,4 +75,10 @@ describe('refuses', () => {
       expect.objectContaining({ code: 'OPTIONS_INVALID', message: expect.stringMatching(message) }),
     );
   });
+});
+
+it.each(['paretoq', 'llm-qat'] as const)('%s has a scale for each output channel, unless told otherwise', (preset) => {
+  expect(qat({ preset }).options).toMatchObject({ groupSize: -1, zero: 'symmetric' });
+  expect(qat({ preset, groupSize: 64 }).options).toMatchObject({ groupSize: 64 });
+  expect(qat().options).toMatchObject({ groupSize: 32, zero: 'integer' });
 });

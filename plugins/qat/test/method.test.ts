@@ -48,6 +48,12 @@ describe('lowers the divergence from the dense model', () => {
   });
 });
 
+it('ends nearer to the dense model with every bit more', async () => {
+  const losses: number[] = [];
+  for (const bits of [1, 2, 3, 4, 6]) losses.push((await run(backend, [qat({ ...quick, bits, groupSize: 16 })])).log.lossAfter as number);
+  expect(losses).toEqual([...losses].sort((a, b) => b - a));
+});
+
 it('takes weights and activations together: wrappers stay', async () => {
   const { model } = await run(backend, [activations({ bits: 8 }), rtn(format), qat({ ...quick, epochs: 1 })]);
   expect([...linearsOf(model).values()].every(({ kind }) => kind === 'activation-quantized')).toBe(true);

@@ -163,3 +163,49 @@ it('keeps the sign of a scale, and never lets it vanish', async () => {
   expect(await at(-3)).toEqual([-(2 ** -24), 2 ** -24]);
   expect(await at(1e9)).toEqual([-65504, roundToFloat16(1e9 * 2 ** -24)]);
 });
+
+describe('more bits', () => {
+  it('are never farther from a weight, on one and the same grid: so neither is the best of all grids', async () => {
+    await fc.assert(
+      fc.asyncProperty(format, fc.integer({ min: 0, max: 1e6 }), async (chosen, seed) => {
+        const bits = Math.min(chosen.bits, 7);
+        const values = random(seed);
+        const { weight } = await denseStart(values, SHAPE, { ...chosen, bits, zero: 'free' }, 'weight');
+        const errorsAt = async (width: number): Promise<number[]> => {
+          // Every level of fewer bits is one of more bits: the same scale and offset, codes beyond.
+          const { codes, scale, offset, scaleDtype } = weight;
+          const start = { weight: new AffineWeight({ bits: width, codes, scale, offset, scaleDtype }), latent: tensor(values, SHAPE) };
+          const { weight: rounded } = await evaluated(await learnedQuantizer(start));
+          return Array.from(rounded, (w, i) => Math.abs(w - values[i]));
+        };
+        const [fewer, more] = [await errorsAt(bits), await errorsAt(bits + 1)];
+        for (const [i, error] of more.entries()) expect(error).toBeLessThanOrEqual(fewer[i]);
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  it.each(['learned', 'minmax'] as const)(
+    'halve what the error is bounded by: half a step of a range that covers it (%s)',
+    async (kind) => {
+      await fc.assert(
+        fc.asyncProperty(format, fc.integer({ min: 0, max: 1e6 }), async (chosen, seed) => {
+          const values = random(seed);
+          const { weight, stored } = await evaluated(
+            await kinds[kind](values, { ...chosen, clip: 'minmax', zero: 'integer', scaleDtype: 'float32' }),
+          );
+          const scale = await readFloats(stored.scale);
+          for (let g = 0; g < scale.length; g++) {
+            const group = values.subarray(g * stored.groupSize, (g + 1) * stored.groupSize);
+            const range = Math.max(0, ...group) - Math.min(0, ...group);
+            const step = range / (2 ** chosen.bits - 1);
+            expect(scale[g]).toBeCloseTo(step, 5);
+            // A zero point that is rounded shifts the range by up to half a step.
+            for (const [i, w] of group.entries()) expect(Math.abs(weight[g * stored.groupSize + i] - w)).toBeLessThanOrEqual(step * 1.0001);
+          }
+        }),
+        { numRuns: 40 },
+      );
+    },
+  );
+});

@@ -2,7 +2,7 @@
 // machine's raw rate; and whether computing blocks again keeps memory from growing with depth.
 //
 // What counts, 2·rows·inner·columns for each product, with blocks that are checkpointed:
-//   the dense model:   forward through blocks and head
+//   the dense model:   forward through the head: what its blocks give is kept from the first step
 //   the trained one:   forward through blocks and head; backward through the head to its input;
 //                      each block once more, but for the last product, whose result no gradient asks for;
 //                      backward through weights and attention to the block's input, and to the weights
@@ -14,7 +14,7 @@ import { fileURLToPath } from 'node:url';
 import { createOnnxBackend } from '@lowbit/backend-onnxruntime';
 import { type Backend, batchesOf, createRng, type FinetuneContext, type Model, materialize, type Tensor, tensor } from '@lowbit/core';
 import { prepareModel, type QatOptions, qat } from '@lowbit/qat';
-import { distillationLoss, windowLoss } from '@lowbit/train';
+import { distillationLoss, inMemory, windowLoss } from '@lowbit/train';
 import { type AroundRaw, median, millisecondsAt, RAW_SIZE, rawMeter } from './layer.js';
 import { type LlamaShape, syntheticLlama } from './llama.js';
 import { reportBench } from './report.js';
@@ -54,13 +54,13 @@ function stepFlops({ blocks, head, config }: Model): StepFlops {
       const weight = inFeatures * outFeatures;
       const isLast = groups.at(-1)?.linears.includes(name);
       const isBelowAll = index === 0 && groups[0].linears.includes(name);
-      forward += 2 * weight;
+      forward += weight;
       again += isLast ? 0 : weight;
       backward += isBelowAll ? weight : 2 * weight;
     }
     // Scores and mixtures; backward each has two factors.
     const product = (config.headCount * config.headDim * (WINDOW + 1)) / 2;
-    forward += 2 * 2 * product;
+    forward += 2 * product;
     again += 2 * product;
     backward += 4 * product;
   }
@@ -130,11 +130,12 @@ async function differentiate(backend: Backend, shape: LlamaShape): Promise<numbe
   const lossOf = distillationLoss({ backend, teacher: model, distance: 'kl' });
   const loss = prepared.lossOf(windowLoss({ backend, model: prepared.shell, lossOf }));
   const batch = { tokens: randomTokens(1, shape.context, shape.vocabulary), weights: [1] };
+  const parameters = await inMemory(prepared.parameters);
   for (const step of [1, 2]) {
-    const { gradients } = await loss.gradients(prepared.parameters, batch, step);
+    const { gradients } = await loss.gradients(parameters, batch, step);
     await backend.evaluate([], { release: [...gradients.values()] });
   }
-  const elements = [...prepared.parameters.values()].reduce((total, { size }) => total + size, 0);
+  const elements = [...parameters.values()].reduce((total, { size }) => total + size, 0);
   // The model's own weights, latents, what these stand for, and gradients, in float32; and the codes to begin with.
   return (4 * 4 + 1) * elements;
 }

@@ -1,6 +1,6 @@
 // Quantization-aware training block by block as a method: the first phase of EfficientQAT.
 import { type Block, type BlockContext, defineMethod } from '@lowbit/core';
-import { meanLoss, type RateSearchResult, searchRates, type TrainResult, train } from '@lowbit/train';
+import { inMemory, meanLoss, type RateSearchResult, searchRates, type TrainResult, train } from '@lowbit/train';
 import { optimizerOf, ratesOf, roundsOf, scheduleOf } from '../course.js';
 import { checkLinear } from '../method.js';
 import { hasDenseTarget } from '../parts.js';
@@ -29,15 +29,16 @@ async function refineBlock(block: Block, context: Context): Promise<Block> {
   const { backend, options, signal, path, log, rng } = context;
   const optionsFor = (whole: string): QatBlocksOptions | undefined => context.optionsFor(whole.slice(path.length + 1));
   const prepared = await prepareBlock(block, { backend, optionsFor, trainNorms: options.trainNorms }, context.reference);
+  const parameters = await inMemory(prepared.parameters);
   const { batches, judged, count, heldOut, tokensPerStep } = await blockWindows(context);
   const canKeep = options.keepBest && !hasDenseTarget(block, (whole) => optionsFor(whole) !== undefined);
   const given = canKeep ? await meanLoss(backend, new Map(), blockLoss(backend, block), judged, signal) : undefined;
-  const start = await meanLoss(backend, prepared.parameters, prepared.lossOf(blockLoss(backend, prepared.shell)), judged, signal);
+  const start = await meanLoss(backend, parameters, prepared.lossOf(blockLoss(backend, prepared.shell)), judged, signal);
   const { rounds, stepsPerRound } = roundsOf(options, batches.length, tokensPerStep);
   if (start === 0 || !Number.isFinite(start)) {
     if (start !== 0)
       context.warn('QAT_BLOCK_NOT_FINITE', `${path}: the block's output is off by ${start} before training; it is not trained`);
-    return canKeep ? block : prepared.convert(prepared.parameters);
+    return canKeep ? block : prepared.convert(parameters);
   }
   // Relative to the start, errors of all blocks are of one size, whatever the stream has grown to: so are rates of SGD and norms to clip.
   const loss = prepared.lossOf(blockLoss(backend, prepared.shell, 1 / start));
@@ -47,7 +48,7 @@ async function refineBlock(block: Block, context: Context): Promise<Block> {
       train({
         backend,
         signal,
-        parameters: prepared.parameters,
+        parameters,
         optimizer: optimizerOf(options, prepared),
         lossOf: loss,
         batches,
@@ -70,7 +71,7 @@ async function refineBlock(block: Block, context: Context): Promise<Block> {
   const { result, rate } = found.best;
   const after = validated(result) * start;
   const keepsGiven = given !== undefined && !(after < given);
-  warnAbout(found, { before: given ?? start, after }, context);
+  warnAbout(found, { given, start, after }, context);
   log({
     target: options.target,
     windows: count,
@@ -94,7 +95,7 @@ function validated({ validation }: TrainResult): number {
 
 function warnAbout(
   { best: { result }, diverged }: RateSearchResult,
-  { before, after }: { readonly before: number; readonly after: number },
+  { given, start, after }: { readonly given: number | undefined; readonly start: number; readonly after: number },
   { options, path, warn }: Context,
 ): void {
   if (result.diverged) {
@@ -103,13 +104,13 @@ function warnAbout(
   } else if (diverged.length > 0) {
     warn('QAT_DIVERGED', `${path}: learning rates ${diverged.join(', ')} left the finite numbers; leave them out`);
   }
+  const before = given ?? start;
   if (after < before) return;
   const figures = `${before.toPrecision(4)} to ${after.toPrecision(4)}`;
   if (options.keepBest) {
-    warn(
-      'QAT_NO_GAIN',
-      `${path}: no state had less error than what was given (${figures}), which is kept; lower learningRate or give more text`,
-    );
+    const what = given === undefined ? 'the start, dense weights rounded to their grid' : 'what was given';
+    const message = `no round had less error than ${what} (${figures}), which is kept; lower learningRate or give more text`;
+    warn('QAT_NO_GAIN', `${path}: ${message}`);
   } else {
     warn('QAT_WORSE', `${path}: training raised the error of the block from ${figures}; set keepBest, or lower learningRate`);
   }

@@ -48,7 +48,7 @@ export type QatBlocksInput = z.input<typeof written>;
 /** Schema of the method's options: what is not written comes from the preset. */
 export const qatBlocksOptions = written.transform((set, context) => {
   const options = filled(set, blockPresets[set.preset]);
-  for (const [path, message] of conflicts(options)) context.issues.push({ code: 'custom', message, input: set, path: [path] });
+  for (const [path, message] of conflicts(options, set)) context.issues.push({ code: 'custom', message, input: set, path: [path] });
   return options;
 });
 

@@ -1,5 +1,5 @@
 // What a block is trained on: its inputs, and what it is to make of them.
-import { type Batches, type BlockContext, batchesOf, type Tensor, tensor } from '@lowbit/core';
+import { type Batches, type BlockContext, batchesOf, createRng, type Tensor, tensor } from '@lowbit/core';
 import { gatherWindows, type Indexed, splitWindows, windowCount } from '@lowbit/train';
 import type { QatBlocksOptions } from './options.js';
 
@@ -24,12 +24,18 @@ export interface BlockWindows {
 
 type Context = BlockContext<QatBlocksOptions>;
 
-/** The windows of a block, a share of them held out, drawn anew for each block. @throws CALIBRATION_WINDOWS when they differ in length. */
+/**
+ * What windows are held out is drawn from this, and not from the rng of a block: were it another draw for each, a block would be judged on windows
+ * that the blocks before it have been trained on.
+ */
+const SPLIT_SEED = 0;
+
+/** The windows of a block, a share of them held out, the same of every block. @throws CALIBRATION_WINDOWS when they differ in length. */
 export async function blockWindows(context: Context): Promise<BlockWindows> {
   const { inputs, options, rng } = context;
   const count = await windowCount(inputs);
   const targets = await targetsOf(context);
-  const { trained, heldOut } = splitWindows(count, options.holdOut, rng.at('held-out'));
+  const { trained, heldOut } = splitWindows(count, options.holdOut, createRng(SPLIT_SEED).at('held-out'));
   const size = Math.min(options.batchWindows, trained.length);
   const order = options.shuffle ? Array.from(rng.at('windows').permutation(trained.length), (i) => trained[i]) : trained;
   const [, tokens] = (await inputs.at(0)).shape;

@@ -39,7 +39,7 @@ export type Zero =
 
 /** What is trained of a weight. Tensors go by their roles: 'latent', the weight behind the codes, 'scale', … */
 export interface FakeQuantizer {
-  /** Leaves to begin with. */
+  /** Leaves to begin with; that of a latent is computed when it is read. */
   readonly start: NamedTensors;
   /** The weight that values stand for. A grid may be found from them on the host; no gradient reaches it then. */
   quantized(values: NamedTensors): FakeQuantized | Promise<FakeQuantized>;

@@ -38,7 +38,10 @@ export async function frozenCodes(weight: AffineWeight): Promise<FakeQuantizer> 
   };
 }
 
-/** 1 / √(N · largest code), N the weights that share a scale (LSQ, §2.2). */
+/**
+ * g = 1 / √(N · Q), N the weights that share a scale and Q = 2^(bits−1) − 1 the largest positive level of a symmetric grid, 1 at least (LSQ,
+ * arXiv 1902.08153, §2.2, whose layers have one scale each). The same g for zero points and offsets, which move levels as a scale does.
+ */
 export function gradientScale({ bits, groupSize }: Pick<AffineWeight, 'bits' | 'groupSize'>): number {
   return 1 / Math.sqrt(groupSize * Math.max(1, 2 ** (bits - 1) - 1));
 }

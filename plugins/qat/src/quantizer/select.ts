@@ -1,12 +1,12 @@
 // Which fake quantizer a layer gets, and the weight behind its codes.
-import { type Backend, checkDense, DenseLinear, type Linear, LowbitError, readFloats, tensor } from '@lowbit/core';
+import { type Backend, checkDense, DenseLinear, type Linear, LowbitError, lazyTensor, readFloats } from '@lowbit/core';
 import { type AffineWeight, type QuantizedLinear, resolveGroupSize } from '@lowbit/quant';
 import type { FakeQuantizer } from './fake-quantizer.js';
 import { frozenCodes, learnedQuantizer } from './learned.js';
 import { lwcQuantizer } from './lwc.js';
 import { minmaxQuantizer } from './minmax.js';
 import { SEQ_BITS, seqQuantizer } from './seq.js';
-import { aligned, denseStart, type GridFormat, type WeightStart, withinCodes } from './start.js';
+import { aligned, denseStart, type GridFormat, recomputed, type WeightStart, withinCodes } from './start.js';
 
 /** What decides how a weight is trained. */
 export interface WeightOptions extends GridFormat {
@@ -33,7 +33,7 @@ export interface QuantizerRequest {
 export async function quantizerOf(request: QuantizerRequest): Promise<FakeQuantizer> {
   const { linear, path, options } = request;
   checkTrainable({ kind: linear.kind, path }, options);
-  if (linear instanceof DenseLinear) return denseQuantizer(await readFloats(linear.weight), linear, request);
+  if (linear instanceof DenseLinear) return denseQuantizer(linear, request);
   const { weight } = linear as QuantizedLinear;
   if (options.train === 'scales') return frozenCodes(weight);
   const { quantizer, clip } = options;
@@ -41,7 +41,7 @@ export async function quantizerOf(request: QuantizerRequest): Promise<FakeQuanti
     const remedy = "use quantizer 'learned', or quantize it with zero points";
     throw new LowbitError('QAT_QUANTIZER', `${path}: its grid is symmetric, and 'lwc' shrinks both ends of a range; ${remedy}`);
   }
-  const latent = tensor(await latentOf(weight, request), weight.codes.shape);
+  const latent = await recomputed(weight.codes.shape, () => latentOf(weight, request));
   const { bits, groupSize, zeroKind: zero, scaleDtype } = weight;
   return quantizer === 'minmax'
     ? minmaxQuantizer(latent, { bits, groupSize, zero, scaleDtype, clip })
@@ -75,15 +75,16 @@ export function checkTrainable(
   }
 }
 
-async function denseQuantizer(values: Float32Array, { inFeatures, weight: { shape } }: DenseLinear, request: QuantizerRequest) {
-  const { options, path } = request;
+async function denseQuantizer({ inFeatures, weight }: DenseLinear, { options, path }: QuantizerRequest): Promise<FakeQuantizer> {
   const { bits, groupSize, zero, clip, scaleDtype, quantizer } = options;
   if (quantizer === 'seq' && bits === SEQ_BITS) {
-    return seqQuantizer(tensor(values, shape), { groupSize: resolveGroupSize({ path, inFeatures }, groupSize), scaleDtype });
+    return seqQuantizer(weight, { groupSize: resolveGroupSize({ path, inFeatures }, groupSize), scaleDtype });
   }
   const format: GridFormat = { bits, groupSize, clip, scaleDtype, zero: quantizer === 'seq' ? 'symmetric' : zero };
-  const start = await denseStart(values, shape, format, path);
-  return quantizer === 'minmax' ? minmaxQuantizer(start.latent, format) : byName[quantizer](start);
+  const startOf = async (): Promise<WeightStart> => denseStart(await readFloats(weight), weight.shape, format, path);
+  const start = await startOf();
+  const latent = lazyTensor(weight.shape, 'float32', async () => readFloats((await startOf()).latent));
+  return quantizer === 'minmax' ? minmaxQuantizer(latent, format) : byName[quantizer]({ ...start, latent });
 }
 
 async function latentOf(weight: AffineWeight, { backend, options, reference }: QuantizerRequest): Promise<Float32Array> {

@@ -1,5 +1,5 @@
 // Where the training of a weight begins: grid and codes, and the weight behind them.
-import { read, readFloats, roundHalfEven, roundToFloat16, type Shape, type Tensor, tensor } from '@lowbit/core';
+import { lazyTensor, read, readFloats, roundHalfEven, roundToFloat16, type Shape, type Tensor, tensor } from '@lowbit/core';
 import { AffineWeight, fitGrid, type Grid, nearestCode, roundToGrid, type ScaleDtype, symmetricZero, type ZeroKind } from '@lowbit/quant';
 
 /** The grid of a weight, as options name it. */
@@ -17,6 +17,15 @@ export interface WeightStart {
   readonly weight: AffineWeight;
   /** The weight behind the codes, float32 [out, in]. */
   readonly latent: Tensor;
+}
+
+/**
+ * A leaf that is computed whenever it is read: once a training, which holds what it trains and not also what it began with.
+ * @throws what `compute` throws: it is called once to see that it does not.
+ */
+export async function recomputed(shape: Shape, compute: () => Promise<Float32Array>): Promise<Tensor> {
+  await compute();
+  return lazyTensor(shape, 'float32', compute);
 }
 
 /** The grid on which rounding to nearest puts a weight, before and after zero points give way to free offsets where the format has these. */
