@@ -31,6 +31,8 @@ export interface BenchPlan extends Protocol {
   readonly seeds: readonly number[];
   /** Text that every model writes once it has been judged. */
   readonly samples?: SampleRequest | undefined;
+  /** sha256 of texts and examples by path: those that the cells are to read. */
+  readonly files?: Readonly<Record<string, string>> | undefined;
 }
 
 /** A plan without versions of methods: what a person or a preset says. */

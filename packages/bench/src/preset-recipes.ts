@@ -9,8 +9,9 @@ type Options = Readonly<Record<string, unknown>>;
 /** Divides the widths of all models that have a name. */
 const GROUP = 32;
 
-/** How long what trains may train. */
+/** How long what iterates and trains may take. */
 export interface Budget {
+  readonly decoupleq: Options;
   readonly lrec: Options;
   readonly qat: Options;
   readonly quzo: Options;
@@ -18,6 +19,7 @@ export interface Budget {
 
 /** As the methods' own experiments: 128 windows seen three or four times, 800 forward passes for what has no gradients. */
 export const full: Budget = {
+  decoupleq: {},
   lrec: { epochs: 4, batchWindows: 2 },
   qat: { epochs: 3, batchWindows: 4, windowsAtOnce: 4, holdOut: 0.0625 },
   quzo: { steps: 400, batchWindows: 2, holdOut: 0.0625 },
@@ -25,12 +27,13 @@ export const full: Budget = {
 
 /** Seconds a recipe on a small model. */
 export const brief: Budget = {
+  decoupleq: { iterations: 3, relaxationSteps: 30 },
   lrec: { epochs: 2, batchWindows: 2 },
   qat: { epochs: 2, batchWindows: 2, windowsAtOnce: 2, holdOut: 0.125 },
   quzo: { steps: 60, batchWindows: 2, holdOut: 0.125, judgeEvery: 20 },
 };
 
-export function step(method: string, options: Options = {}): StepReference {
+function step(method: string, options: Options = {}): StepReference {
   return { method, options };
 }
 
@@ -44,8 +47,8 @@ function codes(method: 'rtn' | 'gptq', bits: number, more: Options = {}): StepRe
 }
 
 /** Layer by layer alone: training the blocks as well takes several times as long. */
-function decoupled(bits: number, more: Options = {}): StepReference {
-  return step('decoupleq', { bits, groupSize: GROUP, blockEpochs: 0, ...more });
+function decoupled(bits: number, { decoupleq }: Budget, more: Options = {}): StepReference {
+  return step('decoupleq', { bits, groupSize: GROUP, blockEpochs: 0, ...decoupleq, ...more });
 }
 
 /** Adapters of 5 % of the checkpoint. The finer the codes, the less there is to correct, and the smaller the steps. */
@@ -69,8 +72,8 @@ export function baseline(method: 'rtn' | 'gptq', bits: number): DraftRecipe {
   return recipe(`${method}-${bits}`, codes(method, bits));
 }
 
-export function alternation(bits: number): DraftRecipe {
-  return recipe(`decoupleq-${bits}`, decoupled(bits));
+export function alternation(bits: number, budget = full): DraftRecipe {
+  return recipe(`decoupleq-${bits}`, decoupled(bits, budget));
 }
 
 /** GPTQ with adapters trained by their defaults. */
@@ -83,9 +86,9 @@ export function weightOnly(bits: number, budget: Budget): DraftRecipe[] {
   return [
     baseline('rtn', bits),
     baseline('gptq', bits),
-    alternation(bits),
+    alternation(bits, budget),
     recipe(`gptq-${bits}+lrec`, codes('gptq', bits), corrected(bits, budget)),
-    recipe(`decoupleq-${bits}+qat`, decoupled(bits), trained(bits, budget)),
+    recipe(`decoupleq-${bits}+qat`, decoupled(bits, budget), trained(bits, budget)),
     recipe(`gptq-${bits}+quzo`, codes('gptq', bits), walked(bits, budget)),
   ];
 }
@@ -112,7 +115,7 @@ export const weightsAndInputs: readonly DraftRecipe[] = [
 ];
 
 /** Inputs of 4 bits for the methods that are about codes and adapters. */
-export function onRotated(budget: Budget): DraftRecipe[] {
+function onRotated(budget: Budget): DraftRecipe[] {
   return [
     recipe('rotate+decoupleq-w4a4', rotated, step('decoupleq', { bits: 4, groupSize: -1, zero: 'symmetric', blockEpochs: 0 })),
     recipe('rotate+gptq+lrec-w4a4', rotated, perOutput('gptq'), corrected(4, budget)),
@@ -128,13 +131,13 @@ export function mixtures(budget: Budget): DraftRecipe[] {
   return [
     recipe('rtn-2+qat', codes('rtn', 2), trained(2, budget)),
     recipe('rtn-2+blocks+scales', codes('rtn', 2), step('qat-blocks', blocks(budget)), trained(2, budget, scales)),
-    recipe('decoupleq-2+lrec', decoupled(2), corrected(2, budget)),
-    recipe('decoupleq-2+scales', decoupled(2), trained(2, budget, scales)),
-    recipe('decoupleq-2+quzo', decoupled(2), walked(2, budget)),
+    recipe('decoupleq-2+lrec', decoupled(2, budget), corrected(2, budget)),
+    recipe('decoupleq-2+scales', decoupled(2, budget), trained(2, budget, scales)),
+    recipe('decoupleq-2+quzo', decoupled(2, budget), walked(2, budget)),
     recipe('gptq-2+qera+lrec', codes('gptq', 2), step('low-rank-correction', { form: 'qera-exact', overhead: 0.05 }), corrected(2, budget)),
-    recipe('gptq-4 attention, decoupleq-2 mlp', codes('gptq', 4, attention), decoupled(2, mlp)),
-    recipe('gptq-4 attention, decoupleq-2 mlp+qat', codes('gptq', 4, attention), decoupled(2, mlp), trained(2, budget, mlp)),
-    recipe('rotate+decoupleq-2', step('rotate', { activationBits: 16, outputActivationBits: 16 }), decoupled(2)),
+    recipe('gptq-4 attention, decoupleq-2 mlp', codes('gptq', 4, attention), decoupled(2, budget, mlp)),
+    recipe('gptq-4 attention, decoupleq-2 mlp+qat', codes('gptq', 4, attention), decoupled(2, budget, mlp), trained(2, budget, mlp)),
+    recipe('rotate+decoupleq-2', step('rotate', { activationBits: 16, outputActivationBits: 16 }), decoupled(2, budget)),
     recipe(
       'quad-w4a4+tune',
       decomposed,

@@ -10,7 +10,7 @@ import type { BenchRow } from './row.js';
 import { runCell } from './run-cell.js';
 
 /** What decides the numbers, ready to run. */
-export interface BenchSetup extends Protocol {
+interface BenchSetup extends Protocol {
   readonly backend: Backend;
   /** References as `resolveModel` takes them. */
   readonly models: readonly string[];
@@ -38,7 +38,7 @@ export interface Benchmark {
   run(cells: readonly BenchCell[], hooks?: RunHooks): Promise<BenchRow[]>;
 }
 
-export function openBenchmark(setup: BenchSetup): Benchmark {
+function openBenchmark(setup: BenchSetup): Benchmark {
   const { backend, samples, evaluators, directory } = setup;
   const provenance = provenanceOf(backend);
   const recipes: readonly NamedRecipe[] = [{ name: DENSE, recipe: [] }, ...setup.recipes];

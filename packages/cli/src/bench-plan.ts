@@ -12,6 +12,7 @@ import {
 } from '@lowbit/bench';
 import { LowbitError } from '@lowbit/core';
 import { requireDistinct, type TextArguments, textParts } from './arguments.js';
+import { fileDigests } from './plan-files.js';
 import { buildRecipe, draftRecipes } from './recipe.js';
 import { type SuiteArguments, suiteSource } from './suite-arguments.js';
 import { type TaskArguments, taskSource } from './task-arguments.js';
@@ -64,7 +65,7 @@ export async function planOf(options: PlanArguments, directory: string): Promise
       window: window ?? heldOut.window,
     },
   };
-  return makePlan(draft, (recipe) => buildRecipe(recipe, directory));
+  return makePlan({ ...draft, files: await fileDigests(draft) }, (recipe) => buildRecipe(recipe, directory));
 }
 
 /** A reference that names the same model wherever the plan is run: '.' and '..' say nothing elsewhere. */

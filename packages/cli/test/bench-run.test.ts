@@ -102,6 +102,21 @@ describe('a run', () => {
   });
 });
 
+describe('a run on a file', () => {
+  it('does not go on when the file has changed', async () => {
+    const text = Array.from({ length: 40 }, (_, i) => `Line ${i}: the quick brown fox jumps over the lazy dog ${i * 7} times.`).join('\n');
+    await writeFile(join(folder, 'text.txt'), text);
+    const words = [...small, '--recipe', 'rtn:groupSize=16', '--text', 'text.txt', '--out', 'on-file'];
+    expect((await bench(...words)).code).toBe(0);
+    expect(await bench(...words, '--resume')).toMatchObject({ code: 0, errors: expect.not.stringContaining('perplexity') as string });
+    await writeFile(join(folder, 'text.txt'), `${text}.`);
+    expect(await bench(...words, '--resume')).toMatchObject({
+      code: 2,
+      errors: expect.stringMatching(/RESUME_SETTINGS.*\(files\)/) as string,
+    });
+  });
+});
+
 describe('diff', () => {
   it('finds no difference between two runs of one plan, and what a run lacks', async () => {
     const { code, output, errors } = await bench('diff', 'first', 'cancelled');

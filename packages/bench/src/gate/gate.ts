@@ -24,11 +24,13 @@ export interface GateRecord {
   /** Of the plan that gave them, versions of methods among it. */
   readonly digest: string;
   readonly commit: string | null;
+  /** Those that were measured; of one alone the tolerance comes from the standard error. */
+  readonly seeds: readonly number[];
   readonly losses: Readonly<Record<string, RecordedLoss>>;
 }
 
 /** Nats per token that a recipe adds to the dense model. */
-export interface RecordedLoss {
+interface RecordedLoss {
   /** Mean over the seeds. */
   readonly loss: number;
   /** Standard deviation between them. */
