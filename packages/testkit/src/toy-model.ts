@@ -23,6 +23,7 @@ import {
   matmul,
   mul,
   Norm,
+  pad,
   range,
   reshape,
   rope,
@@ -127,12 +128,16 @@ class ToyBlock implements Block {
     const batch = x.shape[0];
     const capacity = cache.keys.shape[2];
     const [q, k, values] = this.#project(this.norms['input_layernorm'].forward(x));
-    const at = reshape(position, [1]);
+    const at = reshape(position, [position.size]);
     const [cosine, sine] = [gather(cos, at), gather(sin, at)];
-    const keys = rope(k, cosine, sine);
-    const queries = reshape(rope(q, cosine, sine), [batch, keyValueHeadCount, headCount / keyValueHeadCount, headDim]);
+    // Rows with a position each stand where tokens do.
+    const swap = (y: Tensor): Tensor => (position.rank === 0 ? y : transpose(y, [2, 1, 0, 3]));
+    const rotate = (y: Tensor): Tensor => swap(rope(swap(y), cosine, sine));
+    const keys = rotate(k);
+    const queries = reshape(rotate(q), [batch, keyValueHeadCount, headCount / keyValueHeadCount, headDim]);
     const scores = mul(matmul(queries, concat([cache.keys, keys], 2), { transposeB: true }), 1 / Math.sqrt(headDim));
-    const mask = concat([where(less(range(capacity), position), 0, HIDDEN), tensor([0])], 0);
+    const filled = position.rank === 0 ? position : reshape(position, [batch, 1, 1, 1]);
+    const mask = pad(where(less(range(capacity), filled), 0, HIDDEN), -1, 0, 1);
     const heads = matmul(softmax(add(scores, mask)), concat([cache.values, values], 2));
     const { output } = this.#finish(x, x, reshape(heads, [batch, 1, headCount * headDim]));
     return { output, keys, values };

@@ -3,7 +3,7 @@ import { type Backend, LowbitError, type Model } from '@lowbit/core';
 import type { Tokenizer } from '@lowbit/data';
 
 /** What the generator of @lowbit/models is asked for; its `generate` fits. */
-export interface AnswerRequest {
+interface AnswerRequest {
   readonly prompts: readonly Int32Array[];
   readonly together: number;
   readonly maxTokens: number;

@@ -11,7 +11,7 @@ export interface Grade {
 }
 
 /** What judging may need. */
-export interface GradeTools {
+interface GradeTools {
   /** There for a task that runs code. */
   readonly sandbox?: CodeSandbox | undefined;
   readonly signal?: AbortSignal | undefined;
