@@ -8,15 +8,13 @@ import { type Task, type TaskFailure, taskError } from './task.js';
 export interface TaskModule {
   readonly path: string;
   readonly arguments?: readonly string[] | undefined;
-  /** Of Node; those of this process by default. */
-  readonly nodeOptions?: readonly string[] | undefined;
+  /** Of Node. */
+  readonly nodeOptions: readonly string[];
   /** Where it runs. */
   readonly directory?: string | undefined;
 }
 
 export interface TaskProcess<Work, Result> {
-  /** The id of the process while there is one. */
-  readonly pid: number | undefined;
   /**
    * One at a time. An aborted signal kills the process; the next task starts another.
    * @throws PROCESS_LOST when the process ends before the task; ABORTED; what the task throws, by its code.
@@ -43,7 +41,7 @@ export function openTaskProcess<Work, Result>(module: TaskModule): TaskProcess<W
 
   const started = (): ChildProcess => {
     if (child?.connected) return child;
-    const { path, arguments: words = [], nodeOptions = process.execArgv, directory } = module;
+    const { path, arguments: words = [], nodeOptions, directory } = module;
     const made = fork(path, words, { execArgv: [...nodeOptions], cwd: directory, stdio: ['ignore', 'ignore', 'pipe', 'ipc'] });
     lastWords = '';
     made.stderr?.setEncoding('utf8').on('data', (text: string) => {
@@ -60,9 +58,6 @@ export function openTaskProcess<Work, Result>(module: TaskModule): TaskProcess<W
   };
 
   return {
-    get pid() {
-      return child?.pid;
-    },
     async run({ label, work }, signal) {
       throwIfAborted(signal);
       const own = started();

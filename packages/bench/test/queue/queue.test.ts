@@ -3,7 +3,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { fileURLToPath } from 'node:url';
-import { Queue } from 'bullmq';
+import { Queue, Worker } from 'bullmq';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { connectQueue, QUEUE_NAME } from '../../src/queue/connection.js';
 import { runQueued } from '../../src/queue/coordinator.js';
@@ -135,6 +135,20 @@ describe.skipIf(missing !== undefined)(`a queue on Redis${missing === undefined 
     expect([...hooks.results].sort()).toEqual(['never', 'once']);
     expect(hooks.failures).toEqual({ always: { code: 'TEST_FAILURE', message: 'TEST_FAILURE: always: thrown on attempt 3' } });
     expect(['once', 'always', 'never'].map((name) => begunIn(journal, name))).toEqual([2, 3, 1]);
+  });
+
+  it('gives up a task that takes every worker down', async () => {
+    let begun = 0;
+    // As workers that die: they never finish, and show no sign of life.
+    const dying = new Worker(QUEUE_NAME, () => new Promise(() => void begun++), {
+      ...{ connection: { url: redis.url }, lockDuration: 100, stalledInterval: 100 },
+      ...{ skipLockRenewal: true, concurrency: 9, maxStalledCount: 2 },
+    });
+    cleanUp.push(() => dying.close(true));
+    const hooks = recordingHooks();
+    await start(tasksOf([work('a')]), hooks).ended;
+    expect(begun).toBe(3);
+    expect(hooks.failures).toEqual({ a: { code: 'WORKER_LOST', message: expect.stringContaining('WORKER_LOST: a: ') as unknown } });
   });
 
   it('takes what no worker has begun out of the queue when it is cancelled, and finds what was begun the next time', async () => {
