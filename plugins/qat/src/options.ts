@@ -30,9 +30,9 @@ export const weightShape = {
     .describe("'all': weights and grids; 'scales': scales and free offsets of quantized Linears, whose codes stay (all)"),
   latent: z
     .enum(['reference', 'codes', 'dequantized'])
-    .default('reference')
+    .default('codes')
     .describe(
-      "Weights behind the codes of quantized Linears: the full-precision ones ('reference'), these moved to where they round to the given codes ('codes'), or what the codes stand for ('dequantized')",
+      "Weights behind the codes of quantized Linears: the full-precision ones, moved to where they round to the given codes ('codes') or not ('reference'), or what the codes stand for ('dequantized')",
     ),
   trainNorms: z.boolean().optional().describe('Also trains the weights of norms, at the rate of scales (false)'),
 } as const;
@@ -52,7 +52,7 @@ export const courseShape = {
     .union([rate, z.array(rate).min(1)])
     .optional()
     .describe(
-      'Peak learning rate of weights: 2e-5 is for billions of them, models of some millions take 3e-4 to 1e-3; of several the best on held-out windows is kept (3e-4)',
+      'Peak learning rate of weights: 2e-5 is for billions of them, models of some millions take 1e-4 to 3e-4 from codes, up to 1e-3 from dense weights; of several the best on held-out windows is kept (2e-4)',
     ),
   scaleLearningRate: rate
     .optional()

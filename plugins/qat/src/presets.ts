@@ -25,7 +25,7 @@ const standard: Defaults = {
   train: 'all',
   trainNorms: false,
   objective: 'kl',
-  learningRate: 3e-4,
+  learningRate: 2e-4,
   scaleLearningRate: 1e-3,
   warmup: 0.1,
   clipNorm: 1,
@@ -40,7 +40,7 @@ const standard: Defaults = {
  */
 export const presets = {
   default: standard,
-  paper: { ...standard, quantizer: 'minmax', objective: 'ce' },
+  paper: { ...standard, quantizer: 'minmax', objective: 'ce', learningRate: 3e-4 },
   efficientqat: { ...standard, train: 'scales', objective: 'ce', warmup: 0.03, clipNorm: 0.3, epochs: 1, batchWindows: 32 },
   paretoq: {
     ...standard,

@@ -110,7 +110,7 @@ it.each([rtn({ bits: 2, groupSize: 16 }), rtn({ bits: 3, groupSize: 8, symmetric
 
 it('keeps the grid of what was given, and begins with full-precision weights behind it', async () => {
   const given = await quantized([gptq({ bits: 2, groupSize: 16, symmetric: true })]);
-  const { convert, parameters } = await prepared(given);
+  const { convert, parameters } = await prepared(given, { latent: 'reference' });
   for (const [name, latent] of parameters) {
     if (!name.endsWith('.latent')) continue;
     const [block, linear] = [Number(name.split('.')[2]), name.split('.').slice(3, -1).join('.')];
@@ -182,7 +182,7 @@ describe('within wrappers', () => {
         }),
       });
     const given = correct(await quantized([rtn({ bits: 2, groupSize: 16 })]), 0.5);
-    const { parameters, convert } = await prepared(given);
+    const { parameters, convert } = await prepared(given, { latent: 'reference' });
     const latent = parameters.get('model.layers.0.mlp.down_proj.latent') as Tensor;
     const { linears } = correct(dense, -0.5).blocks[0];
     const [expected] = await backend.evaluate([linears['mlp.down_proj'].effectiveWeight()]);

@@ -59,6 +59,14 @@ export function qatStep(bits: number, changes: QatInput = {}): StepReference {
   return { method: 'qat', options: { ...course, learningRate: rateAt(bits), scaleLearningRate: SCALE_RATE, ...changes } };
 }
 
+/** Of that rate: codes that were chosen with care are changed with care. */
+const CAREFUL = 0.2;
+
+/** From the codes of what was quantized, with dense weights behind them. */
+export function codesStep(bits: number, changes: QatInput = {}): StepReference {
+  return qatStep(bits, { latent: 'codes', learningRate: CAREFUL * rateAt(bits), ...changes });
+}
+
 /** Codes stay as they are. */
 export function scalesStep(bits: number, changes: QatInput = {}): StepReference {
   return qatStep(bits, { train: 'scales', scaleLearningRate: SCALES_ALONE_RATE, ...changes });

@@ -2,7 +2,7 @@
 import type { ExperimentRow, RecipeExperiment, StepReference } from '@lowbit/core';
 import { ascends, type Comparison, claimOn, difference, logarithmic, means, panels, type Sample } from '@lowbit/core/experiments';
 import type { QatInput } from '../options.js';
-import { arm, decoupleqStep, gptqStep, inGroups, protocol, qatStep, straightThroughStep, WINDOW } from './arms.js';
+import { arm, codesStep, decoupleqStep, gptqStep, inGroups, protocol, straightThroughStep, WINDOW } from './arms.js';
 import { ascending } from './claims.js';
 
 const GPTQ = 'GPTQ';
@@ -28,7 +28,7 @@ function stepsOf(windows: number): Readonly<Record<string, readonly StepReferenc
     [DECOUPLEQ]: [decoupleqStep(format)],
     [TEXT]: [straightThroughStep(format, { objective: 'ce', ...course })],
     [ANSWERS]: [straightThroughStep(format, course)],
-    [BOTH]: [decoupleqStep(format), qatStep(format.bits, course)],
+    [BOTH]: [decoupleqStep(format), codesStep(format.bits, course)],
   };
 }
 

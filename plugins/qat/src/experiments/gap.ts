@@ -12,7 +12,7 @@ import {
   panels,
   type Sample,
 } from '@lowbit/core/experiments';
-import { arm, decoupleqStep, gptqStep, inGroups, protocol, qatStep, rtnStep, straightThroughStep } from './arms.js';
+import { arm, codesStep, decoupleqStep, gptqStep, inGroups, protocol, rtnStep, straightThroughStep } from './arms.js';
 import { ascending } from './claims.js';
 
 const RTN = 'RTN';
@@ -26,7 +26,7 @@ const methods = [RTN, GPTQ, DECOUPLEQ, STRAIGHT, LEARNED];
 const arms = [2, 3, 4, 8].flatMap((bits) => {
   const format = inGroups(bits);
   const named = (recipe: Parameters<typeof arm>[0], method: string) => arm(recipe, { bits, method });
-  const few = [named([decoupleqStep(format)], DECOUPLEQ), named([decoupleqStep(format), qatStep(bits)], LEARNED)];
+  const few = [named([decoupleqStep(format)], DECOUPLEQ), named([decoupleqStep(format), codesStep(bits)], LEARNED)];
   return [
     named([rtnStep(format)], RTN),
     named([gptqStep(format)], GPTQ),
@@ -91,7 +91,7 @@ export const gap: RecipeExperiment = {
   title: 'Training the model against keeping its layers, at 2, 3, 4 and 8 bits',
   description:
     'Codes in groups of 32. RTN, GPTQ and decoupleQ keep the outputs of the layers on calibration text; QAT trains the weights of the whole model, through the rounding, on the same windows, three passes in steps of 1024 tokens, towards the answers of the dense model (KL). ' +
-    '"QAT from rounding" has the quantizer of the paper, grids that are recomputed from the weights at every step; "decoupleQ + QAT" starts from the scales and offsets of decoupleQ, its weights from the dense ones, and trains all of them. ' +
+    '"QAT from rounding" has the quantizer of the paper, grids that are recomputed from the weights at every step; "decoupleQ + QAT" starts from the codes, scales and offsets of decoupleQ, with weights behind them that are the dense ones as far as the codes allow, at a fifth of the rate, and trains all of them. ' +
     'Look for a distance to GPTQ that widens as bits fall, and for the order of decoupleQ and training from rounding at 2 bits, which the paper does not compare.',
   source: 'arXiv 2410.14570, figures of loss by bits; decoupleQ is arXiv 2404.12759',
   ...protocol,

@@ -2,7 +2,7 @@
 import type { ExperimentRow, RecipeExperiment, StepReference } from '@lowbit/core';
 import { ascends, type Comparison, claimOn, difference, type Sample } from '@lowbit/core/experiments';
 import type { QatInput } from '../options.js';
-import { arm, decoupleqStep, gptqStep, inGroups, protocol, qatStep, rtnStep, scalesStep } from './arms.js';
+import { arm, codesStep, decoupleqStep, gptqStep, inGroups, protocol, qatStep, rtnStep, scalesStep } from './arms.js';
 import { ascending } from './claims.js';
 import { gapDots } from './figure.js';
 
@@ -18,6 +18,7 @@ const NONE = 'none';
 const SCALES = 'scales and offsets';
 const DENSE = 'all, dense weights';
 const CODES = 'all, dequantized weights';
+const BEHIND = 'all, from the codes';
 
 /** In two passes. */
 const course: QatInput = { epochs: 2 };
@@ -26,6 +27,7 @@ const trainings: Readonly<Record<string, StepReference>> = {
   [SCALES]: scalesStep(format.bits, course),
   [DENSE]: qatStep(format.bits, { ...course, latent: 'reference' }),
   [CODES]: qatStep(format.bits, { ...course, latent: 'dequantized' }),
+  [BEHIND]: codesStep(format.bits, course),
 };
 
 const arms = Object.entries(starts).flatMap(([start, step]) => [
@@ -59,13 +61,13 @@ export const init: RecipeExperiment = {
   name: 'init',
   title: 'Where training starts: codes of RTN, GPTQ and decoupleQ, dense or dequantized weights; 2 bits',
   description:
-    'Codes of 2 bits in groups of 32. Trained towards the answers of the dense model for two passes: scales and offsets alone, with the codes of the start; or weights, scales and offsets, where the weights behind the codes begin as those of the dense model or as those that the codes stand for. ' +
+    'Codes of 2 bits in groups of 32. Trained towards the answers of the dense model for two passes: scales and offsets alone, with the codes of the start; or weights, scales and offsets, where the weights behind the codes begin as those of the dense model, as these moved to where they round to the codes (at a fifth of the rate), or as those that the codes stand for. ' +
     'Scales alone cannot undo bad codes, so the start decides; weights can. Dequantized weights begin in the middle of their steps and must move half a step before a code changes.',
   source: 'arXiv 2407.11062 (training of scales); arXiv 2601.14888 (starts from PTQ)',
   ...protocol,
   arms,
   table: { rows: ['model', 'start'], columns: 'trained', values: ['loss-gap', 'kl'] },
-  figure: gapDots('trained', [NONE, SCALES, CODES, DENSE], { color: { field: 'start', title: 'start', sort: best.toReversed() } }),
+  figure: gapDots('trained', [NONE, SCALES, CODES, DENSE, BEHIND], { color: { field: 'start', title: 'start', sort: best.toReversed() } }),
   claims: [
     claimOn(
       'Q6-scales',

@@ -2,7 +2,7 @@
 import type { RecipeExperiment } from '@lowbit/core';
 import { claimOn } from '@lowbit/core/experiments';
 import type { QatInput } from '../options.js';
-import { arm, decoupleqStep, inGroups, protocol, qatStep } from './arms.js';
+import { arm, codesStep, decoupleqStep, inGroups, protocol } from './arms.js';
 import { ascending } from './claims.js';
 import { measureDots } from './figure.js';
 
@@ -32,7 +32,7 @@ export const loss: RecipeExperiment = {
   source: 'arXiv 2410.14570 (cross-entropy), arXiv 2305.17888 (KL), arXiv 2402.10631 (CAKLD), arXiv 2412.01129 (hidden states)',
   ...protocol,
   arms: Object.entries(objectives).map(([objective, options]) =>
-    arm([decoupleqStep(format), qatStep(format.bits, options)], { objective }),
+    arm([decoupleqStep(format), codesStep(format.bits, options)], { objective }),
   ),
   table: { rows: ['model', 'objective'], values: [...measures, 'perplexity', 'seconds'] },
   figure: measureDots(measures, 'objective', Object.keys(objectives)),

@@ -1,7 +1,7 @@
 // Size against loss.
 import type { ClaimVerdict, ExperimentClaim, ExperimentRow, RecipeExperiment, StepReference } from '@lowbit/core';
 import { ascends, logarithmic, panels, type Sample, sampleOf, show, valuesOf } from '@lowbit/core/experiments';
-import { arm, decoupleqStep, type Format, gptqStep, protocol, qatStep, straightThroughStep } from './arms.js';
+import { arm, codesStep, decoupleqStep, type Format, gptqStep, protocol, straightThroughStep } from './arms.js';
 
 const local = ['GPTQ', 'decoupleQ'] as const;
 const trained = ['QAT from rounding', 'decoupleQ + QAT'] as const;
@@ -10,7 +10,7 @@ const methods: Readonly<Record<string, (format: Format) => readonly StepReferenc
   [local[0]]: (format) => [gptqStep(format)],
   [local[1]]: (format) => [decoupleqStep(format)],
   [trained[0]]: (format) => [straightThroughStep(format)],
-  [trained[1]]: (format) => [decoupleqStep(format), qatStep(format.bits)],
+  [trained[1]]: (format) => [decoupleqStep(format), codesStep(format.bits)],
 };
 
 const granularities = { 'per channel': -1, 'groups of 32': 32 } as const;

@@ -1,7 +1,7 @@
 // What each Linear costs by itself, and what training those that cost most gains.
 import type { ExperimentRow, Model, Rng, StepReference, StudyContext, StudyExperiment } from '@lowbit/core';
 import { ascends, claimOn, logarithmic, panels, rankCorrelation } from '@lowbit/core/experiments';
-import { gptqStep, inGroups, qatStep } from './arms.js';
+import { codesStep, gptqStep, inGroups } from './arms.js';
 import { studyProtocol } from './lines.js';
 
 const BITS = 2;
@@ -47,7 +47,7 @@ interface Cost {
 }
 
 function trainStep(targets: readonly string[]): StepReference {
-  const { method, options } = qatStep(BITS, { epochs: EPOCHS });
+  const { method, options } = codesStep(BITS, { epochs: EPOCHS });
   return { method, options: { ...options, targets } };
 }
 

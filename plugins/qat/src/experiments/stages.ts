@@ -1,7 +1,7 @@
 // Blocks first, then the model: the two phases of EfficientQAT, alone and together.
 import type { ExperimentRow, RecipeExperiment, StepReference } from '@lowbit/core';
 import { claimOn } from '@lowbit/core/experiments';
-import { arm, blocksStep, decoupleqStep, inGroups, protocol, qatStep, rtnStep, scalesStep } from './arms.js';
+import { arm, blocksStep, codesStep, decoupleqStep, inGroups, protocol, rtnStep, scalesStep } from './arms.js';
 import { ascending } from './claims.js';
 import { gapDots } from './figure.js';
 
@@ -15,7 +15,7 @@ const BLOCKS_ALL = 'blocks, then the whole model';
 const format = inGroups(2);
 const blocks = blocksStep(format.bits);
 const scales = scalesStep(format.bits);
-const whole = qatStep(format.bits);
+const whole = codesStep(format.bits);
 
 /** By the name of the arm, in the order of the figure. */
 const trainings: Readonly<Record<string, readonly StepReference[]>> = {
