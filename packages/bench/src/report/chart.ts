@@ -3,7 +3,7 @@
 import { svgOf } from '../vega-svg.js';
 import { Html, html } from './html.js';
 
-/** Colours are variables of style.css: the browser resolves them, so that a chart changes with the theme. */
+/** Colours are variables of colours.css: the browser resolves them, so that a chart changes with the theme. */
 const config = {
   background: null,
   padding: 0,

@@ -6,7 +6,7 @@ import { decimalsFor } from './number-column.js';
 import { type Look, symbol } from './palette.js';
 import { compareScores, partsOf, type Subject } from './summary.js';
 
-/** Steps of the colour scale, which is logarithmic; style.css has a colour for each. */
+/** Steps of the colour scale, which is logarithmic; colours.css has a colour for each. */
 const STEPS = 9;
 
 /** Linears of one name in all blocks. */

@@ -5,13 +5,14 @@ import type { LogLine, RunFiles } from '../folder.js';
 import type { BenchRow } from '../row.js';
 import { checkedLogs, checkedRows } from './checked-rows.js';
 import { curveCharts } from './curves.js';
+import { commandLine } from './details.js';
 import { heatMap } from './heat-map.js';
 import { type Content, Html, html } from './html.js';
 import { type Metric, metricsOf } from './metrics.js';
 import { type Look, looksOf, symbol } from './palette.js';
 import { type ParetoPlot, paretoPlot } from './pareto.js';
 import { protocolOf } from './protocol.js';
-import { commandLine, resultsTable, type TableContext } from './results-table.js';
+import { resultsTable, type TableContext } from './results-table.js';
 import { byWidth, type Subject, summarize } from './summary.js';
 import { winnersTable } from './winners.js';
 
@@ -24,7 +25,7 @@ export interface ReportOptions {
   readonly command?: string | undefined;
 }
 
-/** For screens of either width: style.css shows one of them. */
+/** For screens of either width: page.css shows one of them. */
 const plotSizes = [
   { width: 1000, height: 420 },
   { width: 290, height: 320 },
@@ -181,8 +182,11 @@ ${models.length > 1 ? html`<fieldset class="switch"><legend>Model</legend>${mode
 </form>`;
 }
 
+/** In the order in which they build on each other. */
+const styles = ['colours.css', 'page.css', 'tables.css', 'charts.css'];
+
 function documentOf(title: string, body: Html): string {
-  const [style, script] = ['style.css', 'script.js'].map(asset);
+  const [style, script] = [styles.map(asset).join(''), asset('script.js')];
   // Nothing may be loaded, and no script but ours may run, whatever the rows say.
   const digest = createHash('sha256').update(script).digest('base64');
   const policy = `default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-${digest}'; base-uri 'none'; form-action 'none'`;

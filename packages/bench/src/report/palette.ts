@@ -12,7 +12,7 @@ const shapes = [
   'M-1.15,0L0.8,-1.1V1.1Z',
 ] as const;
 
-/** Variables of style.css: Okabe and Ito's colours, darker on white and lighter on black. */
+/** Variables of colours.css: Okabe and Ito's colours, darker on white and lighter on black. */
 const COLOURS = 8;
 
 export interface Look {

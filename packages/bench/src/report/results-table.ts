@@ -1,5 +1,5 @@
 // The table of all recipes: it sorts and filters, and each line opens to how its numbers came about.
-import { formatNumber } from '../markdown.js';
+import { details } from './details.js';
 import { type Html, html } from './html.js';
 import type { Metric } from './metrics.js';
 import { columnOf, type Figure } from './number-column.js';
@@ -26,7 +26,7 @@ interface Column {
  * all of one model.
  */
 export function resultsTable(subjects: readonly Subject[], context: TableContext): Html {
-  const { metrics, looks } = context;
+  const { metrics, looks, commandFor } = context;
   const columns = [...sizes, ...metrics.map((metric) => scoreColumn(subjects, metric)), ...costs];
   const head = columns.map(
     ({ title, hint }, i) =>
@@ -39,7 +39,7 @@ export function resultsTable(subjects: readonly Subject[], context: TableContext
     const cells = columns.map(({ cell }) => html`<td class="number">${cell(subject)}</td>`);
     return html`<tbody id="${id}" data-subject="${id}" data-method="${method}" data-width="${subject.width?.label}" data-keys="${keys}">
 <tr><th scope="row"><button type="button" aria-expanded="false" aria-controls="${id}-more">${symbol(look)}<span>${recipe}</span></button></th>${cells}</tr>
-<tr class="more" id="${id}-more" hidden><td colspan="${columns.length + 1}">${details(subject, context)}</td></tr>
+<tr class="more" id="${id}-more" hidden><td colspan="${columns.length + 1}">${details(subject, metrics, commandFor(subject))}</td></tr>
 </tbody>
 `;
   });
@@ -115,45 +115,4 @@ function inReadingOrder(subjects: readonly Subject[], metric: Metric | undefined
   };
   const order = ({ width }: Subject): number => width?.order ?? 0;
   return subjects.toSorted((a, b) => order(a) - order(b) || byScore(a, b));
-}
-
-function details(subject: Subject, { metrics, commandFor }: TableContext): Html {
-  const { rows, failures, seeds, model } = subject;
-  const [{ steps, calibration, task, commit, backend }] = rows;
-  const command = commandFor(subject);
-  const facts: readonly (readonly [string, Html | string | undefined])[] = [
-    ['Model', model],
-    [
-      'Failed',
-      failures.length === 0
-        ? undefined
-        : html`${failures.map(({ evaluator, seed, error }) => html`<p>${evaluator}, seed ${seed}: ${error.message}</p>`)}`,
-    ],
-    ['Reproduce', command === undefined ? undefined : commandLine(command)],
-    ['Steps', steps.length === 0 ? undefined : html`<pre>${steps.map((step) => JSON.stringify(step)).join('\n')}</pre>`],
-    ['Calibration', calibration ? html`${calibration.description} <code>${calibration.hash}</code>` : undefined],
-    ['Task', task ? html`${task.description} <code>${task.hash}</code>` : undefined],
-    ['Scores', seedTable(subject, metrics)],
-    ['Code', html`${commit === null ? 'outside a checkout' : html`<code>${commit}</code>`}, ${backend}`],
-  ];
-  return html`<dl>${facts.map(([name, what]) => (what === undefined ? undefined : html`<dt>${name}</dt><dd>${what}</dd>`))}<dt>Seeds</dt><dd>${seeds.join(', ')}</dd></dl>`;
-}
-
-/** With a button that script.js brings to life. */
-export function commandLine(command: string): Html {
-  return html`<div class="command"><pre>${command}</pre><button type="button" class="copy">Copy</button></div>`;
-}
-
-/** Every score of every seed as it was measured. */
-function seedTable({ scores }: Subject, metrics: readonly Metric[]): Html | undefined {
-  const lines = metrics.flatMap(({ name, title }) => {
-    const score = scores.get(name);
-    if (!score) return [];
-    const values = score.rows.map(({ seed, value, stderr }) => {
-      const error = stderr > 0 ? ` ± ${formatNumber(Number(stderr.toPrecision(2)))}` : '';
-      return `${score.rows.length > 1 ? `seed ${seed}: ` : ''}${value.toPrecision(6)}${error}`;
-    });
-    return [html`<tr><th scope="row">${title}</th><td>${values.join(' · ')}</td></tr>`];
-  });
-  return lines.length === 0 ? undefined : html`<table class="seeds"><tbody>${lines}</tbody></table>`;
 }

@@ -90,8 +90,12 @@ async function copy(button) {
 
 /** What is to be said about what the pointer or the focus is on. */
 function tipFor(target) {
-  const mark = target.closest('.role-mark a, .role-mark [aria-label]');
-  if (mark) return (mark.getAttribute('aria-label') ?? find('[aria-label]', mark)?.getAttribute('aria-label')) || undefined;
+  const link = target.closest('svg.marks a');
+  // A name and a bar say what their point says.
+  const mark = link
+    ? find(`a[href="${link.getAttribute('href')}"] [aria-label]`, link.closest('svg'))
+    : target.closest('.role-mark [aria-label]');
+  if (mark) return mark.getAttribute('aria-label');
   const cell = target.closest('.heat tbody td');
   const row = cell?.parentElement;
   const path = cell && find('thead', cell.closest('table')) && cell.closest('table').dataset.paths.split(' ')[cell.cellIndex - 1];
@@ -99,12 +103,22 @@ function tipFor(target) {
   return error ? `${find('th', row).textContent}\n${path}: ${error}` : undefined;
 }
 
-function showTip(event) {
-  const text = event.target instanceof Element ? tipFor(event.target) : undefined;
+/** What the tip is about. */
+let pointedAt;
+
+function showTip({ target }) {
+  const text = target instanceof Element ? tipFor(target) : undefined;
   tip.hidden = !text;
+  pointedAt = target;
   if (!text) return;
   tip.textContent = text;
-  const box = event.target.getBoundingClientRect();
+  placeTip();
+}
+
+/** Above what it is about, or below where there is no room. */
+function placeTip() {
+  if (tip.hidden) return;
+  const box = pointedAt.getBoundingClientRect();
   const { width, height } = tip.getBoundingClientRect();
   const left = box.left + box.width / 2 - width / 2;
   const above = box.top - height - 8;
@@ -131,7 +145,9 @@ for (const name of ['pointerover', 'focusin']) document.addEventListener(name, s
 document.addEventListener('keydown', ({ key }) => {
   if (key === 'Escape') tip.hidden = true;
 });
-document.addEventListener('scroll', () => (tip.hidden = true), { capture: true, passive: true });
+document.addEventListener('scroll', placeTip, { capture: true, passive: true });
 addEventListener('hashchange', follow);
+// Of a recipe's marks in a chart, the point can be reached by the keyboard.
+for (const mark of all('svg.marks a')) if (!find('[aria-label]', mark)) mark.tabIndex = -1;
 filter();
 follow();
