@@ -43,12 +43,12 @@ export interface RunMemory {
 }
 
 /**
- * Bytes for each trained element between steps, in float32: weight and Adam's two moments; the same as the round began, which is the same
- * memory where a round is a single step, so that 12 are too many there; the weight as the training began; the weights that are kept as the best.
+ * Bytes for each trained element between steps, in float32: weight and Adam's two moments; the weight as the training began; the weights that
+ * are kept as the best.
  */
-const KEPT_BYTES = 12 + 12 + 4 + 4;
+const KEPT_BYTES = 12 + 4 + 4;
 
-/** What an update makes for each: the gradient is there, and weight and moments are made while the old ones are read. */
+/** What an update makes for each: the gradient is there, and weight and moments are made while the old ones are read. Large adapters go one by one and take less. */
 const UPDATE_BYTES = 4 + 12;
 
 /** As `modelGradients` of @lowbit/train cuts them. */
