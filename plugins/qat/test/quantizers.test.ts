@@ -50,8 +50,11 @@ describe.each(Object.keys(kinds) as (keyof typeof kinds)[])('%s', (kind) => {
   it('begins where rounding to nearest ends, code by code', async () => {
     await fc.assert(
       fc.asyncProperty(format, fc.integer({ min: 0, max: 1e6 }), async (chosen, seed) => {
-        const values = random(seed);
-        const { stored } = await evaluated(await kinds[kind](values, chosen));
+        const quantizer = await kinds[kind](random(seed), chosen);
+        const { stored } = await evaluated(quantizer);
+        // The end of a range may have moved to the code of its zero point, which a free offset is near to: 'minmax' finds ranges anew.
+        const hasMoved = kind === 'minmax' && chosen.zero === 'free';
+        const values = hasMoved ? await readFloats(quantizer.start.get('latent') as Tensor) : random(seed);
         const grid = fitGrid(values, SHAPE, { ...chosen, symmetric: chosen.zero === 'symmetric' });
         expect(await readFloats(stored.scale)).toEqual(grid.scale);
         if (chosen.zero === 'free') {
