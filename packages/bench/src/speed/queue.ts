@@ -62,9 +62,11 @@ async function startWorker(): Promise<void> {
   const worker = spawn(process.execPath, words, { stdio: ['ignore', 'inherit', 'pipe'] });
   workers.push(worker);
   for await (const text of worker.stderr.setEncoding('utf8').iterator({ destroyOnReturn: false })) {
-    if (String(text).includes('waiting for cells')) break;
+    if (!String(text).includes('waiting for cells')) continue;
+    worker.stderr.resume();
+    return;
   }
-  worker.stderr.resume();
+  throw new Error('lowbit bench-worker ended before it waited for cells');
 }
 
 async function stopWorker(): Promise<void> {
