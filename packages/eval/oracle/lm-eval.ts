@@ -14,8 +14,7 @@ import { loadModel } from '@lowbit/models';
 import { preparePython } from '../../../scripts/python-environment.js';
 import { type ChoiceTask, choiceTasks, judgeChoices, measure } from '../src/index.js';
 import { itemsOf, itemTasks } from './items.js';
-
-const REQUIREMENTS = ['accelerate', 'lm-eval==0.4.13'];
+import { environmentFor, requirements } from './requirements.js';
 
 /** Records of each task, and solved ones to draw from. */
 const ITEMS = 200;
@@ -99,14 +98,8 @@ async function comparer(path: string, directory: string, backend: Backend) {
 /** What the harness says, task by task. */
 async function* askHarness(program: string, args: readonly string[]): AsyncGenerator<Answers> {
   const script = fileURLToPath(new URL('harness.py', import.meta.url));
-  const offline = { HF_HUB_OFFLINE: '1', HF_DATASETS_OFFLINE: '1', HF_DATASETS_CACHE: join(directory, 'cache'), CUDA_VISIBLE_DEVICES: '' };
-  const quiet = {
-    HF_DATASETS_DISABLE_PROGRESS_BARS: '1',
-    TRANSFORMERS_VERBOSITY: 'error',
-    LMEVAL_LOG_LEVEL: 'ERROR',
-    DISABLE_MULTIPROC: '1',
-  };
-  const child = spawn(program, [script, ...args], { stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, ...offline, ...quiet } });
+  const env = { ...process.env, ...environmentFor(directory) };
+  const child = spawn(program, [script, ...args], { stdio: ['ignore', 'pipe', 'inherit'], env });
   const ended = new Promise<number | null>((resolve, reject) => {
     child.once('error', reject);
     child.once('exit', resolve);
@@ -132,7 +125,7 @@ const testData = process.env.LOWBIT_TEST_DATA;
 const model = process.argv[2] ?? (testData === undefined ? undefined : join(testData, 'models', 'stories15M'));
 if (model === undefined) throw new Error('name the directory of stories15M, or the one of test data in LOWBIT_TEST_DATA');
 const names = process.argv[3]?.split(',') ?? itemTasks;
-const python = await preparePython('lm-eval', REQUIREMENTS, say);
+const python = await preparePython('lm-eval', requirements, say);
 const directory = await mkdtemp(join(tmpdir(), 'lowbit-oracle-'));
 const backend = await createOnnxBackend();
 try {
