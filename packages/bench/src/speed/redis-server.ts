@@ -1,6 +1,6 @@
 // A Redis server of one's own, for tests and measurements: on a free port, in a folder of its own, keeping nothing, gone when its user is.
 import { execFileSync, spawn } from 'node:child_process';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -32,10 +32,10 @@ export function missingForRedis(): string | undefined {
 export async function startRedis(wanted?: number): Promise<RedisServer> {
   const folder = await mkdtemp(join(tmpdir(), 'lowbit-redis-'));
   const port = wanted ?? (await freePort());
-  const words = ['--port', port, '--bind', '127.0.0.1', '--save', "''", '--appendonly', 'no', '--dir', folder, '--loglevel', 'warning'];
-  // The shell reads until this process is gone, however that comes about, and takes the server with it.
-  const script = `redis-server ${words.join(' ')} >/dev/null 2>&1 & read line; kill -9 $!; wait`;
-  const shell = spawn('sh', ['-c', script], { stdio: ['pipe', 'ignore', 'ignore'] });
+  const words = ['--bind', '127.0.0.1', '--port', String(port), '--save', '', '--appendonly', 'no', '--dir', folder];
+  // The shell reads until this process is gone, however that comes about, and takes server and folder with it.
+  const script = 'redis-server "$@" >/dev/null 2>&1 & read line; kill -9 $!; wait; rm -rf "$0"';
+  const shell = spawn('sh', ['-c', script, folder, ...words], { stdio: ['pipe', 'ignore', 'ignore'] });
   const stopped = new Promise<void>((resolve) => shell.once('close', () => resolve()));
   for (let tries = 0; !(await answers(port)); tries++) {
     if (tries > 200) throw new Error('redis-server does not answer');
@@ -46,7 +46,6 @@ export async function startRedis(wanted?: number): Promise<RedisServer> {
     async stop() {
       shell.stdin?.end();
       await stopped;
-      await rm(folder, { recursive: true, force: true });
     },
   };
 }
