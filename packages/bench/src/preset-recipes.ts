@@ -29,8 +29,9 @@ export const full: Budget = {
 export const brief: Budget = {
   decoupleq: { iterations: 3, relaxationSteps: 30 },
   lrec: { epochs: 2, batchWindows: 2 },
-  qat: { epochs: 2, batchWindows: 2, windowsAtOnce: 2, holdOut: 0.125 },
-  quzo: { steps: 60, batchWindows: 2, holdOut: 0.125, judgeEvery: 20 },
+  // Steps are few: they go on from the codes that are there, and the last state is shown, better or not.
+  qat: { latent: 'codes', epochs: 2, batchWindows: 2, windowsAtOnce: 2, holdOut: 0.125 },
+  quzo: { steps: 60, batchWindows: 2, keepBest: false, judgeEvery: 20 },
 };
 
 function step(method: string, options: Options = {}): StepReference {

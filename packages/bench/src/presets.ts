@@ -31,8 +31,8 @@ const presets = {
     recipes: [...weightOnly(2, brief), ...weightOnly(4, brief), ...weightsAndInputs],
     evaluators: ['text', 'layer-error'],
     seeds: [0],
-    calibration: { windows: 32 },
-    heldOut: { windows: 16 },
+    calibration: { windows: 32, window: 128 },
+    heldOut: { windows: 32, window: 128 },
   },
   /** Every method at 2, 3 and 4 bits, and with inputs of 4 bits: what to choose from. */
   methods: { ...thorough, recipes: [...[2, 3, 4].flatMap((bits) => weightOnly(bits, full)), ...weightsAndInputs] },
