@@ -1,7 +1,6 @@
 // A Redis server of one's own, for tests and measurements: on a free port, in a folder of its own, keeping nothing, gone when its user is.
 import { execFileSync, spawn } from 'node:child_process';
 import { mkdtemp } from 'node:fs/promises';
-import { createRequire } from 'node:module';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -18,12 +17,6 @@ export function missingForRedis(): string | undefined {
     execFileSync('redis-server', ['--version'], { stdio: 'ignore' });
   } catch {
     return 'redis-server is not on PATH';
-  }
-  try {
-    // BullMQ brings no client for the server; it looks for this one beside itself.
-    createRequire(createRequire(import.meta.url).resolve('bullmq')).resolve('ioredis');
-  } catch {
-    return 'the package ioredis is not installed';
   }
   return undefined;
 }
