@@ -196,8 +196,8 @@ describe('summaries', () => {
   });
 
   it('come in the order of importance, what says the same left out', () => {
-    const names = ['arc_easy/acc', 'bits-per-weight', 'kl', 'perplexity', 'loss-gap'];
-    expect(metricsOf(names).map(({ name }) => name)).toEqual(['loss-gap', 'perplexity', 'kl', 'arc_easy/acc']);
+    const names = ['layer-error', 'arc_easy/acc', 'bits-per-weight', 'kl', 'perplexity', 'loss-gap'];
+    expect(metricsOf(names).map(({ name }) => name)).toEqual(['loss-gap', 'perplexity', 'kl', 'arc_easy/acc', 'layer-error']);
   });
 });
 
