@@ -24,7 +24,8 @@ export interface Optimizer {
   start(parameters: NamedTensors): OptimizerState;
   /**
    * Update number `step`, counted from 1. Learning rate and step enter as leaves, so that all steps share one compiled program.
-   * @param gradientNorm the global norm, where the state and the gradients are a part of all. Default: that of the gradients given.
+   * @param gradientNorm the global norm, where the state and the gradients are a part of all: one optimizer around another must pass it on.
+   *   Default: that of the gradients given.
    */
   update(state: OptimizerState, gradients: NamedTensors, step: number, learningRate: number, gradientNorm?: Tensor): OptimizerUpdate;
 }

@@ -6,8 +6,8 @@ import type { NamedTensors, Optimizer } from '@lowbit/train';
 export function skippingZeros(optimizer: Optimizer): Optimizer {
   return {
     start: optimizer.start,
-    update(state, gradients, step, learningRate) {
-      const { state: moved, gradientNorm } = optimizer.update(state, gradients, step, learningRate);
+    update(state, gradients, step, learningRate, norm) {
+      const { state: moved, gradientNorm } = optimizer.update(state, gradients, step, learningRate, norm);
       const isStep = less(0, gradientNorm);
       const select = (to: NamedTensors, from: NamedTensors): NamedTensors =>
         new Map([...to].map(([name, t]): [string, Tensor] => [name, where(isStep, t, from.get(name) as Tensor)]));
