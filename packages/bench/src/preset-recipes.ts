@@ -29,8 +29,8 @@ export const full: Budget = {
 export const brief: Budget = {
   decoupleq: { iterations: 3, relaxationSteps: 30 },
   lrec: { epochs: 2, batchWindows: 2 },
-  // Steps are few: they go on from the codes that are there, and the last state is shown, better or not.
-  qat: { latent: 'codes', epochs: 2, batchWindows: 2, windowsAtOnce: 2, holdOut: 0.125 },
+  qat: { epochs: 2, batchWindows: 2, windowsAtOnce: 2, holdOut: 0.125 },
+  // So few steps seldom gain anything: the last state is shown, better or not.
   quzo: { steps: 60, batchWindows: 2, keepBest: false, judgeEvery: 20 },
 };
 
@@ -57,10 +57,9 @@ function corrected(bits: number, { lrec }: Budget): StepReference {
   return step('lrec', { overhead: 0.05, learningRate: 2e-3 * 2 ** (-1.5 * (bits - 2)), ...lrec });
 }
 
-/** Finer codes have smaller steps from one to the next; and less to gain than dense weights would lose, so that training begins at the codes. */
+/** From the codes that are there, which were chosen with care. Finer codes have smaller steps from one to the next. */
 function trained(bits: number, { qat }: Budget, more: Options = {}): StepReference {
-  const latent = bits > 2 ? 'codes' : 'reference';
-  return step('qat', { latent, learningRate: 1e-3 * 2 ** (2 - bits), scaleLearningRate: 2e-3, ...qat, ...more });
+  return step('qat', { latent: 'codes', learningRate: 2e-4 * 2 ** (2 - bits), scaleLearningRate: 2e-3, ...qat, ...more });
 }
 
 /** Codes themselves, on the next token: a step of a code is a step of a weight as long as its scale, so rates go with its square. */
@@ -128,9 +127,10 @@ function onRotated(budget: Budget): DraftRecipe[] {
 export function mixtures(budget: Budget): DraftRecipe[] {
   const attention = { targets: ['**.self_attn.*'] };
   const mlp = { targets: ['**.mlp.*'] };
-  const scales = { train: 'scales', scaleLearningRate: 1e-2, latent: 'reference' };
+  const scales = { train: 'scales', scaleLearningRate: 1e-2 };
   return [
-    recipe('rtn-2+qat', codes('rtn', 2), trained(2, budget)),
+    // Rounded codes are worth little: from dense weights, at the better of two rates.
+    recipe('rtn-2+qat', codes('rtn', 2), trained(2, budget, { latent: 'reference', learningRate: [1e-3, 2e-4] })),
     recipe('rtn-2+blocks+scales', codes('rtn', 2), step('qat-blocks', blocks(budget)), trained(2, budget, scales)),
     recipe('decoupleq-2+lrec', decoupled(2, budget), corrected(2, budget)),
     recipe('decoupleq-2+scales', decoupled(2, budget), trained(2, budget, scales)),
