@@ -29,6 +29,9 @@ function compact(svg: string): string {
     .replaceAll('xlink:href=', 'href=');
 }
 
+/** For axes: ticks as they are given. Formats would round them to what the axis makes of its domain. */
+export const labelExpr = "'' + datum.value";
+
 /** Vega rounds nothing. */
 export function rounded(value: number): number {
   return Math.round(value * 100) / 100;

@@ -3,7 +3,7 @@
 import type { LogLine } from '../folder.js';
 import { groupBy } from '../groups.js';
 import { formatNumber } from '../markdown.js';
-import { chart } from './chart.js';
+import { chart, labelExpr } from './chart.js';
 import { type Html, html } from './html.js';
 import { axisOf, linearAxis } from './scales.js';
 import type { Subject } from './summary.js';
@@ -86,12 +86,12 @@ function specification(curves: readonly Curve[]): object {
   const scale = ({ type, domain }: typeof up): object => ({ type, domain, nice: false, zero: false });
   const x = {
     ...{ field: 'at', type: 'quantitative', title: curves[0].unit, scale: scale(across) },
-    axis: { values: across.ticks.filter(isWhole), grid: false, titleAnchor: 'end', format: '~s' },
+    axis: { values: across.ticks.filter(isWhole), grid: false, titleAnchor: 'end', labelExpr },
   };
   const ticks = up.ticks.length > 4 ? up.ticks.filter((_, i) => i % 2 === 0) : up.ticks;
   const y = {
     ...{ field: 'value', type: 'quantitative', title: null, scale: scale(up) },
-    axis: { values: ticks, format: '~g', minExtent: 44, maxExtent: 44 },
+    axis: { values: ticks, labelExpr, minExtent: 44, maxExtent: 44 },
   };
   const raw = (field: string): object => ({ field, type: 'nominal', scale: null });
   const detail = { field: 'line', type: 'nominal' };

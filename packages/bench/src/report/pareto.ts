@@ -1,6 +1,6 @@
 // Bits per weight against a score: a point for each recipe, and the frontier of those that none beats in both.
 import { formatNumber } from '../markdown.js';
-import { chart, rounded } from './chart.js';
+import { chart, labelExpr, rounded } from './chart.js';
 import type { Html } from './html.js';
 import { placeLabels } from './labels.js';
 import type { Metric } from './metrics.js';
@@ -146,7 +146,7 @@ function specification(points: readonly Point[], { axis, dense, metric, looks, s
 type Label = 'left' | 'center' | 'right';
 
 function scaleOf({ type, domain, ticks }: Axis, axis: object): object {
-  return { scale: { type, domain, nice: false, zero: false }, axis: { values: ticks, format: '~g', ...axis } };
+  return { scale: { type, domain, nice: false, zero: false }, axis: { values: ticks, labelExpr, ...axis } };
 }
 
 /** A line at the dense model's score, named at its right end. */

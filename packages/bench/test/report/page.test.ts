@@ -134,6 +134,16 @@ describe.skipIf(browserPath === undefined)('the report in Chromium (skipped wher
     });
   });
 
+  it('has axes whose ticks differ', async () => {
+    await withPage(async (page) => {
+      const axes = (await page.evaluate(
+        `[...document.querySelectorAll('.role-axis-label')].map((axis) => [...axis.children].map((tick) => tick.textContent))`,
+      )) as string[][];
+      expect(axes.length).toBeGreaterThan(10);
+      for (const ticks of axes) expect([new Set(ticks).size, ticks]).toEqual([ticks.length, ticks]);
+    });
+  });
+
   it('follows the system’s theme, and the switch', async () => {
     await withPage(async (page) => {
       const paper = (): Promise<string> => page.evaluate('getComputedStyle(document.body).backgroundColor') as Promise<string>;
