@@ -55,8 +55,13 @@ function rateAt(bits: number): number {
 const SCALE_RATE = 2e-3;
 const SCALES_ALONE_RATE = 1e-2;
 
+/** With every bit a code is half as wide, and a scale moves codes twice as far from zero. */
+function scaleRateAt(bits: number): number {
+  return SCALE_RATE * 4 ** (2 - bits);
+}
+
 export function qatStep(bits: number, changes: QatInput = {}): StepReference {
-  return { method: 'qat', options: { ...course, learningRate: rateAt(bits), scaleLearningRate: SCALE_RATE, ...changes } };
+  return { method: 'qat', options: { ...course, learningRate: rateAt(bits), scaleLearningRate: scaleRateAt(bits), ...changes } };
 }
 
 /** Of that rate, which is for dense weights of small models: for larger ones, and for codes that were chosen with care. */
@@ -75,7 +80,7 @@ export function scalesStep(bits: number, changes: QatInput = {}): StepReference 
 /** As many passes over the same windows, each block towards the output of the dense one. */
 export function blocksStep(bits: number): StepReference {
   const { windowsAtOnce: _all, ...own } = course;
-  return { method: 'qat-blocks', options: { ...own, learningRate: rateAt(bits), scaleLearningRate: SCALE_RATE } };
+  return { method: 'qat-blocks', options: { ...own, learningRate: rateAt(bits), scaleLearningRate: scaleRateAt(bits) } };
 }
 
 /**
