@@ -9,7 +9,8 @@ import { type BenchRow, type FailedRow, isScore, type ScoreRow } from '../row.js
 /** Two bits, where methods differ most, and inputs of 4: small enough to be run before every change is taken. */
 export const gateDraft: PlanDraft = {
   models: ['tiny'],
-  recipes: [...weightOnly(2, brief), ...weightsAndInputs],
+  // What training makes, also where it is not better than what it was given: keeping that would hide a training that is broken.
+  recipes: [...weightOnly(2, { ...brief, qat: { ...brief.qat, keepBest: false } }), ...weightsAndInputs],
   evaluators: ['text'],
   seeds: [0],
   calibration: { windows: 16, window: 128 },

@@ -1,5 +1,5 @@
 // bench:gate: each method's added loss on the embedded model, against the one that is committed; `--record` writes new ones.
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { createOnnxBackend } from '@lowbit/backend-onnxruntime';
 import { buildBuiltIn } from '../built-in.js';
@@ -18,6 +18,10 @@ const say = (text: string): void => {
 const started = performance.now();
 const plan = await makePlan(gateDraft, buildBuiltIn);
 const digest = planDigest(plan);
+if (!isRecording && !existsSync(file)) {
+  say('bench:gate: no losses are committed; measure them with --record');
+  process.exit(1);
+}
 const committed = isRecording ? undefined : (JSON.parse(readFileSync(file, 'utf8')) as GateRecord);
 if (committed && committed.digest !== digest) {
   say('bench:gate: the committed losses are those of other recipes, text or versions of methods; measure them anew with --record');
