@@ -57,14 +57,18 @@ function corrected(bits: number, { lrec }: Budget): StepReference {
   return step('lrec', { overhead: 0.05, learningRate: 2e-3 * 2 ** (-1.5 * (bits - 2)), ...lrec });
 }
 
-/** From the codes that are there, which were chosen with care. Finer codes have smaller steps from one to the next. */
+/**
+ * From the codes that are there, which were chosen with care. Finer codes have smaller steps from one to the next, and a scale moves codes farther
+ * from zero.
+ */
 function trained(bits: number, { qat }: Budget, more: Options = {}): StepReference {
-  return step('qat', { latent: 'codes', learningRate: 2e-4 * 2 ** (2 - bits), scaleLearningRate: 2e-3, ...qat, ...more });
+  return step('qat', { latent: 'codes', learningRate: 2e-4 * 2 ** (2 - bits), scaleLearningRate: 2e-3 * 4 ** (2 - bits), ...qat, ...more });
 }
 
-/** Codes themselves, on the next token: a step of a code is a step of a weight as long as its scale, so rates go with its square. */
+/** Scales, on the next token: finer codes have smaller ones, by which they are perturbed; rates go with their square. */
 function walked(bits: number, { quzo }: Budget): StepReference {
-  return step('quzo', { preset: 'quzo-lattice-int8', epsilon: 0.1, learningRate: 0.2 * 4 ** (bits - 4), ...quzo });
+  const [epsilon, learningRate] = [2.5e-4 * 2 ** (4 - bits), 6.25e-6 * 4 ** (4 - bits)];
+  return step('quzo', { preset: 'qzo-int4', clip: 0, epsilon, learningRate, ...quzo });
 }
 
 /** 'gptq-2': a method alone. */

@@ -29,11 +29,11 @@ describe.each(['methods', 'mix'])('%s', (preset) => {
     const terminal = recordingTerminal();
     const words = ['bench', '--preset', preset, ...small, '--seeds', '0', '--out', preset, '--quiet'];
     const code = await runCommandLine({ arguments: words, terminal, directory: folder, signal: new AbortController().signal });
-    // So little text teaches some methods nothing.
+    // So little text teaches some methods nothing; and one that learns the text itself moves away from the dense model.
     const others = terminal
       .errors()
       .split('\n')
-      .filter((line) => line !== '' && !/^warning: (QAT|QUZO|LREC|TUNE)_NO_GAIN: /.test(line));
+      .filter((line) => line !== '' && !/^warning: ((QAT|QUZO|LREC|TUNE)_NO_GAIN|FINETUNE_DIVERGED): /.test(line));
     expect({ code, others }).toEqual({ code: 0, others: [] });
     const lines = (await readFile(join(folder, preset, 'results.jsonl'), 'utf8')).trim().split('\n');
     const rows = lines.map((line) => JSON.parse(line) as BenchRow);
