@@ -48,8 +48,14 @@ export interface RunMemory {
  */
 const KEPT_BYTES = 12 + 4 + 4;
 
-/** What an update makes for each: the gradient is there, and weight and moments are made while the old ones are read. Large adapters go one by one and take less. */
-const UPDATE_BYTES = 4 + 12;
+/** Of each, the gradient: that of the blocks above is there while a block has its backward pass. */
+const GRADIENT_BYTES = 4;
+
+/**
+ * What an update makes for each beside the gradient: weight and moments while the old ones are read, and values between. Large adapters are
+ * updated one by one and take less.
+ */
+const UPDATE_BYTES = GRADIENT_BYTES + 12 + 4;
 
 /** As `modelGradients` of @lowbit/train cuts them. */
 const LOGITS_AT_ONCE = 2 ** 23;
@@ -75,7 +81,7 @@ export function runMemory(shape: ModelShape, run: TrainingRun): RunMemory {
     embeddings: 4 * (shape.embeddings + shape.norms),
     adapters: KEPT_BYTES * run.adapters,
   };
-  const step = Math.max(passBytes(shape, run), UPDATE_BYTES * run.adapters);
+  const step = Math.max(passBytes(shape, run) + GRADIENT_BYTES * run.adapters, UPDATE_BYTES * run.adapters);
   const tensors = sum(Object.values(held)) + step;
   const spare = run.weights === 'float32' ? 0 : spareBytes(shape.layers, run.windows * run.tokens);
   return { process: run.process, ...held, step, tensors, spare, total: run.process + tensors + spare };

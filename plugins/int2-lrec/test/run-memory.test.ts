@@ -82,13 +82,13 @@ describe('runMemory', () => {
     );
   });
 
-  it('says what fine-tuning LLaMA-7B takes here: 4.06 GB on INT2 codes, 27.75 GB on float32 weights', () => {
+  it('says what fine-tuning LLaMA-7B takes here: 4.08 GB on INT2 codes, 27.77 GB on float32 weights', () => {
     const adapters = adapterParameters(llama7B, 8, ['q_proj', 'v_proj']);
     const own = { adapters, windows: 1, tokens: 512, process: 0.2e9 };
     const packed = runMemory(llama7B, { ...own, weights: { bits: 2, groupSize: 64, zero: 'integer' } });
     const dense = runMemory(llama7B, { ...own, weights: 'float32' });
-    expect(packed.total / 1e9).toBeCloseTo(4.06, 2);
-    expect(dense.total / 1e9).toBeCloseTo(27.75, 2);
+    expect(packed.total / 1e9).toBeCloseTo(4.08, 2);
+    expect(dense.total / 1e9).toBeCloseTo(27.77, 2);
     // On codes a step makes no more than on dense weights but some rows of a few layers.
     expect(packed.step - dense.step + packed.spare).toBeLessThan(4 * 4096 * 11008);
   });
