@@ -28,8 +28,8 @@ export const full: Budget = {
 /** Seconds a recipe on a small model. */
 export const brief: Budget = {
   decoupleq: { iterations: 3, relaxationSteps: 30 },
-  lrec: { epochs: 2, batchWindows: 2 },
-  qat: { epochs: 2, batchWindows: 2, windowsAtOnce: 2, holdOut: 0.125 },
+  lrec: { epochs: 4, batchWindows: 2 },
+  qat: { epochs: 4, batchWindows: 2, windowsAtOnce: 2, holdOut: 0.125 },
   // So few steps seldom gain anything: the last state is shown, better or not.
   quzo: { steps: 60, batchWindows: 2, keepBest: false, judgeEvery: 20 },
 };

@@ -31,7 +31,7 @@ const presets = {
     recipes: [...weightOnly(2, brief), ...weightOnly(4, brief), ...weightsAndInputs],
     evaluators: ['text', 'layer-error'],
     seeds: [0],
-    calibration: { windows: 32, window: 128 },
+    calibration: { windows: 96, window: 128 },
     heldOut: { windows: 32, window: 128 },
   },
   /** Every method at 2, 3 and 4 bits, and with inputs of 4 bits: what to choose from. */

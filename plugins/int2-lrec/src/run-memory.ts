@@ -1,5 +1,5 @@
 // What our own training of adapters takes in memory, by calculation: float32 activations, blocks computed again, weights dense or packed.
-import { packedRowBytes, packedTileRows } from '@lowbit/core';
+import { bitPlanes, packedRowBytes, packedTileRows } from '@lowbit/core';
 import { type LayerShape, linearParameters, type ModelShape } from './memory-model.js';
 
 /** Codes as `PackedLinear` of @lowbit/quant holds them. */
@@ -52,8 +52,8 @@ const KEPT_BYTES = 12 + 4 + 4;
 const GRADIENT_BYTES = 4;
 
 /**
- * What an update makes for each beside the gradient: weight and moments while the old ones are read, and values between. Large adapters are
- * updated one by one and take less.
+ * In an update the gradient, weight and moments that are made while the old ones are read, and values between. Large adapters are updated one
+ * by one and take less.
  */
 const UPDATE_BYTES = GRADIENT_BYTES + 12 + 4;
 
@@ -125,7 +125,9 @@ function blockBytes(shape: ModelShape, { weights, windows, tokens }: TrainingRun
 function dequantizedBytes({ layers }: ModelShape, codes: HeldCodes): number {
   const tile = Math.max(...layers.map(({ inFeatures, outFeatures }) => Math.min(packedTileRows(inFeatures), outFeatures) * inFeatures));
   const offsets = codes.zero === 'free' ? 0 : sum(layers.map((layer) => layer.outFeatures * groupsOf(layer, codes)));
-  return TILE_BYTES * tile + 4 * offsets;
+  // Codes that lie in several planes are added up.
+  const sums = layers.some(({ inFeatures }) => bitPlanes({ bits: codes.bits, inFeatures }).length > 1) ? 4 * tile : 0;
+  return TILE_BYTES * tile + sums + 4 * offsets;
 }
 
 function groupsOf({ inFeatures }: LayerShape, { groupSize }: HeldCodes): number {

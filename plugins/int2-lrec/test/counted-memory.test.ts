@@ -32,11 +32,9 @@ interface Run {
   readonly epochs?: number;
   /** Batches of so many windows. */
   readonly batches?: number;
-  /** How far the calculation may be off; see `WITHIN`. */
-  readonly within?: number;
 }
 
-/** A6 asks for 10 %, within which half of the calculation's terms could be left out. Of these runs 2.8 % is the worst measured but for one. */
+/** A6 asks for 10 %, within which half of the calculation's terms could be left out. Of these runs 3.1 % is the worst measured. */
 const WITHIN = 0.035;
 
 const headCount = 4;
@@ -95,8 +93,7 @@ const runs: Readonly<Record<string, Run>> = {
   'codes of 2 bits': { ...small, weights: int2 },
   'float32 weights': { ...small, weights: 'float32' },
   'codes, several windows': { ...small, weights: int2, windows: 4, tokens: 16 },
-  // 9.6 % measured: of few tokens, what no term has counts more.
-  'codes of 3 bits, more blocks and fewer tokens': { ...small, weights: { ...int2, bits: 3 }, blockCount: 5, tokens: 8, within: 0.1 },
+  'codes of 3 bits, more blocks and fewer tokens': { ...small, weights: { ...int2, bits: 3 }, blockCount: 5, tokens: 8 },
   'codes, a long context': { ...small, weights: int2, hiddenSize: 32, innerSize: 64, tokens: 112 },
   'float32 weights, a long context, shared heads': {
     ...small,
@@ -135,7 +132,6 @@ const runs: Readonly<Record<string, Run>> = {
 describe('A6: peak bytes of tensors', () => {
   it.each(Object.entries(runs))('are the calculated ones, nearly: %s', async (_what, run) => {
     const { counted, calculated } = await measure(run);
-    const { within = WITHIN } = run;
-    expect(Math.abs(counted / calculated.tensors - 1), `${counted} counted, ${JSON.stringify(calculated)}`).toBeLessThan(within);
+    expect(Math.abs(counted / calculated.tensors - 1), `${counted} counted, ${JSON.stringify(calculated)}`).toBeLessThan(WITHIN);
   });
 });

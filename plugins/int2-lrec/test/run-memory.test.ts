@@ -73,7 +73,8 @@ describe('runMemory', () => {
         const { process, weights: held, embeddings, adapters, step, tensors, spare, total } = runMemory(model, { ...run, weights });
         expect(tensors).toBe(held + embeddings + adapters + step);
         expect(total).toBe(process + tensors + spare);
-        expect(bytes({ weights: { ...weights, bits: bits + 1 } })).toBeGreaterThan(total);
+        // Codes that do not divide a byte lie in several planes, which take more while they are added up: a step may then take less with more bits.
+        expect(runMemory(model, { ...run, weights: { ...weights, bits: bits + 1 } }).weights).toBeGreaterThan(held);
         expect(bytes({ weights: { ...weights, groupSize: 2 * groupSize } })).toBeLessThan(total);
         expect(runMemory(model, { ...run, weights: { ...weights, zero: 'free' } }).weights).toBeGreaterThan(held);
         for (const more of [{ adapters: 101 }, { windows: 2 }, { tokens: 9 }, { process: 1001 }])

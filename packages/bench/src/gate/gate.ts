@@ -13,8 +13,8 @@ export const gateDraft: PlanDraft = {
   recipes: [...weightOnly(2, { ...brief, qat: { ...brief.qat, keepBest: false } }), ...weightsAndInputs],
   evaluators: ['text'],
   seeds: [0],
-  calibration: { windows: 16, window: 128 },
-  heldOut: { windows: 16, window: 128 },
+  calibration: { windows: 64, window: 128 },
+  heldOut: { windows: 32, window: 128 },
 };
 
 /** The seeds that the noise is measured with. */
