@@ -187,7 +187,7 @@ describe('bad input exits with 2 and says what to do', () => {
     [['bench', '--model', 'toy', '--recipe', 'rtn', '--text', 'text.txt', '--evaluators', 'disk'], 'EVALUATOR_FILES'],
     [
       ['bench', '--model', 'toy', '--recipe', 'rtn', '--evaluators', 'dsik'],
-      "EVALUATOR_UNKNOWN: no evaluator 'dsik'; known: text, layer-error, task, size\n",
+      "EVALUATOR_UNKNOWN: no evaluator 'dsik'; known: text, layer-error, task, size, speed, memory\n",
     ],
     [['eval', 'toy', '--text', 'self', '--protocol', 'gptq-2048'], 'PROTOCOL_TEXT'],
     [['generate', 'toy', '--top-p', '0'], 'expected a number above 0, up to 1'],
