@@ -32,10 +32,13 @@ export interface RecipeSummary {
 }
 
 export function summarizeRecipe(recipe: Recipe): RecipeSummary {
+  // What trains codes that are there has options for others, whose defaults say nothing; the bits of rounded inputs have no groups.
+  const choosing = recipe.filter(({ method, options }) => method.quantizeLinear && isRecord(options) && 'groupSize' in options);
+  const deciding = choosing.length > 0 ? choosing : recipe;
   return {
     method: recipe.map(({ method }) => method.name).join('+') || 'dense',
-    bits: commonOption(recipe, 'bits'),
-    groupSize: commonOption(recipe, 'groupSize'),
+    bits: commonOption(deciding, 'bits'),
+    groupSize: commonOption(deciding, 'groupSize'),
     steps: recipe.map(stepRecord),
   };
 }
