@@ -79,6 +79,7 @@ describe('answers that a model writes', () => {
       () => undefined,
       (error: unknown) => error,
     );
+    // Where the system has no namespaces to shut programs in, or no Python, nothing may run; the message says which.
     if (refused instanceof LowbitError) context.skip(refused.message);
     const { status, scores, errors } = await evaluate(
       ...['--tasks', 'humaneval', '--task-tokens', '1', '--allow-code-execution', '--answers', 'programs.jsonl'],

@@ -34,7 +34,6 @@ import {
   type TrainOptions,
   type TrainResult,
   train,
-  withParameters,
 } from '../src/index.js';
 
 interface Batch {
@@ -352,16 +351,5 @@ describe('train', () => {
       code: 'TRAIN_OPTIONS',
       message: expect.stringMatching(message),
     });
-  });
-});
-
-describe('withParameters', () => {
-  it('replaces by name and leaves the rest', () => {
-    const [a, b, c] = [1, 2, 3].map((x) => tensor(x));
-    const tree = (parts: readonly Tensor[]) => ({
-      parts,
-      map: (change: (t: Tensor, name: string) => Tensor) => tree(parts.map((t, i) => change(t, `part${i}`))),
-    });
-    expect(withParameters(tree([a, b]), new Map([['part1', c]])).parts).toEqual([a, c]);
   });
 });
