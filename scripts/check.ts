@@ -1,6 +1,7 @@
 // The whole check, in the order of how fast each part fails: `pnpm check`. Runs every part even when an earlier one failed.
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { relative } from 'node:path';
 
 interface Part {
   readonly name: string;
@@ -38,19 +39,44 @@ function run(part: Part): { name: string; ok: boolean; seconds: number } {
 /** Turbo neither reports usage nor looks for updates. */
 const quiet = { TURBO_TELEMETRY_DISABLED: '1', DO_NOT_TRACK: '1', TURBO_NO_UPDATE_NOTIFIER: '1' };
 
-/** Tests counted by vitest; a suite that could not be loaded counts as one failure. */
-function countTests(): { passed: number; failed: number } {
+interface TestFile {
+  readonly name: string;
+  readonly status: string;
+  readonly message: string;
+  readonly assertionResults: readonly { readonly status: string; readonly fullName: string; readonly failureMessages: readonly string[] }[];
+}
+
+/** Tests counted by vitest, and what failed, in words; a suite that could not be loaded counts as one failure. */
+function countTests(): { passed: number; failed: number; failures: string[] } {
   try {
     const report = JSON.parse(readFileSync(testResults, 'utf8')) as {
       numPassedTests: number;
       numFailedTests: number;
-      testResults: { status: string; assertionResults: unknown[] }[];
+      testResults: readonly TestFile[];
     };
-    const unloaded = report.testResults.filter((file) => file.status === 'failed' && file.assertionResults.length === 0).length;
-    return { passed: report.numPassedTests, failed: report.numFailedTests + unloaded };
-  } catch {
-    return { passed: 0, failed: 1 };
+    const unloaded = report.testResults.filter((file) => file.status === 'failed' && file.assertionResults.length === 0);
+    const failures = report.testResults.flatMap(({ name, assertionResults }) =>
+      assertionResults
+        .filter(({ status }) => status === 'failed')
+        .map(({ fullName, failureMessages }) => `${relative('.', name)}: ${fullName}\n${shorten(failureMessages.join('\n'))}`),
+    );
+    return {
+      passed: report.numPassedTests,
+      failed: report.numFailedTests + unloaded.length,
+      failures: [...unloaded.map(({ name, message }) => `${relative('.', name)}\n${shorten(message)}`), ...failures],
+    };
+  } catch (error) {
+    return { passed: 0, failed: 1, failures: [`no report of tests: ${error}`] };
   }
+}
+
+/** The first lines of a message, indented. */
+function shorten(message: string): string {
+  return message
+    .split('\n')
+    .slice(0, 12)
+    .map((line) => `    ${line}`)
+    .join('\n');
 }
 
 rmSync(results, { recursive: true, force: true });
@@ -61,6 +87,7 @@ for (const { name, ok, seconds } of outcomes) console.log(`  ${ok ? 'ok    ' : '
 
 // The test part is counted by its tests, every other part as one.
 const tests = countTests();
+for (const failure of tests.failures) console.log(`\nFAILED  ${failure}`);
 const others = outcomes.filter((outcome) => outcome.name !== 'tests');
 const passed = tests.passed + others.filter((outcome) => outcome.ok).length;
 const failed = tests.failed + others.filter((outcome) => !outcome.ok).length;
