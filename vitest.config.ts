@@ -3,7 +3,7 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     include: ['{packages,plugins,examples}/*/test/**/*.test.ts', 'test/**/*.test.ts'],
-    setupFiles: ['test/no-console.ts'],
+    setupFiles: ['test/no-console.ts', 'test/fixed-draws.ts'],
     testTimeout: 120_000,
     hookTimeout: 120_000,
     maxWorkers: 2,

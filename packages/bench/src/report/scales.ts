@@ -11,6 +11,9 @@ const LOG_RATIO = 4;
 
 const MOST_TICKS = 7;
 
+/** Difference of values, as a share of their size, that the digits of ticks do not show. */
+const SAME = 1e-9;
+
 /** Share of the values' range that is left free on either side. */
 const ROOM = 0.08;
 
@@ -25,7 +28,9 @@ export function axisOf(values: readonly number[]): Axis {
 
 export function linearAxis(values: readonly number[]): Axis {
   const [least, most] = [Math.min(...values), Math.max(...values)];
-  const room = ROOM * (most - least || Math.abs(most) || 1);
+  const size = Math.max(Math.abs(least), Math.abs(most));
+  // What no tick could tell apart is one value.
+  const room = ROOM * (most - least > SAME * size ? most - least : size || 1);
   const domain = [least - room, most + room] as const;
   return { type: 'linear', domain, ticks: linearTicks(domain) };
 }
@@ -43,10 +48,10 @@ function linearTicks([from, to]: readonly [number, number]): number[] {
   const step = [1, 2, 5, 10].map((n) => n * power).find((one) => one >= least) ?? 10 * power;
   const first = Math.ceil(from / step);
   const count = Math.floor(to / step) - first + 1;
-  return Array.from({ length: count }, (_, i) => Number(((first + i) * step).toPrecision(12)));
+  return Array.from({ length: count }, (_, i) => Number(((first + i) * step).toPrecision(12))).filter((tick) => tick >= from && tick <= to);
 }
 
-/** 1, 2 and 5 of each power of ten; the powers alone where these are too many, and steps as on a linear axis where they are too few. */
+/** 1, 2 and 5 of each power of ten; the powers alone where these are too many, or some of them, and steps as on a linear axis where they are too few. */
 function logTicks([from, to]: readonly [number, number]): number[] {
   const [low, high] = [Math.floor(Math.log10(from)), Math.floor(Math.log10(to))];
   const powers = Array.from({ length: high - low + 1 }, (_, i) => low + i);
@@ -56,5 +61,9 @@ function logTicks([from, to]: readonly [number, number]): number[] {
     if (ticks.length < 3) return linearTicks([from, to]).filter((tick) => tick > 0);
     if (ticks.length <= MOST_TICKS) return ticks;
   }
-  return powers.map((power) => Number(`1e${power}`)).filter(isInside);
+  const every = Math.ceil(powers.length / MOST_TICKS);
+  return powers
+    .filter((power) => power % every === 0)
+    .map((power) => Number(`1e${power}`))
+    .filter(isInside);
 }

@@ -30,6 +30,17 @@ describe('axes', () => {
           expect(toPixels(to)).toBeCloseTo(300, 6);
         }
       }),
+      // Values that differ in their last bits.
+      {
+        examples: [
+          [[0.1 + 0.2, 0.3]],
+          [[1e6, 1e6 - 1e-9]],
+          [[1e-6, 1.0000000000000002e-6]],
+          [[5, 5 * (1 + 2e-9)]],
+          [[1, 4.000000000001]],
+          [[1e-12, 1e12]],
+        ],
+      },
     );
   });
 
