@@ -1,7 +1,7 @@
 // Tasks of the literature by their names, over files of their datasets.
 import { resolve } from 'node:path';
 import { type Evaluator, LowbitError } from '@lowbit/core';
-import { isHubReference, openRecords } from '@lowbit/data';
+import { isHubReference, openRecords, type RecordTable } from '@lowbit/data';
 import {
   type ChoiceTask,
   type CodeSandbox,
@@ -12,6 +12,7 @@ import {
   generationTasks,
   type JudgedAnswer,
   openCodeSandbox,
+  type Shots,
 } from '@lowbit/eval';
 import { generate } from '@lowbit/models';
 import type { ResolvedModel } from './model-reference.js';
@@ -68,18 +69,29 @@ export async function openSuite(source: SuiteSource, context: SuiteContext): Pro
   return evaluators;
 }
 
-/** Solved examples are from the training split. */
-async function openChoice(task: ChoiceTask, { data, shots = 0, limit }: SuiteSource, { tokenizer }: SuiteContext): Promise<Evaluator> {
-  const records = await openRecords(data, task.name, task.split);
-  const from = shots > 0 ? await openRecords(data, task.name, 'train') : undefined;
-  return choiceEvaluator({ task, records, limit, tokenizer, shots: from && { count: shots, from } });
+/** Records of a split; of several tasks in one place, each must have files that name it. */
+function recordsOf(
+  { name, split, onHub }: ChoiceTask | GenerationTask,
+  { data, names }: SuiteSource,
+  wanted: string,
+): Promise<RecordTable> {
+  const place = onHub && { folder: onHub.folder, split: wanted === split ? onHub.split : wanted };
+  return openRecords(data, name, wanted, { onHub: place, isShared: names.length > 1 });
 }
 
-async function openGeneration(
-  task: GenerationTask,
-  { data, shots = task.shots, limit, answerTokens: maxTokens, allowsCode = false }: SuiteSource,
-  { tokenizer, onAnswer }: SuiteContext,
-): Promise<Evaluator> {
+async function openChoice(task: ChoiceTask, source: SuiteSource, { tokenizer }: SuiteContext): Promise<Evaluator> {
+  const { shots = 0, limit } = source;
+  const records = await recordsOf(task, source, task.split);
+  return choiceEvaluator({ task, records, limit, tokenizer, shots: await shotsOf(task, source, shots) });
+}
+
+/** Solved examples are from the training split. */
+async function shotsOf(task: ChoiceTask | GenerationTask, source: SuiteSource, count: number): Promise<Shots | undefined> {
+  return count > 0 ? { count, from: await recordsOf(task, source, 'train') } : undefined;
+}
+
+async function openGeneration(task: GenerationTask, source: SuiteSource, { tokenizer, onAnswer }: SuiteContext): Promise<Evaluator> {
+  const { shots = task.shots, limit, answerTokens: maxTokens, allowsCode = false } = source;
   let sandbox: CodeSandbox | undefined;
   if (task.runsCode) {
     if (!allowsCode) {
@@ -90,14 +102,13 @@ async function openGeneration(
     }
     sandbox = await openCodeSandbox();
   }
-  const records = await openRecords(data, task.name, task.split);
-  const from = shots > 0 ? await openRecords(data, task.name, 'train') : undefined;
+  const records = await recordsOf(task, source, task.split);
   return generationEvaluator({
     task,
     records,
     limit,
     tokenizer,
-    shots: from && { count: shots, from },
+    shots: await shotsOf(task, source, shots),
     generate,
     maxTokens,
     sandbox,

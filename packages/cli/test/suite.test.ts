@@ -20,6 +20,18 @@ beforeAll(async () => {
     join(folder, 'tasks', 'lambada_openai.test.jsonl'),
     jsonl(4, (i) => ({ text: `a word ${i} and one` })),
   );
+  // As in the repository of GLUE on the hub: two splits that are judged, and one to draw solved examples from.
+  const mnli = (word: string) => (i: number) => ({ premise: `a ${word} ${i}`, hypothesis: 'it is', label: i % 3 });
+  await mkdir(join(folder, 'glue', 'mnli'), { recursive: true });
+  for (const [split, count] of [
+    ['train', 3],
+    ['validation_matched', 4],
+    ['validation_mismatched', 5],
+  ] as const)
+    await writeFile(join(folder, 'glue', 'mnli', `${split}-00000-of-00001.jsonl`), jsonl(count, mnli(split)));
+  await mkdir(join(folder, 'arc', 'ARC-Easy'), { recursive: true });
+  const arc = (i: number): unknown => ({ question: `${i}?`, choices: { text: ['a', 'b'], label: ['A', 'B'] }, answerKey: 'A' });
+  await writeFile(join(folder, 'arc', 'ARC-Easy', 'test-00000-of-00001.jsonl'), jsonl(3, arc));
   await writeFile(
     join(folder, 'tasks', 'rte.validation.jsonl'),
     jsonl(2, (i) => ({ sentence1: `${i}`, sentence2: 'b', label: -1 })),
@@ -64,6 +76,20 @@ describe('--tasks', () => {
     expect(acc).toMatchObject({ evaluator: 'piqa/acc', samples: 3, protocol: { shots: { count: 2, file: 'piqa.train.jsonl' } } });
   });
 
+  it('are found by the names that a dataset has for them, and never one in place of another', async () => {
+    const sources = async (tasks: string, data: string, ...more: readonly string[]): Promise<unknown[]> => {
+      const { output } = await lowbit('eval', 'toy', '--tasks', tasks, '--task-data', data, ...more, '--evaluators', 'size', ...engine);
+      const scores = rowsOf(output).filter(({ evaluator }) => evaluator.endsWith('/acc'));
+      return scores.map(({ evaluator, samples, protocol }) => [evaluator, samples, protocol?.file]);
+    };
+    expect(await sources('mnli,mnli_mismatch', 'glue', '--task-shots', '1')).toEqual([
+      ['mnli/acc', 4, 'validation_matched-00000-of-00001.jsonl'],
+      ['mnli_mismatch/acc', 5, 'validation_mismatched-00000-of-00001.jsonl'],
+    ]);
+    expect(await sources('arc_easy', 'arc/ARC-Easy')).toEqual([['arc_easy/acc', 3, 'test-00000-of-00001.jsonl']]);
+    expect(await sources('arc_easy', 'arc')).toEqual([['arc_easy/acc', 3, 'test-00000-of-00001.jsonl']]);
+  });
+
   it('are rows of every cell of a benchmark', async () => {
     const words = ['--model', 'toy', '--recipe', 'rtn:bits=4,groupSize=16', '--evaluators', 'size', '--seeds', '0'];
     const { code, output } = await lowbit('bench', ...words, '--tasks', 'piqa', '--task-data', 'tasks', ...engine);
@@ -83,6 +109,8 @@ describe('--tasks', () => {
     ['TASK_OPTIONS', ['--task-items', '3']],
     ['TASK_MISSING', ['--tasks', 'arc_easy', '--task-data', 'tasks']],
     ['TASK_MISSING', ['--tasks', 'piqa', '--task-data', 'nowhere']],
+    // The files of this folder fit both, and are of one.
+    ['TASK_MISSING', ['--tasks', 'arc_easy,arc_challenge', '--task-data', 'arc/ARC-Easy']],
     ['TASK_FIELD', ['--tasks', 'rte', '--task-data', 'tasks']],
     ['TASK_SHOTS', ['--tasks', 'piqa', '--task-data', 'tasks', '--task-shots', '4']],
   ])('%s for %j', async (code, words) => {

@@ -7,7 +7,7 @@ export {
   sampleCalibration,
 } from './calibration.js';
 export { type Corpus, type CorpusOptions, corpusOf, cutOf, partOf, type Split } from './corpus.js';
-export { openRecords } from './records/folder.js';
+export { findRecords, openRecords, type RecordsPlace } from './records/folder.js';
 export { isHubReference } from './records/hub.js';
 export { type DataRecord, type RecordTable, readRecords } from './records/records.js';
 export { type SampleRequest, type SampleTokens, type SelfGeneratedOptions, selfGeneratedWindows } from './self-generated.js';

@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
-import { openRecords, readRecords } from '../src/index.js';
+import { findRecords, openRecords, readRecords } from '../src/index.js';
 import { parquetFile, parquetRecords } from './parquet-file.js';
 
 let directory: string;
@@ -85,6 +85,50 @@ describe('openRecords', () => {
     await file('ARC-Easy/test-0.jsonl', jsonl([{ a: 1 }]));
     await file('ARC-Easy/test-1.jsonl', jsonl([{ a: 2 }]));
     expect((await openRecords(join(directory, 'ARC-Easy'), 'arc_easy', 'test')).records.map(({ value }) => value.a)).toEqual([1, 2]);
+  });
+
+  it('takes files that name no task for those of one task alone', async () => {
+    await file('ARC-Easy/validation.jsonl', jsonl([{ a: 3 }]));
+    for (const split of ['test', 'validation']) {
+      const shared = openRecords(join(directory, 'ARC-Easy'), 'arc_challenge', split, { isShared: true });
+      await expect(shared).rejects.toMatchObject({ code: 'TASK_MISSING', message: expect.stringContaining('must name theirs') as string });
+    }
+    await file('ARC-Easy/arc_challenge.test.jsonl', jsonl([{ a: 5 }]));
+    const { records } = await openRecords(join(directory, 'ARC-Easy'), 'arc_challenge', 'test', { isShared: true });
+    expect(records.map(({ value }) => value.a)).toEqual([5]);
+  });
+
+  it("finds the dataset's own names for folder and split", async () => {
+    for (const split of ['validation_matched', 'validation_mismatched', 'validation'])
+      await file(`glue/mnli/${split}-00000-of-00001.jsonl`, jsonl([{ a: split }]));
+    const open = async (task: string, split: string): Promise<unknown[]> => {
+      const place = { onHub: { folder: 'mnli', split }, isShared: true };
+      return (await openRecords(join(directory, 'glue'), task, 'validation', place)).records.map(({ value }) => value.a);
+    };
+    expect(await open('mnli_mismatch', 'validation_mismatched')).toEqual(['validation_mismatched']);
+    // The task's own name comes first.
+    expect(await open('mnli', 'validation_matched')).toEqual(['validation']);
+    const alone = { onHub: { folder: 'mnli', split: 'validation_matched' } };
+    await rm(join(directory, 'glue', 'mnli', 'validation-00000-of-00001.jsonl'));
+    expect(await findRecords(join(directory, 'glue', 'mnli'), 'mnli', 'validation', alone)).toEqual([
+      join(directory, 'glue', 'mnli', 'validation_matched-00000-of-00001.jsonl'),
+    ]);
+  });
+
+  it.each([
+    ['a file', ['arc.test.jsonl', 'arc.test.parquet']],
+    ['a file in a folder', ['arc/test.jsonl', 'arc/test.parquet']],
+    ['parts', ['arc/test-0.jsonl', 'arc/test-0.parquet', 'arc/test-1.jsonl']],
+  ])('TASK_FILE for a split that lies there twice, as %s', async (what, names) => {
+    for (const name of names) await file(join('twice', what, name), name.endsWith('.parquet') ? parquetFile : jsonl([{ a: 1 }]));
+    const failed = expect(openRecords(join(directory, 'twice', what), 'arc', 'test')).rejects;
+    await failed.toMatchObject({ code: 'TASK_FILE', message: expect.stringContaining('several kinds of files') as string });
+  });
+
+  it('TASK_FILE for a split of which a part is missing', async () => {
+    await file('missing/arc/test-00001-of-00002.jsonl', jsonl([{ a: 1 }]));
+    const failed = expect(openRecords(join(directory, 'missing'), 'arc', 'test')).rejects;
+    await failed.toMatchObject({ code: 'TASK_FILE', message: expect.stringContaining('has 1 of 2 parts') as string });
   });
 
   it('says what it looked for', async () => {

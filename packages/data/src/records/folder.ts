@@ -5,32 +5,78 @@ import { LowbitError } from '@lowbit/core';
 import { hubDirectory, isHubReference } from './hub.js';
 import { joinTables, type RecordTable, readRecords, recordEndings } from './records.js';
 
+/** Where the records of a task's split lie, besides what its name says. */
+export interface RecordsPlace {
+  /** The folder that the dataset's own repository has for the task, 'ARC-Easy', and what the split is called there, 'validation_matched'. */
+  readonly onHub?: { readonly folder: string; readonly split: string } | undefined;
+  /** Whether other tasks are read from the same source: a file that names no task would be taken for the records of each. */
+  readonly isShared?: boolean | undefined;
+}
+
 /**
  * The records of a task's split. In a directory, or in the cached dataset 'hf:owner/name', they are the first that there are of
- * `<task>.<split>`, `<task>/<split>`, `<task>/<split>-*` (as datasets lie on the Hugging Face hub), `<split>` and `<split>-*`, with the endings
- * .jsonl and .parquet; parts of a split are joined in the order of their names.
- * @throws TASK_MISSING naming what was looked for, and what `readRecords` throws.
+ * `<task>.<split>`, `<task>/<split>`, `<task>/<split>-*` (as datasets lie on the Hugging Face hub), the same in the folder that the dataset's own
+ * repository has for the task, and, in a source of this task alone, `<split>` and `<split>-*`. Endings are .jsonl and .parquet; parts of a split
+ * are joined in the order of their names.
+ * @throws TASK_MISSING naming what was looked for, TASK_FILE where it lies there in both kinds or in some of its parts, and what
+ * `readRecords` throws.
  */
-export async function openRecords(source: string, task: string, split: string): Promise<RecordTable> {
-  const directory = isHubReference(source) ? await hubDirectory(source) : source;
-  const isOf = (stem: string) => (file: string) => recordEndings.some((ending) => file === stem + ending);
-  const isPart = (file: string): boolean => file.startsWith(`${split}-`) && recordEndings.some((ending) => file.endsWith(ending));
-  const [all, own] = [await filesOf(directory), await filesOf(join(directory, task))];
-  const ofTask = own.map((file) => join(task, file));
-  const files = [
-    all.filter(isOf(`${task}.${split}`)),
-    ofTask.filter((_, i) => isOf(split)(own[i])),
-    ofTask.filter((_, i) => isPart(own[i])),
-    all.filter(isOf(split)),
-    all.filter(isPart),
-  ].find(({ length }) => length > 0);
-  if (!files) {
-    const looked = `${task}.${split}.jsonl, ${task}/${split}.jsonl and ${task}/${split}-*.jsonl, or .parquet`;
-    throw new LowbitError('TASK_MISSING', `${source}: has no records of ${task}'s split '${split}'; looked for ${looked}`);
-  }
+export async function openRecords(source: string, task: string, split: string, place: RecordsPlace = {}): Promise<RecordTable> {
+  const paths = await findRecords(source, task, split, place);
   const tables: RecordTable[] = [];
-  for (const file of files) tables.push(await readRecords(join(directory, file)));
-  return joinTables(files.length === 1 ? tables[0].name : `${task} ${split}, ${files.length} parts`, tables);
+  for (const path of paths) tables.push(await readRecords(path));
+  return joinTables(paths.length === 1 ? tables[0].name : `${task} ${split}, ${paths.length} parts`, tables);
+}
+
+/** Paths of the files that `openRecords` reads, in its order. @throws TASK_MISSING, TASK_FILE. */
+export async function findRecords(source: string, task: string, split: string, place: RecordsPlace = {}): Promise<readonly string[]> {
+  const { onHub, isShared = false } = place;
+  const directory = isHubReference(source) ? await hubDirectory(source) : source;
+  const own = onHub ? [{ folder: onHub.folder, stem: onHub.split }] : [];
+  const among = [{ folder: task, stem: split }, ...own];
+  const bare = isShared ? [] : [{ folder: '.', stem: split }, ...own.map(({ stem }) => ({ folder: '.', stem }))];
+
+  const inOne = (await filesOf(directory)).filter((file) => isWhole(file, `${task}.${split}`));
+  if (inOne.length > 0) return checked(directory, inOne);
+  for (const { folder, stem } of [...among, ...bare]) {
+    const files = await filesOf(join(directory, folder));
+    const whole = files.filter((file) => isWhole(file, stem));
+    const found = whole.length > 0 ? whole : files.filter((file) => isPart(file, stem));
+    if (found.length > 0) return checked(join(directory, folder), found);
+  }
+  const looked = [
+    `${task}.${split}.jsonl`,
+    ...among.flatMap(({ folder, stem }) => [`${folder}/${stem}.jsonl`, `${folder}/${stem}-*.jsonl`]),
+  ];
+  const remedy = isShared ? '; where several tasks are read from one place, files must name theirs' : '';
+  throw new LowbitError(
+    'TASK_MISSING',
+    `${source}: has no records of ${task}'s split '${split}'; looked for ${looked.join(', ')}, and the same with .parquet${remedy}`,
+  );
+}
+
+function isWhole(file: string, stem: string): boolean {
+  return recordEndings.some((ending) => file === stem + ending);
+}
+
+function isPart(file: string, stem: string): boolean {
+  return file.startsWith(`${stem}-`) && recordEndings.some((ending) => file.endsWith(ending));
+}
+
+/** Paths of files that make up a split. @throws TASK_FILE where some would be counted twice, or are missing. */
+function checked(directory: string, files: readonly string[]): readonly string[] {
+  if (recordEndings.every((ending) => files.some((file) => file.endsWith(ending)))) {
+    const all = files.join(', ');
+    throw new LowbitError('TASK_FILE', `${directory}: has one split in several kinds of files, ${all}; keep those of one kind alone`);
+  }
+  const parts = /-of-(\d+)\.\w+$/.exec(files[0])?.[1];
+  if (parts !== undefined && Number(parts) !== files.length) {
+    throw new LowbitError(
+      'TASK_FILE',
+      `${directory}: has ${files.length} of ${Number(parts)} parts, ${files.join(', ')}; fetch the others`,
+    );
+  }
+  return files.map((file) => join(directory, file));
 }
 
 /** By name; none where there is no such directory: the message says what was looked for. */

@@ -8,6 +8,7 @@ export const humaneval: GenerationTask = {
   name: 'humaneval',
   version: 1,
   split: 'test',
+  onHub: { folder: 'openai_humaneval', split: 'test' },
   shots: 0,
   maxTokens: 1024,
   stops: ['\nclass', '\ndef', '\n#', '\nif', '\nprint'],

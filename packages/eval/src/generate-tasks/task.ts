@@ -27,6 +27,8 @@ export interface GenerationTask {
   readonly version: number;
   /** Of the dataset, by convention the one that is judged. */
   readonly split: 'test';
+  /** Folder and split as the dataset's own repository on the Hugging Face hub calls them, where not by `name` and `split`. */
+  readonly onHub?: { readonly folder: string; readonly split: string };
   /** Solved examples before a question where nobody says otherwise. */
   readonly shots: number;
   /** Of an answer, at most. */

@@ -1,10 +1,11 @@
 // ARC, easy and challenge: science questions of schools with three to five answers (arXiv 1803.05457).
 import { type ChoiceTask, choose, placeOf, textOf, textsOf } from './task.js';
 
-const arc = (name: string): ChoiceTask => ({
+const arc = (name: string, folder: string): ChoiceTask => ({
   name,
   version: 1,
   split: 'test',
+  onHub: { folder, split: 'test' },
   metrics: ['acc', 'acc_norm'],
   question(record) {
     const gold = placeOf(record, 'answerKey', textOf(record, 'answerKey'), textsOf(record, 'choices.label'));
@@ -12,5 +13,5 @@ const arc = (name: string): ChoiceTask => ({
   },
 });
 
-export const arcEasy = arc('arc_easy');
-export const arcChallenge = arc('arc_challenge');
+export const arcEasy = arc('arc_easy', 'ARC-Easy');
+export const arcChallenge = arc('arc_challenge', 'ARC-Challenge');

@@ -20,6 +20,7 @@ export const winogrande: ChoiceTask = {
   name: 'winogrande',
   version: 1,
   split: 'validation',
+  onHub: { folder: 'winogrande_xl', split: 'validation' },
   metrics: ['acc'],
   question(record) {
     const sentence = textOf(record, 'sentence');

@@ -55,5 +55,11 @@ const entailed: Prompt = (field) => {
   return `${field('premise')}\nQuestion: ${sentence} True, False or Neither?\nAnswer:`;
 };
 
-export const mnli = glue('mnli', ['True', 'Neither', 'False'], ['acc'], entailed);
-export const mnliMismatch = glue('mnli_mismatch', ['True', 'Neither', 'False'], ['acc'], entailed);
+/** Two halves of what is judged, of one kind of text with what is trained on and of others, with one training split. */
+const inference = (name: string, split: string): ChoiceTask => ({
+  ...glue(name, ['True', 'Neither', 'False'], ['acc'], entailed),
+  onHub: { folder: 'mnli', split },
+});
+
+export const mnli = inference('mnli', 'validation_matched');
+export const mnliMismatch = inference('mnli_mismatch', 'validation_mismatched');

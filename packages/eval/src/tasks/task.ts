@@ -23,6 +23,8 @@ export interface ChoiceTask {
   readonly version: number;
   /** Of the dataset, by convention the one that is judged. */
   readonly split: 'test' | 'validation';
+  /** Folder and split as the dataset's own repository on the Hugging Face hub calls them, where not by `name` and `split`. */
+  readonly onHub?: { readonly folder: string; readonly split: string };
   readonly metrics: readonly ChoiceMetric[];
   /** Between a prompt and what is scored behind it; a space where nothing is said. */
   readonly delimiter?: string;
