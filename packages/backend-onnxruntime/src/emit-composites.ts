@@ -24,9 +24,31 @@ export const fusions: Readonly<Partial<Record<CompositeName, Fusion>>> = {
         stash_type: { int: 1 },
       }),
   },
+  layerNorm: {
+    // The kernel always scales.
+    accepts: (node) => inputsOf(node).length > 1,
+    emit: ({ graph, names, attributes }) =>
+      graph.node('LayerNormalization', names, {
+        axis: { int: -1 },
+        epsilon: { float: attributes.epsilon as number },
+        stash_type: { int: 1 },
+      }),
+  },
   silu: {
     accepts: () => true,
     emit: ({ graph, names }) => graph.node('QuickGelu', names, { alpha: { float: 1 } }, MICROSOFT),
+  },
+  gelu: {
+    accepts: () => true,
+    emit: ({ graph, names }) => graph.node('Gelu', names, {}, MICROSOFT),
+  },
+  geluTanh: {
+    accepts: () => true,
+    emit: ({ graph, names }) => graph.node('FastGelu', names, {}, MICROSOFT),
+  },
+  relu: {
+    accepts: () => true,
+    emit: ({ graph, names }) => graph.node('Relu', names),
   },
   unpackPlanes: {
     accepts: () => true,

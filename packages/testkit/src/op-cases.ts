@@ -10,6 +10,7 @@ import {
   expand,
   gather,
   gelu,
+  geluTanh,
   hadamard,
   integerMatmul,
   klDivergence,
@@ -27,6 +28,7 @@ import {
   pad,
   quantizedMatmul,
   type Rng,
+  relu,
   reshape,
   rmsNorm,
   rope,
@@ -196,8 +198,40 @@ function otherCases(rng: Rng): OpCase[] {
       inputs: [normal('nx', [2, 8]), normal('nw', [8]), normal('nb', [8])],
       build: (x, w, b) => layerNorm(x, w, b, { epsilon: 1e-5 }),
     },
+    {
+      name: 'layerNorm without bias',
+      covers: ['layerNorm'],
+      inputs: [normal('nx2', [2, 3, 8]), normal('nw2', [8])],
+      build: (x, w) => layerNorm(x, w, undefined, { epsilon: 1e-5 }),
+    },
+    {
+      name: 'layerNorm without weight',
+      covers: ['layerNorm'],
+      inputs: [normal('nx3', [2, 8]), normal('nb3', [8])],
+      build: (x, b) => layerNorm(x, undefined, b, { epsilon: 1e-5 }),
+    },
+    {
+      // A variance taken as the difference of two large numbers would lose its digits; the elements are exact in float32.
+      name: 'layerNorm far from 0',
+      covers: ['layerNorm'],
+      inputs: [
+        tensor(
+          rng
+            .at('nx4')
+            .normal(16)
+            .map((z) => 500 + Math.round(64 * z) / 64),
+          [2, 8],
+        ),
+        normal('nw4', [8]),
+        normal('nb4', [8]),
+      ],
+      build: (x, w, b) => layerNorm(x, w, b, { epsilon: 1e-5 }),
+      isDifferentiable: false,
+    },
     unary('silu', silu),
     unary('gelu', gelu),
+    unary('geluTanh', geluTanh),
+    unary('relu', relu, spread('relu', [3, 4])),
     {
       name: 'rope',
       covers: ['rope'],

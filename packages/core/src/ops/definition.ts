@@ -83,6 +83,8 @@ export type CompositeName =
   | 'attention'
   | 'silu'
   | 'gelu'
+  | 'geluTanh'
+  | 'relu'
   | 'crossEntropy'
   | 'klDivergence'
   | 'dequantize'

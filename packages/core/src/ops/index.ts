@@ -51,7 +51,7 @@ export { type IntegerMatmulBits, integerMatmul, largestCodeProduct } from './int
 export { crossEntropy, klDivergence } from './loss.js';
 export { linear, type MatmulOptions, matmul } from './matmul.js';
 export { broadcastTo, concat, gather, pad, range, reshape, scatterAdd, slice, takeAlongLast, transpose } from './movement.js';
-export { gelu, layerNorm, rmsNorm, silu } from './normalization.js';
+export { gelu, geluTanh, layerNorm, relu, rmsNorm, silu } from './normalization.js';
 export { type BitPlanes, bitPlanes, type PlaneLayout, packedMatmul, packedRowBytes, packedTileRows, unpackPlanes } from './packed.js';
 export { dequantize, hadamard, quantizedMatmul } from './quantized.js';
 export { argmax, logSoftmax, logSumExp, max, mean, softmax, sum } from './reduce.js';

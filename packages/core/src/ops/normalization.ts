@@ -4,7 +4,7 @@ import { formatShape } from '../shape.js';
 import type { Tensor } from '../tensor.js';
 import { apply } from './apply.js';
 import type { CompositeDefinition } from './definition.js';
-import { add, div, erf, mul, sigmoid, sqrt, square, sub, sumTo } from './elementwise.js';
+import { add, div, erf, less, maximum, mul, sigmoid, sqrt, square, sub, sumTo, tanh, where } from './elementwise.js';
 import { mean, sum } from './reduce.js';
 
 /**
@@ -21,6 +21,7 @@ export function rmsNorm(
 
 /** (x − mean) / √(variance + ε) · weight + bias over the last axis (arXiv 1607.06450). */
 export function layerNorm(x: Tensor, weight: Tensor | undefined, bias: Tensor | undefined, { epsilon }: { epsilon: number }): Tensor {
+  if (bias && !weight) return add(apply('layerNorm', [x], { epsilon }), bias);
   const affine = weight ? [weight, ...(bias ? [bias] : [])] : [];
   return apply('layerNorm', [x, ...affine], { epsilon });
 }
@@ -30,6 +31,22 @@ export const silu = (x: Tensor): Tensor => apply('silu', [x]);
 
 /** x · Φ(x), exact (arXiv 1606.08415). */
 export const gelu = (x: Tensor): Tensor => apply('gelu', [x]);
+
+/** x · ½(1 + tanh(√(2/π)(x + 0.044715x³))): the approximation of x · Φ(x) that GPT-2 was trained with (arXiv 1606.08415, §2). */
+export const geluTanh = (x: Tensor): Tensor => apply('geluTanh', [x]);
+
+/** max(x, 0); no gradient flows where x is 0. */
+export const relu = (x: Tensor): Tensor => apply('relu', [x]);
+
+const inferSame: CompositeDefinition['infer'] = ([x]) => ({ shape: x.shape, dtype: x.dtype });
+
+/** 1 + tanh(…) of `geluTanh`. */
+function gate(x: Tensor): Tensor {
+  return add(1, tanh(mul(mul(x, add(1, mul(square(x), CUBE))), SLOPE)));
+}
+
+const SLOPE = Math.sqrt(2 / Math.PI);
+const CUBE = 0.044715;
 
 function inverseRms(x: Tensor, size: number, epsilon: number): Tensor {
   return div(1, sqrt(add(mul(sum(square(x), [-1], true), 1 / size), epsilon)));
@@ -51,7 +68,7 @@ function inferNorm(op: string) {
   };
 }
 
-export const normalizationOps: Record<'rmsNorm' | 'layerNorm' | 'silu' | 'gelu', CompositeDefinition> = {
+export const normalizationOps: Record<'rmsNorm' | 'layerNorm' | 'silu' | 'gelu' | 'geluTanh' | 'relu', CompositeDefinition> = {
   rmsNorm: {
     kind: 'composite',
     infer: inferNorm('rmsNorm'),
@@ -80,10 +97,22 @@ export const normalizationOps: Record<'rmsNorm' | 'layerNorm' | 'silu' | 'gelu',
       const scaled = weight ? mul(normalized, weight) : normalized;
       return bias ? add(scaled, bias) : scaled;
     },
+    // With x̂ = (x − mean)/σ and g = dy·w: dx = (g − mean(g) − x̂·mean(g x̂))/σ, dw = Σ dy·x̂, db = Σ dy.
+    gradient: ({ inputs: [x, weight, bias], upstream, attributes }) => {
+      const centred = sub(x, mean(x, [-1], true));
+      const inverse = div(1, sqrt(add(mean(square(centred), [-1], true), attributes.epsilon as number)));
+      const normalized = mul(centred, inverse);
+      const g = weight ? mul(upstream, weight) : upstream;
+      const projection = mul(normalized, mean(mul(g, normalized), [-1], true));
+      const dx = mul(inverse, sub(sub(g, mean(g, [-1], true)), projection));
+      if (!weight) return [dx];
+      const dw = sumTo(mul(upstream, normalized), weight.shape);
+      return bias ? [dx, dw, sumTo(upstream, bias.shape)] : [dx, dw];
+    },
   },
   silu: {
     kind: 'composite',
-    infer: ([x]) => ({ shape: x.shape, dtype: x.dtype }),
+    infer: inferSame,
     decompose: ([x]) => mul(x, sigmoid(x)),
     gradient: ({ inputs: [x], upstream }) => {
       const s = sigmoid(x);
@@ -92,7 +121,24 @@ export const normalizationOps: Record<'rmsNorm' | 'layerNorm' | 'silu' | 'gelu',
   },
   gelu: {
     kind: 'composite',
-    infer: ([x]) => ({ shape: x.shape, dtype: x.dtype }),
+    infer: inferSame,
     decompose: ([x]) => mul(mul(x, 0.5), add(1, erf(mul(x, Math.SQRT1_2)))),
+  },
+  geluTanh: {
+    kind: 'composite',
+    infer: inferSame,
+    decompose: ([x]) => mul(mul(x, 0.5), gate(x)),
+    // With u = 1 + tanh(v): tanh' = u(2 − u), so dx = ½u(1 + x(2 − u)·dv/dx).
+    gradient: ({ inputs: [x], upstream }) => {
+      const u = gate(x);
+      const slope = mul(add(1, mul(square(x), 3 * CUBE)), SLOPE);
+      return [mul(upstream, mul(mul(u, 0.5), add(1, mul(mul(x, sub(2, u)), slope))))];
+    },
+  },
+  relu: {
+    kind: 'composite',
+    infer: inferSame,
+    decompose: ([x]) => maximum(x, 0),
+    gradient: ({ inputs: [x], upstream }) => [where(less(0, x), upstream, 0)],
   },
 };
