@@ -35,11 +35,23 @@ export function batchesOfWindows(windows: Pick<TokenWindows, 'count' | 'length' 
 /** Memory for activations between blocks where nobody says otherwise, in bytes. */
 export const ACTIVATION_BYTES = 2 ** 30;
 
-/** Batches in parts whose states fit in `bytes`; weights are read once a part. `streams` is how many models' states are held. */
-export function partsOf(batches: readonly WindowBatch[], width: number, streams: number, bytes: number): WindowBatch[][] {
-  const perBatch = 4 * batches[0].tokens.size * width * streams;
-  const size = Math.max(1, Math.floor(bytes / perBatch));
-  return Array.from({ length: Math.ceil(batches.length / size) }, (_, i) => batches.slice(i * size, (i + 1) * size));
+/**
+ * Batches in parts whose states fit in `bytes`, or of one batch that does not; weights are read once a part. `streams` is how many models' states
+ * are held.
+ */
+export function partsOf<Batch extends WindowBatch>(batches: readonly Batch[], width: number, streams: number, bytes: number): Batch[][] {
+  const parts: Batch[][] = [];
+  let left = 0;
+  for (const batch of batches) {
+    const needed = 4 * batch.tokens.size * width * streams;
+    if (parts.length === 0 || needed > left) {
+      parts.push([]);
+      left = bytes;
+    }
+    parts[parts.length - 1].push(batch);
+    left -= needed;
+  }
+  return parts;
 }
 
 /** Input of the first block for each batch, [size, length, width]. */

@@ -74,7 +74,16 @@ describe('choiceEvaluator', () => {
       shots: { count: 0 },
       bos: 'document',
       contextLength: 16,
+      shortenedPrompts: 0,
     });
+  });
+
+  it('says in its protocol of how many questions the beginning was left out', async () => {
+    const table = recordsOf(3);
+    const long = { ...table.records[1].value, question_stem: 'dad dad dad dad dad' };
+    const records = { ...table, records: [table.records[0], { ...table.records[1], value: long }, table.records[2]] };
+    const scores = await choiceEvaluator({ task, records, tokenizer }).evaluate(model, { backend });
+    expect(scores.map(({ protocol }) => protocol.shortenedPrompts)).toEqual([1, 1]);
   });
 
   it('shows solved examples before the question, and reads what fits', async () => {

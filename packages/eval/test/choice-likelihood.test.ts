@@ -19,7 +19,7 @@ function requests(count: number): Request[] {
     const length = 2 + (i % 16);
     const tokens = rng.at(i % 5 === 4 ? i - 1 : i).integers(length, 24);
     if (i % 5 === 4) tokens[length - 1] = i % 24;
-    return { tokens, scored: 1 + (i % (length - 1)) };
+    return { tokens, scored: 1 + (i % (length - 1)), where: `test.jsonl:${i + 1}`, isShortened: false };
   });
 }
 
@@ -47,7 +47,7 @@ describe('likelihoodsOf', () => {
     const start = Int32Array.of(1, 5, 9);
     const [last] = (await logProbabilities(backend, model, start)).slice(-1);
     const best = last.indexOf(Math.max(...last));
-    const both = [best, (best + 1) % 24].map((token) => ({ tokens: Int32Array.of(...start, token), scored: 1 }));
+    const both = [best, (best + 1) % 24].map((token) => ({ ...requests(1)[0], tokens: Int32Array.of(...start, token), scored: 1 }));
     expect([...(await likelihoodsOf(model, both, { backend })).isGreedy]).toEqual([1, 0]);
   });
 
@@ -61,11 +61,15 @@ describe('likelihoodsOf', () => {
   });
 
   it('TOKEN_RANGE, SCORE_NAN, ABORTED', async () => {
-    const outside = [{ tokens: Int32Array.of(1, 24), scored: 1 }];
-    await expect(likelihoodsOf(model, outside, { backend })).rejects.toMatchObject({ code: 'TOKEN_RANGE' });
+    const outside = [...requests(2), { ...requests(1)[0], tokens: Int32Array.of(1, 24), scored: 1, where: 'test.jsonl:9' }];
+    const message = expect.stringContaining('test.jsonl:9: token 24') as string;
+    await expect(likelihoodsOf(model, outside, { backend })).rejects.toMatchObject({ code: 'TOKEN_RANGE', message });
     const [rows, columns] = [24, 8];
     const broken = model.with({ head: new DenseLinear(tensor(new Float32Array(rows * columns).fill(Number.NaN), [rows, columns])) });
-    await expect(likelihoodsOf(broken, requests(3), { backend })).rejects.toMatchObject({ code: 'SCORE_NAN' });
+    await expect(likelihoodsOf(broken, requests(3), { backend })).rejects.toMatchObject({
+      code: 'SCORE_NAN',
+      message: expect.stringContaining('test.jsonl:1: ') as string,
+    });
     const signal = AbortSignal.abort();
     await expect(likelihoodsOf(model, requests(3), { backend, signal })).rejects.toMatchObject({ code: 'ABORTED' });
   });

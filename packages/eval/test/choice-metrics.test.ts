@@ -43,7 +43,10 @@ describe('measure', () => {
         expect(stderr).toBeCloseTo(Math.sqrt((share * (1 - share)) / (pairs.length - 1)), 12);
       }),
     );
-    expect(measure('acc', [binary(0, 0)]).stderr).toBe(0);
+  });
+
+  it.each(['acc', 'acc_norm', 'f1', 'mcc', 'perplexity'] as const)('the standard error of %s is not known from one example', (metric) => {
+    expect(measure(metric, [binary(0, 0)]).stderr).toBeNaN();
   });
 
   it('f1 is the harmonic mean of precision and recall of choice 1', () => {

@@ -114,6 +114,18 @@ describe('answers', () => {
     expect((await writeAnswers(modelOf(100), ['def f():\n'], options)).texts).toEqual([' return 1']);
   });
 
+  it('pass over tokens that a model has and its tokenizer has not', async () => {
+    const letters: Tokenizer = {
+      ...{ ...characters, vocabularySize: 128, eosToken: undefined },
+      decode(ids) {
+        if (Array.from(ids).some((id) => id >= 128)) throw new LowbitError('TOKEN_RANGE', 'outside');
+        return characters.decode(ids);
+      },
+    };
+    const options = { backend, tokenizer: letters, generate: scripted(['a\u{100}b', '\u{100}']), maxTokens: 4, stops: ['.'], together: 1 };
+    expect((await writeAnswers(modelOf(100), ['x', 'y'], options)).texts).toEqual(['ab', '']);
+  });
+
   it('are those of a model, by the generator of @lowbit/models', async () => {
     const model = createToyModel();
     const { vocabularySize } = model.config;
@@ -175,7 +187,8 @@ describe('gsm8k', () => {
     // The deviation of the sample 1, 0, 0 over √3.
     expect(strict.stderr).toBeCloseTo(Math.sqrt((4 / 9 + 1 / 9 + 1 / 9) / 2) / Math.sqrt(3), 12);
     expect(strict.protocol).toMatchObject({
-      ...{ task: 'gsm8k', split: 'test', examples: 3, maxTokens: 256, decoding: 'greedy', shortenedPrompts: 0 },
+      ...{ task: 'gsm8k', split: 'test', examples: 3, maxTokens: 256, decoding: 'greedy', shortenedPrompts: 0, together: 8 },
+      ...{ bos: 'document', contextLength: 1000, dtype: 'float32', backend: backend.name },
       shots: { count: 2, file: 'gsm8k.train.jsonl', seed: 1234 },
     });
     expect(characters.decode(asked[0])).toMatch(/^(Question: q\d\nAnswer: #### \d\n\n){2}Question: Two and two\?\nAnswer:$/);
@@ -191,7 +204,12 @@ describe('gsm8k', () => {
       ...{ task: gsm8k, records: problems, tokenizer: characters, generate: scripted(['#### 42']), limit: 1, maxTokens: 6 },
     });
     const [strict] = await evaluator.evaluate(modelOf(1000), { backend });
-    expect(strict).toMatchObject({ value: 1, samples: 1, stderr: 0, protocol: { maxTokens: 6, examples: 1, shots: { count: 0 } } });
+    expect(strict).toMatchObject({
+      value: 1,
+      samples: 1,
+      stderr: Number.NaN,
+      protocol: { maxTokens: 6, examples: 1, shots: { count: 0 } },
+    });
   });
 
   it('refuses records of another dataset', async () => {

@@ -56,7 +56,7 @@ export async function writeAnswers(model: Model, texts: readonly string[], optio
   const counts = prompts.map(() => 0);
   let done = 0;
   const isDone = (tokens: readonly number[]): boolean => {
-    const tail = tokenizer.decode(tokens.slice(-lookBack));
+    const tail = textOf(tokenizer, tokens.slice(-lookBack));
     return stops.some((stop) => tail.includes(stop));
   };
   const answers = await generate(model, backend, {
@@ -81,9 +81,14 @@ export async function writeAnswers(model: Model, texts: readonly string[], optio
 /** The text that new tokens add behind a prompt: decoded alone, many tokenizers drop a space before the first word. */
 function decodeBehind(tokenizer: Tokenizer, prompt: Int32Array, added: Int32Array): string {
   const last = prompt.slice(-1);
-  const before = tokenizer.decode(last);
-  const both = tokenizer.decode([...last, ...added]);
-  return both.startsWith(before) ? both.slice(before.length) : tokenizer.decode(added);
+  const before = textOf(tokenizer, last);
+  const both = textOf(tokenizer, [...last, ...added]);
+  return both.startsWith(before) ? both.slice(before.length) : textOf(tokenizer, added);
+}
+
+/** Ids that stand for no text are left out, as special tokens are: a model may have more of them than its tokenizer, to fill its matrices up. */
+function textOf(tokenizer: Tokenizer, ids: ArrayLike<number>): string {
+  return tokenizer.decode(Array.from(ids).filter((id) => id < tokenizer.vocabularySize));
 }
 
 /** As the harness cuts: at the first stop, of what is left at the next one, and so on. */

@@ -1,10 +1,10 @@
 // Choice tasks as evaluators: accuracies with the conventions of EleutherAI's lm-evaluation-harness.
-import { createHash } from 'node:crypto';
 import type { Evaluator, Model, Score } from '@lowbit/core';
-import type { DataRecord, RecordTable, Tokenizer } from '@lowbit/data';
-import { SHOTS_SEED, type Shots, shotTexts } from './few-shot.js';
+import type { RecordTable, Tokenizer } from '@lowbit/data';
+import { type Shots, shotTexts } from './few-shot.js';
 import { type LikelihoodOptions, likelihoodsOf } from './log-likelihood.js';
 import { isHigherBetter, measure, type Scored, standardErrorOf } from './metrics.js';
+import { digestOf, protocolOf } from './protocol.js';
 import { type Request, requestOf } from './requests.js';
 import type { ChoiceTask, Question } from './task.js';
 
@@ -24,18 +24,23 @@ export interface JudgedChoice extends Scored {
   readonly prompts: readonly string[];
   /** Of the record, as the harness hashes it. */
   readonly sha256: string;
+  /** Whether one of its texts did not fit into the context, and lost its beginning. */
+  readonly isShortened: boolean;
 }
 
 /** Scores by name: 'arc_easy/acc', 'arc_easy/acc_norm'. Throws what `judgeChoices` throws. */
-export function choiceEvaluator(examples: ChoiceExamples, { batchTokens }: { batchTokens?: number } = {}): Evaluator {
+export function choiceEvaluator(examples: ChoiceExamples): Evaluator {
   const { task } = examples;
   return {
     name: task.name,
     version: task.version,
     async evaluate(model, { backend, signal, progress }) {
-      const judged = await judgeChoices(model, examples, { backend, batchTokens, signal, progress });
+      const judged = await judgeChoices(model, examples, { backend, signal, progress });
+      const hashes = judged.map((example) => example.sha256);
+      const shortenedPrompts = judged.filter(({ isShortened }) => isShortened).length;
+      const shared = protocolOf({ ...examples, hashes, shortenedPrompts }, model, backend);
       return task.metrics.map((metric): Score => {
-        const protocol = { ...protocolOf(examples, judged, model), backend: backend.name, standardError: standardErrorOf(metric) };
+        const protocol = { ...shared, standardError: standardErrorOf(metric) };
         const { value, stderr } = measure(metric, judged);
         const evaluator = `${task.name}/${metric}`;
         return {
@@ -77,37 +82,8 @@ export async function judgeChoices(model: Model, examples: ChoiceExamples, optio
       ...question,
       logLikelihoods: Array.from(logLikelihoods.subarray(start, end)),
       isGreedy: Array.from(isGreedy.subarray(start, end), Boolean),
-      sha256: hashOf(task, records[i]),
+      sha256: digestOf(task.document?.(records[i]) ?? records[i].value),
+      isShortened: requests.slice(start, end).some((request) => request.isShortened),
     };
   });
-}
-
-/** As Python's json.dumps with an indent of 2 writes it, which is as JSON.stringify does but for numbers such as 1.0. */
-function hashOf(task: ChoiceTask, record: DataRecord): string {
-  return sha256(JSON.stringify(task.document?.(record) ?? record.value, null, 2));
-}
-
-function sha256(text: string): string {
-  return createHash('sha256').update(text).digest('hex');
-}
-
-function protocolOf(
-  { task, records, shots, tokenizer }: ChoiceExamples,
-  judged: readonly JudgedChoice[],
-  { config }: Model,
-): Readonly<Record<string, unknown>> {
-  const shown = shots && shots.count > 0 ? { file: shots.from.name, fileSha256: shots.from.sha256, seed: shots.seed ?? SHOTS_SEED } : {};
-  return {
-    task: task.name,
-    conventions: 'lm-evaluation-harness',
-    split: task.split,
-    file: records.name,
-    fileSha256: records.sha256,
-    examples: judged.length,
-    examplesSha256: sha256(judged.map((example) => example.sha256).join('')),
-    shots: { count: shots?.count ?? 0, ...shown },
-    bos: tokenizer.addsBos ? 'document' : 'none',
-    contextLength: config.contextLength,
-    dtype: 'float32',
-  };
 }

@@ -8,19 +8,14 @@ export interface Shots {
   readonly count: number;
   /** Where they are drawn from. */
   readonly from: RecordTable;
-  /** 1234 by default, as in the harness. */
-  readonly seed?: number;
 }
 
+/** The harness's own. */
 export const SHOTS_SEED = 1234;
 const BETWEEN = '\n\n';
 
 /** Solved examples before each record, one after the other from one generator: they depend on the order of the records. */
-export function shotTexts(
-  task: Pick<ChoiceTask, 'split' | 'question'>,
-  records: readonly DataRecord[],
-  { count, from, seed = SHOTS_SEED }: Shots,
-): string[] {
+export function shotTexts(task: Pick<ChoiceTask, 'split' | 'question'>, records: readonly DataRecord[], { count, from }: Shots): string[] {
   // Of tasks without a test split the harness draws one more and leaves out the question itself.
   const isExcluding = task.split !== 'test';
   const drawn = isExcluding ? count + 1 : count;
@@ -30,7 +25,7 @@ export function shotTexts(
       `${from.name}: has ${from.records.length} records, and ${count} shots need ${drawn}; ask for fewer`,
     );
   }
-  const random = pythonRandom(seed);
+  const random = pythonRandom(SHOTS_SEED);
   const solved = new Map<number, string>();
   const textAt = (i: number): string => {
     const text = solved.get(i) ?? solvedText(task.question(from.records[i]));

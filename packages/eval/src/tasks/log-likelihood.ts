@@ -56,7 +56,7 @@ interface Prediction {
 
 /**
  * Sum of the log-probabilities of each request's scored tokens.
- * @throws TOKEN_RANGE, SCORE_NAN naming the request, ABORTED.
+ * @throws TOKEN_RANGE and SCORE_NAN naming the record, ABORTED.
  */
 export async function likelihoodsOf(model: Model, requests: readonly Request[], options: LikelihoodOptions): Promise<Likelihoods> {
   const { backend, batchTokens = 2048, signal, progress } = options;
@@ -68,7 +68,7 @@ export async function likelihoodsOf(model: Model, requests: readonly Request[], 
 
   const logLikelihoods = new Float64Array(requests.length);
   const isGreedy = new Uint8Array(requests.length).fill(1);
-  for (const part of partsOf(batches, model.width, 1, ACTIVATION_BYTES) as Batch[][]) {
+  for (const part of partsOf(batches, model.width, 1, ACTIVATION_BYTES)) {
     const states = await finalStates(model, part, run);
     const [norm, head] = [await materialize(model.norm), await materialize(model.head)];
     for (const [i, state] of states.entries()) {
@@ -88,7 +88,8 @@ export async function likelihoodsOf(model: Model, requests: readonly Request[], 
   }
   const broken = logLikelihoods.findIndex((value) => !Number.isFinite(value));
   if (broken >= 0) {
-    throw new LowbitError('SCORE_NAN', `log-likelihood of text ${broken} is not finite; the model's weights or activations overflow`);
+    const { where } = requests[broken];
+    throw new LowbitError('SCORE_NAN', `${where}: its log-likelihood is not finite; the model's weights or activations overflow`);
   }
   return { logLikelihoods, isGreedy };
 }
@@ -96,11 +97,11 @@ export async function likelihoodsOf(model: Model, requests: readonly Request[], 
 /** Inputs by their length, rounded up so that few shapes are compiled; the longest first. */
 function bucketsOf(requests: readonly Request[], contextLength: number, vocabularySize: number): Bucket[] {
   const inputs = new Map<string, Input>();
-  for (const [request, { tokens, scored }] of requests.entries()) {
+  for (const [request, { tokens, scored, where }] of requests.entries()) {
     const outside = tokens.find((token) => token >= vocabularySize);
     if (outside !== undefined) {
       const vocabulary = `the model's vocabulary of ${vocabularySize}`;
-      throw new LowbitError('TOKEN_RANGE', `token ${outside} is outside ${vocabulary}; use the model's own tokenizer`);
+      throw new LowbitError('TOKEN_RANGE', `${where}: token ${outside} is outside ${vocabulary}; use the model's own tokenizer`);
     }
     const own = tokens.subarray(0, -1);
     const key = own.join();

@@ -1,5 +1,7 @@
 // From log-likelihoods of choices to scores and their standard errors, as EleutherAI's lm-evaluation-harness computes them.
 import { createRng } from '@lowbit/core';
+import type { Estimate } from '../ratio.js';
+import { deviationOf, meanOf } from '../sample.js';
 import { lengthOf } from './python-text.js';
 
 /**
@@ -17,11 +19,6 @@ export interface Scored {
   readonly logLikelihoods: readonly number[];
   /** Whether each token of an ending is the likeliest. */
   readonly isGreedy: readonly boolean[];
-}
-
-export interface Measured {
-  readonly value: number;
-  readonly stderr: number;
 }
 
 type Statistic = (values: readonly (readonly number[])[]) => number;
@@ -73,19 +70,20 @@ export function standardErrorOf(metric: ChoiceMetric): string {
   return metrics[metric].isBootstrapped ? `bootstrap over examples, ${BOOTSTRAP_ROUNDS} resamples` : 'between examples';
 }
 
-/** A metric of scored examples with its standard error; 0 of one example. */
-export function measure(metric: ChoiceMetric, examples: readonly Scored[]): Measured {
+/** A metric of scored examples with its standard error: NaN of one example, of which it is not known. */
+export function measure(metric: ChoiceMetric, examples: readonly Scored[]): Estimate {
   const { valuesOf, statistic, isBootstrapped } = metrics[metric];
   const values = examples.map(valuesOf);
   const count = values.length;
+  if (!isBootstrapped) return meanOf(values.map(([one]) => one));
   const value = statistic(values);
-  if (count < 2) return { value, stderr: 0 };
-  if (!isBootstrapped) return { value, stderr: deviation(values.map(([one]) => one)) / Math.sqrt(count) };
+  // Drawn again, one example is always itself: that is no certainty.
+  if (count < 2) return { value, stderr: Number.NaN };
   const rng = createRng(0).at('bootstrap', metric);
   const rounds = Array.from({ length: BOOTSTRAP_ROUNDS }, (_, round) =>
     statistic(Array.from(rng.at(round).integers(count, count), (i) => values[i])),
   );
-  return { value, stderr: deviation(rounds) };
+  return { value, stderr: deviationOf(rounds) };
 }
 
 /** Index of the largest, the first of equals. */
@@ -99,12 +97,6 @@ function goldAndPrediction({ gold, logLikelihoods }: Scored): readonly number[] 
 
 function mean(values: readonly (readonly number[])[]): number {
   return values.reduce((sum, [value]) => sum + value, 0) / values.length;
-}
-
-/** Of a sample: with n − 1. */
-function deviation(values: readonly number[]): number {
-  const center = values.reduce((sum, value) => sum + value, 0) / values.length;
-  return Math.sqrt(values.reduce((sum, value) => sum + (value - center) ** 2, 0) / (values.length - 1));
 }
 
 /** How many have this gold and this prediction. */

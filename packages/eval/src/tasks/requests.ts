@@ -9,6 +9,10 @@ export interface Request {
   readonly tokens: Int32Array;
   /** How many of the last tokens are scored. */
   readonly scored: number;
+  /** The record it is of, 'test.jsonl:3', for errors. */
+  readonly where: string;
+  /** Whether its beginning did not fit into the context. */
+  readonly isShortened: boolean;
 }
 
 /**
@@ -26,7 +30,9 @@ export function requestOf(prompt: string, ending: string, tokenizer: Tokenizer, 
     const context = `the model's context of ${contextLength}`;
     throw new LowbitError('CONTEXT_LENGTH', `${where}: an ending of ${after.length} tokens exceeds ${context}; leave the example out`);
   }
-  return { tokens: Int32Array.from([...before, ...after]).slice(-(contextLength + 1)), scored: after.length };
+  const whole = Int32Array.from([...before, ...after]);
+  const tokens = whole.slice(-(contextLength + 1));
+  return { tokens, scored: after.length, where, isShortened: tokens.length < whole.length };
 }
 
 function afterPrompt(prompt: string, ending: string, tokenizer: Tokenizer): [Int32Array, Int32Array] {
