@@ -18,7 +18,8 @@ beforeAll(async () => {
   const sums = Array.from({ length: 6 }, (_, i) => ({ question: `${i}+1?`, answer: `#### ${i + 1}` }));
   await writeFile(join(folder, 'gsm8k.test.jsonl'), lines(sums.slice(0, 3)));
   await writeFile(join(folder, 'gsm8k.train.jsonl'), lines(sums));
-  const problem = { prompt: '\n', canonical_solution: '', entry_point: 'check', test: 'def check(candidate): pass' };
+  // Whatever single character the model writes, it ends up in a comment.
+  const problem = { prompt: '#', canonical_solution: '', entry_point: 'check', test: 'def check(candidate): pass' };
   await writeFile(join(folder, 'humaneval.test.jsonl'), lines([problem, { ...problem, test: 'def check(candidate): assert False' }]));
 });
 afterAll(() => remove());
@@ -59,6 +60,8 @@ describe('answers that a model writes', () => {
     ['CODE_EXECUTION', ['--tasks', 'humaneval']],
     ['TASK_MISSING', ['--tasks', 'gsm8k', '--task-data', 'nowhere']],
     ['OUTPUT_FILE', ['--tasks', 'gsm8k', '--answers', 'missing/answers.jsonl']],
+    ['TASK_OPTIONS', ['--tasks', 'lambada_openai', '--answers', 'unused.jsonl']],
+    ['TASK_OPTIONS', ['--tasks', 'gsm8k', '--force']],
     // A context of 64 tokens has no room for answers of 256.
     ['CONTEXT_LENGTH', ['--tasks', 'gsm8k', '--task-shots', '0']],
   ])('%s: %j is refused', async (code, args) => {
@@ -66,6 +69,23 @@ describe('answers that a model writes', () => {
     expect(errors).toContain(`${code}: `);
     expect(status).toBeGreaterThan(0);
     expect(scores).toEqual([]);
+  });
+
+  it('are not lost to a later run, nor to one that cannot begin', async () => {
+    const path = join(folder, 'kept.jsonl');
+    await writeFile(path, 'an hour of answers\n');
+    const gsm8k = ['--tasks', 'gsm8k', '--task-shots', '0', '--task-items', '1', '--task-tokens', '5', '--answers', 'kept.jsonl'];
+    const again = await evaluate(...gsm8k);
+    expect(again.errors).toMatch(/OUTPUT_EXISTS: --answers: .*kept\.jsonl is there already; .*--force/);
+    for (const words of [
+      ['--tasks', 'humaneval', '--answers', 'kept.jsonl', '--force'],
+      [...gsm8k, '--force', '--task-data', 'nowhere'],
+      [...gsm8k, '--force', '--evaluators', 'text', '--text', 'missing.txt'],
+    ])
+      expect((await evaluate(...words)).status).toBeGreaterThan(0);
+    expect(await readFile(path, 'utf8')).toBe('an hour of answers\n');
+    expect((await evaluate(...gsm8k, '--force')).status).toBe(0);
+    expect(JSON.parse(await readFile(path, 'utf8'))).toMatchObject({ task: 'gsm8k' });
   });
 
   it('TASK_OPTIONS: options without tasks are refused', async () => {
@@ -86,10 +106,14 @@ describe('answers that a model writes', () => {
     );
     expect(errors).toBe('');
     expect(status).toBe(0);
-    expect(scores).toMatchObject([{ evaluator: 'humaneval/pass@1', samples: 2, protocol: { sandbox: { seconds: 3 } } }]);
-    const [first, second] = (await readFile(join(folder, 'programs.jsonl'), 'utf8')).trim().split('\n');
-    expect(JSON.parse(second)).toMatchObject({ values: { 'pass@1': 0 }, reason: expect.stringMatching(/^failed: /) });
-    const { values, reason } = JSON.parse(first) as { values: Record<string, number>; reason: string };
-    expect(values['pass@1']).toBe(Number(reason === 'passed'));
+    const judged = (await readFile(join(folder, 'programs.jsonl'), 'utf8')).trim().split('\n');
+    const [first, second] = judged.map((line) => JSON.parse(line) as { values: Record<string, number>; reason: string });
+    // The command's limit of three seconds is HumanEval's, and says nothing where another process holds the machine for as long.
+    if ([first, second].some(({ reason }) => reason.startsWith('timeout'))) context.skip(`the machine is too busy: ${first.reason}`);
+    expect([first, second]).toMatchObject([
+      { values: { 'pass@1': 1 }, reason: 'passed' },
+      { values: { 'pass@1': 0 }, reason: expect.stringMatching(/^failed: AssertionError/) },
+    ]);
+    expect(scores).toMatchObject([{ evaluator: 'humaneval/pass@1', value: 0.5, samples: 2, protocol: { sandbox: { seconds: 3 } } }]);
   });
 });

@@ -1,6 +1,4 @@
 // lowbit eval: judges a model on held-out text, against the dense model where one is given.
-import { appendFileSync } from 'node:fs';
-import { writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import {
   type EvaluatorName,
@@ -12,10 +10,12 @@ import {
   provenanceOf,
   readsText,
   resolveModel,
+  type SuiteSource,
 } from '@lowbit/bench';
 import { LowbitError, type Score } from '@lowbit/core';
-import { type ProtocolName, protocols } from '@lowbit/eval';
+import { generationTasks, type ProtocolName, protocols } from '@lowbit/eval';
 import { type Command, Option } from 'commander';
+import { type AnswersFile, answersFile } from '../answers-file.js';
 import {
   addEngineOptions,
   addOutputOptions,
@@ -46,6 +46,7 @@ interface EvalArguments
   readonly evaluators?: readonly string[];
   readonly protocol?: ProtocolName;
   readonly answers?: string;
+  readonly force?: boolean;
 }
 
 export function addEvalCommand(program: Command, context: CommandContext): void {
@@ -65,9 +66,11 @@ export function addEvalCommand(program: Command, context: CommandContext): void 
   addWindowOptions(command, { use: 'windows at most', count: 64, seed: 'of the text that --text self writes' });
   addTextOptions(command, 'held-out text');
   addTaskOptions(command, 'what to judge by');
-  addSuiteOptions(command).addOption(
-    new Option('--answers <file>', 'writes what a model wrote for each question, and how it was judged').helpGroup(SUITE_OPTIONS),
-  );
+  addSuiteOptions(command)
+    .addOption(
+      new Option('--answers <file>', 'writes what a model wrote for each question, and how it was judged').helpGroup(SUITE_OPTIONS),
+    )
+    .addOption(new Option('--force', 'overwrite the file of --answers').helpGroup(SUITE_OPTIONS));
   addExecutionOption(command);
   addEngineOptions(command);
   addOutputOptions(command, 'one JSON object a score on stdout');
@@ -86,11 +89,11 @@ async function runEval(
   if (names.includes('layer-error') && options.reference === undefined) {
     throw new LowbitError('REFERENCE_MISSING', 'layer-error compares with the dense model; name it with --reference');
   }
+  const answers = await answersOf(options, tasks, directory);
   const resolved = await resolveModel(modelReference, directory);
   const executed = withExecution(resolved.model, resolved.name, options);
   const task = source && (await openTask(source, resolved));
-  const answers = options.answers === undefined ? undefined : await openAnswers(resolve(directory, options.answers));
-  const suite = tasks ? await openSuite(tasks, { ...resolved, onAnswer: answers }) : [];
+  const suite = tasks ? await openSuite(tasks, { ...resolved, onAnswer: answers?.write }) : [];
   const reference = options.reference === undefined ? undefined : await resolveModel(options.reference, directory);
   const backend = await openBackend(options);
   const reporter = createReporter(terminal, { isQuiet: options.quiet === true });
@@ -107,6 +110,8 @@ async function runEval(
         })
       : undefined;
     if (windows) reporter.note(`judged on ${windows.description}, ${windows.scoredTokens} tokens scored`);
+    // Nothing is emptied for a run that cannot begin.
+    await answers?.open();
     const judged = { windows, task: task?.task, directory: resolved.checkpoint.path };
     for (const evaluator of [...evaluatorsOf(names, judged), ...suite]) {
       const started = performance.now();
@@ -139,10 +144,22 @@ function scoreLine({ evaluator, value, stderr, samples }: Score): string {
   return `${evaluator.padEnd(28)} ${value.toPrecision(5)}${error}  (${samples} samples)`;
 }
 
-/** Writes one JSON object a line into a new file. @throws OUTPUT_FILE when it cannot be written. */
-async function openAnswers(path: string): Promise<(answer: object) => void> {
-  await writeFile(path, '').catch((cause: Error) => {
-    throw new LowbitError('OUTPUT_FILE', `--answers: ${path} cannot be written (${cause.message}); name another file`, { cause });
-  });
-  return (answer) => appendFileSync(path, `${JSON.stringify(answer)}\n`);
+/** @throws TASK_OPTIONS where no task is answered in words, OUTPUT_EXISTS. */
+async function answersOf(
+  { answers, force }: EvalArguments,
+  tasks: SuiteSource | undefined,
+  directory: string,
+): Promise<AnswersFile | undefined> {
+  if (answers === undefined) {
+    if (force) throw new LowbitError('TASK_OPTIONS', '--force: is about the file of --answers, and none is named');
+    return undefined;
+  }
+  if (!tasks?.names.some((name) => generationTasks.has(name))) {
+    const known = [...generationTasks.keys()].join(', ');
+    throw new LowbitError(
+      'TASK_OPTIONS',
+      `--answers: is about tasks whose answers a model writes; name one of them with --tasks: ${known}`,
+    );
+  }
+  return answersFile(resolve(directory, answers), force === true);
 }
