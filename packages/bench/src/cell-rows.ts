@@ -18,6 +18,9 @@ export interface RowsAbout {
   failure(evaluator: string, error: unknown): BenchRow;
 }
 
+/** What float32 is exact to: 16 digits a window would be most of the file. */
+const shortened = (value: number): number => Number(value.toPrecision(7));
+
 /** `peakMemory` gives MiB since the cell began. */
 export function rowsAbout({ prepared, recipe, seed, provenance }: CellWork, peakMemory: () => number): RowsAbout {
   const { resolved, task } = prepared;
@@ -40,7 +43,7 @@ export function rowsAbout({ prepared, recipe, seed, provenance }: CellWork, peak
     seconds: 0,
     bitsPerWeight: null,
     activationBits: undefined,
-    score({ evaluator, value, stderr, samples, higherIsBetter, parts, protocol, version }, evaluateSeconds) {
+    score({ evaluator, value, stderr, samples, higherIsBetter, parts, byWindow, protocol, version }, evaluateSeconds) {
       if (!Number.isFinite(value)) {
         const remedy = 'the model overflows or has no such figure; look at its other scores, or quantize it more carefully';
         return this.failure(
@@ -53,6 +56,7 @@ export function rowsAbout({ prepared, recipe, seed, provenance }: CellWork, peak
         ...tail(this),
         ...{ samples, higherIsBetter, evaluatorVersion: version, evaluateSeconds },
         ...(parts && { parts }),
+        ...(byWindow && { byWindow: byWindow.map(shortened) }),
         protocol,
       };
     },

@@ -2,7 +2,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { groupBy } from './groups.js';
 import { formatNumber, layOutTable } from './markdown.js';
-import { differs, noiseBetween, type Spread, spreadOf } from './noise.js';
+import { compare, type Spread, spreadOf } from './noise.js';
 import { cellName } from './outcome.js';
 import { type BenchRow, isScore, type ScoreRow } from './row.js';
 import { formatScore } from './table.js';
@@ -16,7 +16,7 @@ export interface DiffLine {
   readonly after: Spread;
   /** after − before. */
   readonly difference: number;
-  /** What chance makes of the difference: deviations between seeds of both runs, standard errors where there is one seed. */
+  /** Standard error of the difference, by windows of the text that both were judged on and by seeds. */
   readonly noise: number;
   /** Beyond twice the noise or not; 'other protocol' where the numbers do not compare. */
   readonly verdict: 'same' | 'within noise' | 'better' | 'worse' | 'other protocol';
@@ -52,11 +52,11 @@ interface Pair {
 function lineOf(pairs: readonly Pair[]): DiffLine {
   const [{ model, recipe, evaluator, higherIsBetter }] = pairs.map((pair) => pair.before);
   const [before, after] = [spreadOf(pairs.map((pair) => pair.before)), spreadOf(pairs.map((pair) => pair.after))];
-  const difference = after.mean - before.mean;
+  const { difference, noise, isClear } = compare(before, after);
   const isComparable = pairs.every((pair) => !isJudgedOtherwise(pair));
-  const isClear = difference > 0 === higherIsBetter ? 'better' : 'worse';
-  const verdict = !isComparable ? 'other protocol' : difference === 0 ? 'same' : differs(before, after) ? isClear : 'within noise';
-  return { model, recipe, evaluator, before, after, difference, noise: noiseBetween(before, after), verdict };
+  const change = difference > 0 === higherIsBetter ? 'better' : 'worse';
+  const verdict = !isComparable ? 'other protocol' : difference === 0 ? 'same' : isClear ? change : 'within noise';
+  return { model, recipe, evaluator, before, after, difference, noise, verdict };
 }
 
 function isJudgedOtherwise({ before, after }: Pair): boolean {

@@ -46,6 +46,8 @@ export interface ScoreRow extends RowBase {
   readonly evaluateSeconds: number;
   /** The value of each part, where the score has parts: of each Linear by its path. */
   readonly parts?: Readonly<Record<string, number>> | undefined;
+  /** Of a score of a text: what each of its windows makes the value, which is their mean. Rows that are compared window by window have one protocol. */
+  readonly byWindow?: readonly number[] | undefined;
   readonly protocol: Readonly<Record<string, unknown>>;
 }
 

@@ -3,6 +3,7 @@ import { groupBy } from './groups.js';
 import { formatNumber, layOutTable } from './markdown.js';
 import { spreadOf } from './noise.js';
 import { type BenchRow, type FailedRow, isScore } from './row.js';
+import { gives } from './score-names.js';
 
 const KEY_COLUMNS = ['model', 'recipe', 'bits', 'group', 'bits/weight'] as const;
 
@@ -19,35 +20,40 @@ function formatCell(rows: readonly BenchRow[]): string {
   return `${formatScore(mean, noise)}${failed.length === 0 ? '' : `, ${failed.length} failed`}`;
 }
 
-/**
- * A Markdown table in the order of the rows: the mean over seeds ± the deviation between them, or the standard error where a recipe has one
- * seed. How many there are is a column where some have several.
- */
+/** A Markdown table in the order of the rows: means over seeds ± their standard errors. How many seeds there are is a column where some have several. */
 export function markdownTable(rows: readonly BenchRow[]): string {
-  const evaluators = [...new Set(rows.map((row) => row.evaluator))];
+  const columns = columnsOf(rows);
   const lines = groupBy(rows, ({ model, recipe }) => [model, recipe]);
-  const seedsOf = (line: readonly BenchRow[]): number => new Set(line.map(({ seed }) => seed)).size;
-  const hasSeeds = lines.some((line) => seedsOf(line) > 1);
-  const header = [...KEY_COLUMNS, ...(hasSeeds ? ['seeds'] : []), ...evaluators, 'seconds', 'peak MiB'];
+  const cellsOf = (line: readonly BenchRow[]): readonly BenchRow[] => groupBy(line, ({ seed }) => seed).map(([first]) => first);
+  const hasSeeds = lines.some((line) => cellsOf(line).length > 1);
+  const header = [...KEY_COLUMNS, ...(hasSeeds ? ['seeds'] : []), ...columns, 'seconds', 'peak MiB'];
   const body = lines.map((line) => {
     const [{ model, recipe, bits, groupSize }] = line;
-    const sizes = line.flatMap(({ bitsPerWeight }) => (bitsPerWeight === null ? [] : [bitsPerWeight]));
+    const cells = cellsOf(line);
+    const sizes = cells.flatMap(({ bitsPerWeight }) => (bitsPerWeight === null ? [] : [bitsPerWeight]));
     return [
       model,
       recipe,
       bits === null ? '' : String(bits),
       groupSize === null ? '' : String(groupSize),
       sizes.length === 0 ? '' : mean(sizes).toFixed(2),
-      ...(hasSeeds ? [String(seedsOf(line))] : []),
-      ...evaluators.map((name) => {
-        const own = line.filter(({ evaluator }) => evaluator === name);
+      ...(hasSeeds ? [String(cells.length)] : []),
+      ...columns.map((name) => {
+        const own = line.filter((row) => (isScore(row) ? row.evaluator === name : gives(row.evaluator, name)));
         return own.length === 0 ? '' : formatCell(own);
       }),
-      mean(line.map(({ seconds }) => seconds)).toFixed(1),
+      mean(cells.map(({ seconds }) => seconds)).toFixed(1),
       String(Math.max(...line.map(({ peakRssMiB }) => peakRssMiB))),
     ];
   });
   return layOutTable(header, body, 2);
+}
+
+/** The scores that there are, and of what failed everywhere the evaluator. */
+function columnsOf(rows: readonly BenchRow[]): string[] {
+  const scores = new Set(rows.filter(isScore).map(({ evaluator }) => evaluator));
+  const isColumn = (row: BenchRow): boolean => isScore(row) || ![...scores].some((score) => gives(row.evaluator, score));
+  return [...new Set(rows.filter(isColumn).map(({ evaluator }) => evaluator))];
 }
 
 function mean(values: readonly number[]): number {

@@ -31,6 +31,12 @@ describe('rowsAbout', () => {
     });
   });
 
+  it('keep what each window of a text gives, as exactly as it is known', () => {
+    const row = rowsAbout(work, () => 7).score({ ...score, byWindow: [0.123456789012, 0.876543210988] }, 1);
+    expect(row).toMatchObject({ byWindow: [0.1234568, 0.8765432] });
+    expect(rowsAbout(work, () => 7).score(score, 1)).not.toHaveProperty('byWindow');
+  });
+
   it.each([Number.NaN, Number.POSITIVE_INFINITY])('takes %f for a failure: JSON cannot hold it, and no table can rank it', (value) => {
     const row = rowsAbout(work, () => 7).score({ ...score, value }, 1);
     expect(row).toMatchObject({ value: null, error: { code: 'SCORE_NOT_FINITE', message: expect.stringContaining('kl is') as string } });

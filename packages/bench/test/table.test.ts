@@ -22,14 +22,32 @@ describe('markdownTable', () => {
     ]);
   });
 
-  it('shows the mean over seeds and the deviation between them', () => {
+  it('shows the mean over seeds and its error, of the text and between seeds', () => {
     const rows = [scoreRow('dense', null, 12), scoreRow('gptq', 2, 20), scoreRow('gptq', 2, 23, { seed: 1 }), scoreRow('rtn', 2, 30)];
     const lines = markdownTable([...rows, { ...failedRow('rtn', 2, 'CHOLESKY'), seed: 1 }]).split('\n');
     expect(lines).toHaveLength(5);
     expect(lines[0]).toContain('| seeds |');
-    // Sample deviation of 20 and 23.
-    expect(lines[3]).toMatch(/\| +2 \| +21.5 ± 2.1 \|/);
+    // The deviation of 20 and 23 over the root of two; of the text 0.01.
+    expect(lines[3]).toMatch(/\| +2 \| +21.5 ± 1.5 \|/);
     expect(lines[4]).toMatch(/\| +2 \| +30 ± 0.01, 1 failed \|/);
+  });
+
+  it('says what an evaluator failed with in the columns of its scores, and where there are none in its own', () => {
+    const failed = (evaluator: string) => ({ ...failedRow('rtn', 2, 'SCORE_NAN'), evaluator });
+    const gsm8k = scoreRow('gptq', 2, 0.5, { evaluator: 'gsm8k/strict-match' });
+    const lines = markdownTable([scoreRow('gptq', 2, 20), gsm8k, failed('text'), failed('gsm8k'), failed('memory')]).split('\n');
+    expect(lines[0]).toMatch(/\| +perplexity \| gsm8k\/strict-match \| +memory \| seconds/);
+    expect(lines[3]).toMatch(/\| +SCORE_NAN \| +SCORE_NAN \| SCORE_NAN \|/);
+  });
+
+  it('counts a seed that failed as one, however few rows it has', () => {
+    const rows = [
+      scoreRow('rtn', 2, 30),
+      scoreRow('rtn', 2, 1, { evaluator: 'kl' }),
+      { ...failedRow('rtn', 2, 'CHOLESKY'), seed: 1, seconds: 0 },
+    ];
+    // 1.5 s and none, of which the first is in two rows.
+    expect(markdownTable(rows).split('\n')[2]).toMatch(/\| +0\.8 \| +300 \|$/);
   });
 
   it('shows no error where none is known', () => {
@@ -80,6 +98,19 @@ describe('closedGaps', () => {
       gap('gptq', 3, 0.5),
     ];
     expect(closedGaps(rows, 'gptq', 'rtn')).toMatchObject([{ recipe: 'gptq-2', baselineRecipe: 'rtn-2', groupSize: 32, share: 0.5 }]);
+  });
+
+  it('compares what has quantized inputs with what has them too', () => {
+    const rounded = { activationBits: 4, groupSize: -1 };
+    const rows = [
+      gap('rtn', 4, 1, { groupSize: -1 }),
+      gap('gptq', 4, 0.5, { groupSize: -1 }),
+      gap('activations+rtn', 4, 2, rounded),
+      gap('activations+gptq', 4, 1, rounded),
+    ];
+    expect(closedGaps(rows, 'activations+gptq', 'activations+rtn')).toMatchObject([{ share: 0.5, activationBits: 4 }]);
+    expect(closedGaps(rows, 'activations+gptq', 'rtn')).toEqual([]);
+    expect(closedGaps(rows, 'gptq', 'activations+rtn')).toEqual([]);
   });
 
   it('claims nothing where the baseline cannot be told from the dense model', () => {

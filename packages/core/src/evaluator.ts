@@ -16,6 +16,11 @@ export interface Score {
   readonly higherIsBetter: boolean;
   /** The value of each part where the score is made of parts: of each Linear by its path. */
   readonly parts?: Readonly<Record<string, number>>;
+  /**
+   * Of a score of a text: what each of its windows makes it, in their order. Their mean is `value` and the standard error of that `stderr`, so that two
+   * models judged on one text compare by the differences, which are much less uncertain than either.
+   */
+  readonly byWindow?: readonly number[];
   /** Dataset hash, split, window, stride, …: everything a reader needs to compare it with another number. */
   readonly protocol: Readonly<Record<string, unknown>>;
 }

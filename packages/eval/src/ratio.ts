@@ -11,6 +11,8 @@ export interface WindowSums {
 export interface Estimate {
   readonly value: number;
   readonly stderr: number;
+  /** What each window makes of it, where there are several: their mean is `value`, the standard error of their mean `stderr`. */
+  readonly byWindow?: readonly number[] | undefined;
 }
 
 /** How the standard errors below were obtained, for the record. */
@@ -22,6 +24,7 @@ export function standardErrorRule(windows: number): string {
  * Mean per token m = Σ S_w / Σ n_w and its standard error. Tokens of one window depend on each other, so that windows are the units: the
  * ratio estimator's linearization (Cochran, Sampling Techniques, 3rd ed., section 6.4) gives
  * se² = K/(K−1) · Σ_w (S_w − m n_w)² / (Σ n_w)².
+ * By window that is m + K (S_w − m n_w) / Σ n_w: the window's own mean where all have equally many tokens.
  */
 export function meanPerToken({ sums, squares }: WindowSums, counts: Float64Array): Estimate {
   const windows = sums.length;
@@ -31,11 +34,14 @@ export function meanPerToken({ sums, squares }: WindowSums, counts: Float64Array
     const variance = total > 1 ? Math.max(0, squares - total * value * value) / (total - 1) : Number.NaN;
     return { value, stderr: Math.sqrt(variance / total) };
   }
-  const spread = sums.reduce((a, sum, w) => a + (sum - value * counts[w]) ** 2, 0);
-  return { value, stderr: Math.sqrt((windows / (windows - 1)) * spread) / total };
+  const residuals = Array.from(sums, (sum, w) => sum - value * counts[w]);
+  const spread = residuals.reduce((a, residual) => a + residual ** 2, 0);
+  const byWindow = residuals.map((residual) => value + (windows * residual) / total);
+  return { value, stderr: Math.sqrt((windows / (windows - 1)) * spread) / total, byWindow };
 }
 
-/** exp of an estimate; by the delta method its standard error is exp(m) · se(m). */
-export function exponentiate({ value, stderr }: Estimate): Estimate {
-  return { value: Math.exp(value), stderr: Math.exp(value) * stderr };
+/** exp of an estimate; by the delta method its standard error is exp(m) · se(m), and windows are as far from it. */
+export function exponentiate({ value, stderr, byWindow }: Estimate): Estimate {
+  const factor = Math.exp(value);
+  return { value: factor, stderr: factor * stderr, byWindow: byWindow?.map((one) => factor * (1 + one - value)) };
 }

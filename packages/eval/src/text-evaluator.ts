@@ -223,13 +223,14 @@ function compare(referenceLogits: Tensor, logits: Tensor, targets: Tensor): Tens
 
 function scoresOf(totals: Totals, windows: TokenWindows, backend: Backend, isCompared: boolean): Score[] {
   const protocol = { ...windows.protocol, dtype: 'float32', backend: backend.name, standardError: standardErrorRule(windows.count) };
-  const make = (evaluator: string, { value, stderr }: Estimate, higherIsBetter = false): Score => ({
+  const make = (evaluator: string, { value, stderr, byWindow }: Estimate, higherIsBetter = false): Score => ({
     evaluator,
     version: VERSION,
     value,
     stderr,
     samples: windows.scoredTokens,
     higherIsBetter,
+    ...(byWindow && { byWindow }),
     protocol,
   });
   const perplexity = make('perplexity', exponentiate(totals.estimate(0)));

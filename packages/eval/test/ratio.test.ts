@@ -23,6 +23,17 @@ describe('meanPerToken', () => {
     expect(stderr).toBeCloseTo(1 / Math.sqrt(3), 12);
   });
 
+  it('gives what each window makes of the mean, from which its error follows, also where windows differ in length', () => {
+    const counts = Float64Array.of(1, 3, 2, 6);
+    const { value, stderr, byWindow = [] } = meanPerToken({ sums: Float64Array.of(1, 9, 3, 8), squares: 0 }, counts);
+    const mean = byWindow.reduce((a, b) => a + b) / 4;
+    expect(mean).toBeCloseTo(value, 12);
+    expect(Math.sqrt(byWindow.reduce((a, one) => a + (one - mean) ** 2, 0) / 3 / 4)).toBeCloseTo(stderr, 12);
+    const equal = meanPerToken({ sums: Float64Array.of(2, 4, 9), squares: 0 }, Float64Array.of(2, 2, 2));
+    expect(equal.byWindow).toEqual([1, 2, 4.5]);
+    expect(meanPerToken({ sums: Float64Array.of(6), squares: 14 }, Float64Array.of(3)).byWindow).toBeUndefined();
+  });
+
   it('covers the truth about as often as it says, also when tokens of a window go together', () => {
     let covered = 0;
     const [trials, windows, tokens] = [400, 30, 10];
@@ -44,5 +55,12 @@ describe('meanPerToken', () => {
 describe('exponentiate', () => {
   it('has the delta method’s error', () => {
     expect(exponentiate({ value: 2, stderr: 0.1 })).toEqual({ value: Math.exp(2), stderr: Math.exp(2) * 0.1 });
+  });
+
+  it('has windows whose mean and error are its own', () => {
+    const estimate = meanPerToken({ sums: Float64Array.of(1, 2, 4.5), squares: 0 }, Float64Array.of(1, 1, 1));
+    const { value, stderr, byWindow = [] } = exponentiate(estimate);
+    expect(byWindow.reduce((a, b) => a + b) / 3).toBeCloseTo(value, 10);
+    expect(Math.sqrt(byWindow.reduce((a, one) => a + (one - value) ** 2, 0) / 2 / 3)).toBeCloseTo(stderr, 10);
   });
 });

@@ -60,6 +60,13 @@ describe('textEvaluator', () => {
     expect(scores['kl'].value / expected.kl).toBeCloseTo(1, 4);
     expect(scores['top1-agreement'].value).toBeCloseTo(expected.top1, 10);
     expect(scores['loss-gap'].value).toBeCloseTo(expected.gap, 5);
+    for (const { value, stderr, byWindow = [] } of Object.values(scores)) {
+      expect(byWindow).toHaveLength(windows.count);
+      const deviations = byWindow.map((one) => one - value);
+      expect(deviations.reduce((a, one) => a + one, 0)).toBeCloseTo(0, 9);
+      const squares = deviations.reduce((a, one) => a + one ** 2, 0);
+      expect(Math.sqrt(squares / (windows.count - 1) / windows.count)).toBeCloseTo(stderr, 9);
+    }
   });
 
   it('scores each token once, given as much as its window holds, like a loop over the text', async () => {

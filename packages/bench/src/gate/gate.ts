@@ -60,7 +60,7 @@ export function lossesOf(rows: readonly BenchRow[]): GateRecord['losses'] {
   const gaps = rows.filter(isGap);
   const recipes = [...new Set(gaps.map(({ recipe }) => recipe))];
   const entries = recipes.map((name): [string, RecordedLoss] => {
-    const { mean, noise } = spreadOf(gaps.filter(({ recipe }) => recipe === name));
+    const { mean, deviation: noise = 0 } = spreadOf(gaps.filter(({ recipe }) => recipe === name));
     const [loss, deviation] = [mean, noise].map((value) => Number(value.toPrecision(4)));
     const tolerance = Number(Math.max(DEVIATIONS * noise, LEAST_SHARE * mean).toPrecision(2));
     return [name, { loss, deviation, tolerance }];

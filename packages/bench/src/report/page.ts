@@ -65,8 +65,8 @@ ${command === undefined ? undefined : section('Reproduce', 'The whole run; a lin
 }
 
 const winnersNote = ({ title, unit }: Metric): string =>
-  `By ${title.toLowerCase()}${unit && ` (${unit})`}. A lead counts where it is more than twice its deviation: between seeds or, of a single one, between windows of text.`;
-const plotNote = 'The line is the frontier: nothing of equal or fewer bits is better than the filled points on it.';
+  `By ${title.toLowerCase()}${unit && ` (${unit})`}. A lead counts where it is more than twice its own standard error: by windows of the text where both were judged on the same ones, and by seeds.`;
+const plotNote = 'The line is the frontier: nothing of equal or fewer bits is better than the filled points on it. Bars are ±.';
 const heatNote =
   'Squared error of each Linear’s output relative to the output, on what the dense model’s layer reads: a cell for each block, first to last. One logarithmic scale.';
 const protocolNote = 'How every number of this model was measured.';
@@ -75,8 +75,8 @@ const curveNote = 'Thick: on data that was held out. Thin: on what was trained o
 function tableNote(subjects: readonly Subject[]): string {
   const hasSeeds = subjects.some(({ seeds }) => seeds.length > 1);
   const error = hasSeeds
-    ? 'Means over seeds; ± is the standard deviation between them'
-    : '± is the standard error between windows or examples';
+    ? 'Means over seeds; ± is their standard error over text or examples and over seeds'
+    : '± is the standard error over text or examples; what another seed would change is not in it';
   return `${error}. Bold: best of its bit width. A line opens to how its numbers came about and the command that repeats them.`;
 }
 

@@ -101,10 +101,10 @@ function specification(points: readonly Point[], { axis, dense, metric, looks, s
   const data = marks.map(({ subject, score, x }, i) => {
     const { colour, shape } = looks.get(subject.method) as Look;
     const isBest = best.includes(marks[i]);
-    const deviation = score.deviation ?? 0;
+    const noise = score.spread.noise || 0;
     return {
       ...{ x, y: score.value, shape, colour, fill: isBest ? colour : 'var(--page)', href: `#${subject.id}` },
-      ...{ low: rounded(toY(score.value - deviation)), high: rounded(toY(score.value + deviation)), hasBar: deviation > 0 },
+      ...{ low: rounded(toY(score.value - noise)), high: rounded(toY(score.value + noise)), hasBar: noise > 0 },
       ...{ text: subject.recipe, weight: isBest ? 600 : 400, description: describe(subject, score, metric) },
       ...(labels[i] && { labelX: rounded(labels[i].x), labelY: rounded(labels[i].y), align: labels[i].align }),
     };
@@ -167,9 +167,10 @@ function denseLine(value: number, y: object, end: { readonly x: number; readonly
 }
 
 /** What a tooltip says: the recipe, then a line for each figure. */
-function describe({ recipe, bitsPerWeight, seeds }: Subject, { value, deviation, stderr }: Summary, { title, unit }: Metric): string {
-  const error = stderr > 0 ? ` ± ${formatNumber(Number(stderr.toPrecision(2)))}` : '';
-  const spread = deviation === undefined ? '' : `\n${formatNumber(Number(deviation.toPrecision(2)))} between ${seeds.length} seeds`;
+function describe({ recipe, bitsPerWeight }: Subject, { value, spread }: Summary, { title, unit }: Metric): string {
+  const { noise, deviation, seeds } = spread;
+  const error = noise > 0 ? ` ± ${formatNumber(Number(noise.toPrecision(2)))}` : '';
+  const apart = deviation === undefined ? '' : `\ndeviation between ${seeds} seeds ${formatNumber(Number(deviation.toPrecision(2)))}`;
   const bits = `${bitsPerWeight?.toFixed(2)} bits per weight`;
-  return `${recipe}\n${bits}\n${title} ${formatNumber(value)}${error}${unit && ` ${unit}`}${spread}`;
+  return `${recipe}\n${bits}\n${title} ${formatNumber(value)}${error}${unit && ` ${unit}`}${apart}`;
 }

@@ -1,4 +1,5 @@
 // The table of all recipes: it sorts and filters, and each line opens to how its numbers came about.
+import { gives } from '../score-names.js';
 import { details } from './details.js';
 import { type Html, html } from './html.js';
 import type { Metric } from './metrics.js';
@@ -80,9 +81,7 @@ const costs: readonly Column[] = [
 
 function scoreColumn(subjects: readonly Subject[], { name, title, unit, about }: Metric): Column {
   const scores = subjects.flatMap((subject) => subject.scores.get(name) ?? []);
-  // Whatever the table says of ±, it says of all lines.
-  const hasSeeds = scores.some(({ deviation }) => deviation !== undefined);
-  const figureOf = ({ value, deviation, stderr }: Summary): Figure => ({ value, error: hasSeeds ? deviation : stderr });
+  const figureOf = ({ value, spread }: Summary): Figure => ({ value, error: spread.noise });
   const write = columnOf(scores.map(figureOf));
   const best = new Set(byWidth(subjects).flatMap((group) => bestOf(group.subjects, name)));
   return {
@@ -91,7 +90,7 @@ function scoreColumn(subjects: readonly Subject[], { name, title, unit, about }:
     key: ({ scores }) => scores.get(name)?.value,
     cell: (subject) => {
       const score = subject.scores.get(name);
-      const failure = subject.failures.find(({ evaluator }) => evaluator === name || subject.scores.size === 0);
+      const failure = subject.failures.find(({ evaluator }) => gives(evaluator, name) || subject.scores.size === 0);
       if (!score) return failure ? html`<span class="failure" title="${failure.error.message}">${failure.error.code}</span>` : '';
       return write(figureOf(score), best.has(subject));
     },

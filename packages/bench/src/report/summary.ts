@@ -2,26 +2,15 @@
 import { groupBy } from '../groups.js';
 import { type Spread, spreadOf } from '../noise.js';
 import { type BenchRow, type FailedRow, isScore, type ScoreRow } from '../row.js';
+import { type Width, widthOf } from '../width.js';
 
 /** A score of a recipe over its seeds. */
 export interface Summary {
   /** Mean over the seeds. */
   readonly value: number;
   readonly spread: Spread;
-  /** Standard deviation between seeds; undefined for one seed. */
-  readonly deviation: number | undefined;
-  /** Mean of the standard errors; not a number where there is none. */
-  readonly stderr: number;
   readonly higherIsBetter: boolean;
   readonly rows: readonly ScoreRow[];
-}
-
-/** What recipes are compared within: the bits of weights, and of inputs where they are quantized too. */
-export interface Width {
-  /** '4', 'W4A4'. */
-  readonly label: string;
-  /** Larger for more bits. */
-  readonly order: number;
 }
 
 /** A recipe on a model. */
@@ -31,8 +20,6 @@ export interface Subject {
   readonly model: string;
   readonly recipe: string;
   readonly method: string;
-  readonly bits: number | null;
-  readonly groupSize: number | null;
   /** Mean over the seeds; null where quantizing failed. */
   readonly bitsPerWeight: number | null;
   readonly isDense: boolean;
@@ -54,16 +41,17 @@ export function summarize(rows: readonly BenchRow[]): Subject[] {
 }
 
 function subjectOf(rows: readonly BenchRow[], id: string): Subject {
-  const { model, recipe, method, bits, groupSize, steps } = rows[0];
+  const { model, recipe, method, bits, steps } = rows[0];
   const scored = groupBy(rows.filter(isScore), ({ evaluator }) => evaluator);
   const weights = rows.flatMap(({ bitsPerWeight }) => bitsPerWeight ?? []);
   const bitsPerWeight = weights.length === 0 ? null : mean(weights);
   const isDense = steps.length === 0;
+  const weightBits = isDense ? null : (bits ?? bitsPerWeight);
   // One figure a cell, repeated in each of its rows.
   const cells = groupBy(rows, ({ seed }) => seed).map(([first]) => first);
   return {
-    ...{ id, model, recipe, method, bits, groupSize, bitsPerWeight, isDense, rows },
-    width: isDense ? undefined : widthOf(bits ?? bitsPerWeight, rows.find((row) => row.activationBits !== undefined)?.activationBits),
+    ...{ id, model, recipe, method, bitsPerWeight, isDense, rows },
+    width: weightBits === null ? undefined : widthOf(weightBits, rows.find((row) => row.activationBits !== undefined)?.activationBits),
     seeds: cells.map(({ seed }) => seed),
     seconds: mean(cells.map(({ seconds }) => seconds)),
     peakRssMiB: Math.max(...rows.map(({ peakRssMiB }) => peakRssMiB)),
@@ -74,9 +62,7 @@ function subjectOf(rows: readonly BenchRow[], id: string): Subject {
 
 function summaryOf(rows: readonly ScoreRow[]): Summary {
   const spread = spreadOf(rows);
-  const deviation = spread.seeds > 1 ? spread.noise : undefined;
-  const stderr = mean(rows.map((row) => row.stderr));
-  return { value: spread.mean, spread, deviation, stderr, higherIsBetter: rows[0].higherIsBetter, rows };
+  return { value: spread.mean, spread, higherIsBetter: rows[0].higherIsBetter, rows };
 }
 
 /** The value of each part, mean over the seeds, by path. */
@@ -88,14 +74,6 @@ export function partsOf({ rows }: Summary): Map<string, number> {
 /** Negative when `a` is the better one. */
 export function compareScores(a: Summary, b: Summary): number {
   return (a.value - b.value) * (a.higherIsBetter ? -1 : 1);
-}
-
-/** Of weights that lie between widths, the nearest one. */
-function widthOf(weightBits: number | null, activationBits: number | undefined): Width | undefined {
-  if (weightBits === null) return undefined;
-  const bits = Math.round(weightBits);
-  if (activationBits === undefined) return { label: `${bits}`, order: bits };
-  return { label: `W${bits}A${activationBits}`, order: bits - 0.5 + activationBits / 100 };
 }
 
 /** Recipes of one model that compare with each other, from few bits to many. */

@@ -1,6 +1,6 @@
 // What a reader looks for first: of each bit width, the recipe that loses least, and by how much it leads.
 import { formatNumber } from '../markdown.js';
-import { differs } from '../noise.js';
+import { compare } from '../noise.js';
 import { type Html, html } from './html.js';
 import type { Metric } from './metrics.js';
 import { columnOf } from './number-column.js';
@@ -39,6 +39,6 @@ function ranked(group: readonly Subject[], { name }: Metric): Entry[] {
 
 /** '0.31 ahead of', or 'level with' where the noise explains the difference. */
 function lead({ score: { spread: first } }: Entry, { score: { spread: second } }: Entry): string {
-  if (!differs(first, second)) return 'level with';
-  return `${formatNumber(Number(Math.abs(first.mean - second.mean).toPrecision(2)))} ahead of`;
+  const { difference, isClear } = compare(first, second);
+  return isClear ? `${formatNumber(Number(Math.abs(difference).toPrecision(2)))} ahead of` : 'level with';
 }

@@ -125,7 +125,7 @@ describe.skipIf(browserPath === undefined)('the report in Chromium (skipped wher
     await withPage(async (page) => {
       await see(page, `${tiny} .wide svg a[href="#r1"]:has([aria-label])`, 'focus()');
       expect(await text(page, '#tip')).toMatch(
-        /^rtn-2\n2\.50 bits per weight\nLoss added 1\.505 ± 0\.03 nats per token\n0\.0071 between 2 seeds/,
+        /^rtn-2\n2\.50 bits per weight\nLoss added 1\.505 ± 0\.031 nats per token\ndeviation between 2 seeds 0\.0071/,
       );
       await page.hover('.model .heat tbody tr td:nth-child(3)');
       expect(await text(page, '#tip')).toMatch(/^gptq-2\n1\.q: 0\.0\d+$/);

@@ -180,7 +180,7 @@ describe('summaries', () => {
     const [subject] = summarize([row(0, 1), row(1, 2), row(2, 6)]);
     const score = subject.scores.get('layer-error') as Summary;
     expect(score.value).toBe(3);
-    expect(score.deviation).toBeCloseTo(Math.sqrt((4 + 1 + 9) / 2), 12);
+    expect(score.spread.deviation).toBeCloseTo(Math.sqrt((4 + 1 + 9) / 2), 12);
     expect(partsOf(score)).toEqual(
       new Map([
         ['a', 3],
