@@ -20,7 +20,10 @@ export interface LinearGroup {
 
 /** Which Linears of a block carry values through attention, and how their features divide into heads: what rotates heads reads it. */
 export interface AttentionLayout {
-  /** Names within the block; they write [..., heads · headDim], head by head. */
+  /**
+   * Names within the block; they write [..., heads · headDim], head by head. One that all three name writes queries, keys and values in
+   * this order.
+   */
   readonly query: string;
   readonly key: string;
   readonly value: string;
@@ -50,7 +53,7 @@ export interface BlockTrace {
   readonly output: Tensor;
   /** Input of each group by group name, [..., inFeatures]. */
   readonly inputs: Readonly<Record<string, Tensor>>;
-  /** The residual stream as each norm reads it, by name of the norm, [batch, tokens, width]. */
+  /** The residual stream as each norm that reads it does, by name of the norm, [batch, tokens, width]. */
   readonly normInputs: Readonly<Record<string, Tensor>>;
 }
 

@@ -12,6 +12,7 @@ export type {
   LinearGroup,
 } from './block.js';
 export { arrayTypes, bytesPerElement, type DType, dtypeOf, type TypedArray } from './dtype.js';
+export { Embedding, type PositionEmbedding } from './embedding.js';
 export { LowbitError, throwIfAborted } from './errors.js';
 export type { EvaluationContext, Evaluator, Score } from './evaluator.js';
 export type { RunEvent } from './events.js';
@@ -81,7 +82,7 @@ export {
   type StepSettings,
   type TransformContext,
 } from './method.js';
-export { Embedding, Model, type ModelConfig, type ModelParts, materialize, tensorsOf } from './model.js';
+export { type CheckpointLayout, Model, type ModelConfig, type ModelParts, materialize, tensorsOf } from './model.js';
 export { Norm } from './norm.js';
 export * from './ops/index.js';
 export { createRng, philox, type Rng } from './rng.js';

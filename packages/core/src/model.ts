@@ -1,14 +1,14 @@
 // A model: embed → blocks → norm → head. Immutable; tensors at the leaves are read when touched.
 import type { Block } from './block.js';
+import type { Embedding } from './embedding.js';
 import { LowbitError } from './errors.js';
 import type { Linear, TensorMap } from './linear.js';
 import type { Norm } from './norm.js';
-import { gather } from './ops/index.js';
 import { read, type Tensor, tensor } from './tensor.js';
 
 /** What is known of a model besides its weights. */
 export interface ModelConfig {
-  /** Family as in the checkpoint's config.json: 'llama', 'mistral', 'qwen2'. */
+  /** Family as in the checkpoint's config.json: 'llama', 'qwen3', 'gpt2'. */
   readonly architecture: string;
   readonly vocabularySize: number;
   readonly hiddenSize: number;
@@ -23,23 +23,30 @@ export interface ModelConfig {
   readonly source: Readonly<Record<string, unknown>>;
 }
 
-/** Token embedding: weight [vocabulary, width]. */
-export class Embedding {
-  readonly weight: Tensor;
-
-  constructor(weight: Tensor) {
-    this.weight = weight;
-  }
-
-  /** int32 [batch, tokens] → [batch, tokens, width]. */
-  forward(tokens: Tensor): Tensor {
-    return gather(this.weight, tokens, 0);
-  }
-
-  map(map: TensorMap): Embedding {
-    return new Embedding(map(this.weight, 'weight'));
-  }
+/**
+ * How a model's tensors are called and laid out in checkpoints of its family. Blocks and what is in them carry names of their own.
+ */
+export interface CheckpointLayout {
+  /** Names of the embedding's tensors: `weight`, and `positions` where they are learned. */
+  readonly embedding: Readonly<Record<string, string>>;
+  /** Path of the last norm. */
+  readonly norm: string;
+  /** Path of the head. */
+  readonly head: string;
+  /** Whether the head is the embedding's own weight where config.json has no `tie_word_embeddings`. */
+  readonly isTiedByDefault: boolean;
+  /** Whether weights of the blocks' dense Linears are stored [in, out] (GPT-2's Conv1D). In memory they are [out, in]. */
+  readonly isTransposed: boolean;
 }
+
+/** Llama's, which most families share. */
+const LLAMA_LAYOUT: CheckpointLayout = {
+  embedding: { weight: 'model.embed_tokens.weight' },
+  norm: 'model.norm',
+  head: 'lm_head',
+  isTiedByDefault: false,
+  isTransposed: false,
+};
 
 export interface ModelParts {
   readonly config: ModelConfig;
@@ -47,6 +54,8 @@ export interface ModelParts {
   readonly blocks: readonly Block[];
   readonly norm: Norm;
   readonly head: Linear;
+  /** Default: Llama's. */
+  readonly layout?: CheckpointLayout | undefined;
 }
 
 /** A decoder-only language model. */
@@ -56,6 +65,7 @@ export class Model implements ModelParts {
   readonly blocks: readonly Block[];
   readonly norm: Norm;
   readonly head: Linear;
+  readonly layout: CheckpointLayout;
 
   constructor(parts: ModelParts) {
     this.config = parts.config;
@@ -63,6 +73,7 @@ export class Model implements ModelParts {
     this.blocks = parts.blocks;
     this.norm = parts.norm;
     this.head = parts.head;
+    this.layout = parts.layout ?? LLAMA_LAYOUT;
   }
 
   /** Width of the residual stream: the config's hidden size, or more once a transform has widened it. */
@@ -83,7 +94,8 @@ export class Model implements ModelParts {
   }
 
   with(parts: Partial<ModelParts>): Model {
-    return new Model({ config: this.config, embedding: this.embedding, blocks: this.blocks, norm: this.norm, head: this.head, ...parts });
+    const { config, embedding, blocks, norm, head, layout } = this;
+    return new Model({ config, embedding, blocks, norm, head, layout, ...parts });
   }
 
   /** The model with block `index` replaced. */
@@ -94,11 +106,12 @@ export class Model implements ModelParts {
   /** Rebuilds every tensor; one that occurs twice (tied embeddings) is mapped once and stays shared. */
   map(map: TensorMap): Model {
     const once = mapOnce(map);
+    const { layout } = this;
     return this.with({
-      embedding: this.embedding.map((t, name) => once(t, `model.embed_tokens.${name}`)),
+      embedding: this.embedding.map((t, name) => once(t, layout.embedding[name])),
       blocks: this.blocks.map((block) => block.map((t, name) => once(t, `${block.path}.${name}`))),
-      norm: this.norm.map((t, name) => once(t, `model.norm.${name}`)),
-      head: this.head.map((t, name) => once(t, `lm_head.${name}`)),
+      norm: this.norm.map((t, name) => once(t, `${layout.norm}.${name}`)),
+      head: this.head.map((t, name) => once(t, `${layout.head}.${name}`)),
     });
   }
 }

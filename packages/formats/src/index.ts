@@ -20,3 +20,4 @@ export { type SaveOptions, saveCheckpoint } from './save-checkpoint.js';
 export { type StepRecord, stepRecord } from './step-record.js';
 export type { StoredDType } from './stored-dtype.js';
 export { openStories15M } from './stories15m.js';
+export { transposed } from './transposed.js';

@@ -17,6 +17,12 @@ import { linearTensors, type PlainTensor } from './linear-record.js';
 import { located } from './located-error.js';
 import { type StoredTensor, storedTensor } from './safetensors-write.js';
 import { naturalDType, type StoredDType } from './stored-dtype.js';
+import { transposed } from './transposed.js';
+
+/** A tensor outside quantized Linears; stored transposed where its family does so. */
+interface DenseTensor extends PlainTensor {
+  readonly isTransposed?: boolean;
+}
 
 const fits = { F16: fitsFloat16, BF16: fitsBfloat16 } as const;
 
@@ -31,13 +37,14 @@ export async function tensorsToStore(
 ): Promise<StoredTensor[]> {
   const quantized = [...linears].filter(([, linear]) => !(linear instanceof DenseLinear));
   const states = quantized.map(([path, linear]) => linearTensors(path, linear.state()));
-  const plain = [...denseTensors(withNormWeights(model), linears), ...states.flatMap((state) => state.plain)];
+  const plain: DenseTensor[] = [...denseTensors(withNormWeights(model), linears), ...states.flatMap((state) => state.plain)];
   const float = sourceFloat(model.config.source);
 
   const stored = states.flatMap((state) => state.ruled);
   for (const found of plain) {
     throwIfAborted(signal);
-    stored.push(storedTensor(found.name, found.tensor, await located(found.name, () => storedType(found, float))));
+    const type = await located(found.name, () => storedType(found, float));
+    stored.push(storedTensor(found.name, found.isTransposed ? transposed(found.tensor) : found.tensor, type));
   }
   return stored.map((t) => ({
     ...t,
@@ -64,21 +71,24 @@ function withNormWeights(model: Model): Model {
 }
 
 /** Tensors outside quantized Linears. Two names of one tensor are stored twice, as no reader could know, except for tied embeddings. */
-function denseTensors(model: Model, linears: ReadonlyMap<string, Linear>): PlainTensor[] {
-  const found: PlainTensor[] = [];
+function denseTensors(model: Model, linears: ReadonlyMap<string, Linear>): DenseTensor[] {
+  const found: DenseTensor[] = [];
+  const { layout, head } = model;
   const visit = (tensor: Tensor, name: string): Tensor => {
     const owner = linears.get(ownerOf(name, linears) ?? '');
-    if (!owner || owner instanceof DenseLinear) found.push({ name, tensor, bits: owner?.bitsPerElement });
+    if (owner && !(owner instanceof DenseLinear)) return tensor;
+    const isTransposed = layout.isTransposed && owner !== head && tensor === owner?.weight;
+    found.push({ name, tensor, bits: owner?.bitsPerElement, isTransposed });
     return tensor;
   };
-  const tied = tiesEmbeddings(model) ? (model.head as DenseLinear) : undefined;
+  const tied = tiesEmbeddings(model) ? (head as DenseLinear) : undefined;
   model.embedding.map((tensor, name) => {
-    found.push({ name: `model.embed_tokens.${name}`, tensor, bits: tied?.bitsPerElement });
+    found.push({ name: layout.embedding[name], tensor, bits: tied?.bitsPerElement });
     return tensor;
   });
   for (const block of model.blocks) block.map((tensor, name) => visit(tensor, `${block.path}.${name}`));
-  model.norm.map((tensor, name) => visit(tensor, `model.norm.${name}`));
-  model.head.map((tensor, name) => (tensor === tied?.weight ? tensor : visit(tensor, `lm_head.${name}`)));
+  model.norm.map((tensor, name) => visit(tensor, `${layout.norm}.${name}`));
+  head.map((tensor, name) => (tensor === tied?.weight ? tensor : visit(tensor, `${layout.head}.${name}`)));
   return found;
 }
 

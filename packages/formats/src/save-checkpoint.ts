@@ -93,7 +93,7 @@ function checkSideFiles(directory: string, sideFiles: ReadonlyMap<string, SideFi
 function linearsOf(model: Model): Map<string, Linear> {
   const found = new Map<string, Linear>();
   for (const block of model.blocks) for (const [name, linear] of Object.entries(block.linears)) found.set(`${block.path}.${name}`, linear);
-  return found.set('lm_head', model.head);
+  return found.set(model.layout.head, model.head);
 }
 
 function configOf(
@@ -102,7 +102,7 @@ function configOf(
   { recipe, versions, seed, task }: SaveOptions,
 ): Record<string, unknown> {
   const tied = tiesEmbeddings(model);
-  const saysTied = model.config.source.tie_word_embeddings === true;
+  const saysTied = model.config.source.tie_word_embeddings ?? model.layout.isTiedByDefault;
   const source = { ...model.config.source, ...(tied !== saysTied && { tie_word_embeddings: tied }) };
   const quantized = [...linears].filter(([, linear]) => !(linear instanceof DenseLinear)).sort(([a], [b]) => (a < b ? -1 : 1));
   const rounding = model.blocks.flatMap(({ path, keyValues }) => (keyValues ? [[path, keyValues] as const] : []));

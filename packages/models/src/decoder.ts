@@ -62,16 +62,17 @@ export class Decoder {
   }
 
   #prefill(tokens: Tensor, lengths: Int32Array | undefined): Step {
-    return this.#step(tokens, (index, x) => this.#model.blocks[index].prefill(x), lengths);
+    return this.#step(this.#model.embedding.forward(tokens), (index, x) => this.#model.blocks[index].prefill(x), lengths);
   }
 
   #decode(tokens: Tensor, caches: readonly CacheBuffers[]): Step {
     const position = typeof this.#filled === 'number' ? tensor(Int32Array.of(this.#filled), []) : tensor(this.#filled);
-    return this.#step(tokens, (index, x) => this.#model.blocks[index].decode(x, caches[index].leaves(), position));
+    const embedded = this.#model.embedding.forward(tokens, position);
+    return this.#step(embedded, (index, x) => this.#model.blocks[index].decode(x, caches[index].leaves(), position));
   }
 
-  #step(tokens: Tensor, run: (index: number, x: Tensor) => DecodeResult, lengths?: Int32Array): Step {
-    let x = this.#model.embedding.forward(tokens);
+  #step(embedded: Tensor, run: (index: number, x: Tensor) => DecodeResult, lengths?: Int32Array): Step {
+    let x = embedded;
     const blocks = this.#model.blocks.map((_, index) => {
       const result = run(index, x);
       x = result.output;

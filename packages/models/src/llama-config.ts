@@ -1,10 +1,8 @@
 // The settings of Llama-like config.json files, checked: sizes, heads, attention windows.
-import { LowbitError } from '@lowbit/core';
 import { z } from 'zod';
-import type { PositionLimit } from './llama-block.js';
+import type { HeadGeometry, PositionLimit } from './block-design.js';
+import { count, flag, parseSource, requireSupported, wrong } from './config-source.js';
 
-const count = z.int().positive();
-const flag = z.boolean().nullish();
 const settings = z.record(z.string(), z.unknown()).nullish();
 
 const schema = z.object({
@@ -36,32 +34,17 @@ export type LlamaSource = z.output<typeof schema>;
 
 /** @throws MODEL_CONFIG naming each setting that is missing or wrong. */
 export function parseLlamaSource(source: Readonly<Record<string, unknown>>): LlamaSource {
-  const result = schema.safeParse(source);
-  if (!result.success) {
-    const problems = result.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`);
-    throw new LowbitError('MODEL_CONFIG', `config.json: ${problems.join('; ')}; complete or correct it`);
-  }
-  const { data } = result;
+  const data = parseSource(schema, source);
   requireSupported('hidden_act', data.hidden_act, ['silu', 'swish']);
   if (data.partial_rotary_factor != null) requireSupported('partial_rotary_factor', data.partial_rotary_factor, [1]);
   return data;
 }
 
-/** @throws MODEL_OPTION */
-export function requireSupported<T>(name: string, value: T, supported: readonly T[]): void {
-  if (!supported.includes(value)) throw unsupported(`${name} ${JSON.stringify(value)}`, `supported: ${supported.join(', ')}`);
-}
-
-export function unsupported(what: string, why: string): LowbitError {
-  return new LowbitError('MODEL_OPTION', `config.json: ${what} is not supported; ${why}`);
-}
-
-/** Heads and their size. @throws MODEL_CONFIG when they do not divide. */
-export function headGeometry(source: LlamaSource): { headCount: number; keyValueHeadCount: number; headDim: number } {
+/** Heads and their size: `defaultHeadDim`, where `head_dim` is not given, or what divides the width. @throws MODEL_CONFIG when they do not divide. */
+export function headGeometry(source: LlamaSource, defaultHeadDim: number | undefined): HeadGeometry {
   const headCount = source.num_attention_heads;
   const keyValueHeadCount = source.num_key_value_heads ?? headCount;
-  const headDim = source.head_dim ?? source.hidden_size / headCount;
-  const wrong = (what: string): LowbitError => new LowbitError('MODEL_CONFIG', `config.json: ${what}; correct it`);
+  const headDim = source.head_dim ?? defaultHeadDim ?? source.hidden_size / headCount;
   if (!Number.isInteger(headDim))
     throw wrong(`hidden_size ${source.hidden_size} does not divide into ${headCount} attention heads, and head_dim is not given`);
   if (headDim % 2 !== 0) throw wrong(`rotary positions need an even head size, got ${headDim}`);

@@ -3,11 +3,13 @@ import { type LinearKinds, LowbitError, Model, type ModelConfig } from '@lowbit/
 import type { Checkpoint } from '@lowbit/formats';
 import { linearKinds } from '@lowbit/quant';
 import type { Family } from './family.js';
-import { llama, mistral, qwen2 } from './llama-family.js';
+import { gpt2 } from './gpt2-family.js';
+import { llama, mistral, qwen2, qwen3 } from './llama-family.js';
+import { opt } from './opt-family.js';
 import { WeightReader } from './weight-reader.js';
 
 /** The families that can be loaded, by `model_type`. */
-export const families: Readonly<Record<string, Family>> = { llama, mistral, qwen2 };
+export const families: Readonly<Record<string, Family>> = { llama, mistral, qwen2, qwen3, gpt2, opt };
 
 export interface LoadModelOptions {
   /** Restorers of quantized Linears beside the built-in ones of @lowbit/quant. */

@@ -1,9 +1,10 @@
 // Rotary settings as config.json files of transformers 4 and 5 write them, brought to one form.
 import { LowbitError } from '@lowbit/core';
 import { z } from 'zod';
-import type { PositionLimit } from './llama-block.js';
-import { type LlamaSource, requireSupported, unsupported } from './llama-config.js';
-import type { RotaryScaling } from './position-tables.js';
+import type { RotaryScaling } from './attention-positions.js';
+import type { PositionLimit } from './block-design.js';
+import { requireSupported, unsupported } from './config-source.js';
+import type { LlamaSource } from './llama-config.js';
 
 export interface RotaryConfig {
   readonly theta: number;

@@ -13,21 +13,39 @@ import {
   sameShape,
   type Tensor,
 } from '@lowbit/core';
-import type { Checkpoint } from '@lowbit/formats';
+import { type Checkpoint, transposed } from '@lowbit/formats';
 
 export interface LinearSpecification {
   readonly inFeatures: number;
   readonly outFeatures: number;
   /** Whether the configuration promises a bias. One that is there without being promised is used as well. */
   readonly hasBias?: boolean;
+  /** Whether a dense weight is stored [in, out]. */
+  readonly isTransposed?: boolean;
 }
 
 export interface NormSpecification {
   /** Divisor of the mean square. */
   readonly size: number;
-  /** Elements of the weight: the width of the residual stream. */
-  readonly width: number;
+  /** Elements of the weight: the width of the residual stream. Default: `size`. */
+  readonly width?: number;
   readonly epsilon: number;
+}
+
+/** The table of learned positions. */
+export interface PositionSpecification {
+  readonly name: string;
+  /** How many positions there are; the table has `offset` rows more. */
+  readonly count: number;
+  readonly offset: number;
+}
+
+export interface EmbeddingSpecification {
+  readonly name: string;
+  readonly vocabularySize: number;
+  readonly width: number;
+  /** Default: none. */
+  readonly positions?: PositionSpecification;
 }
 
 export class WeightReader {
@@ -64,12 +82,13 @@ export class WeightReader {
   }
 
   /** The Linear at `path`: as it was quantized, or dense. @throws as `tensor`, and LINEAR_KIND. */
-  linear(path: string, { inFeatures, outFeatures, hasBias = false }: LinearSpecification): Linear {
+  linear(path: string, { inFeatures, outFeatures, hasBias = false, isTransposed = false }: LinearSpecification): Linear {
     const state = this.#checkpoint.linears.get(path);
     if (!state) {
-      const weight = this.tensor(`${path}.weight`, [outFeatures, inFeatures]);
+      const name = `${path}.weight`;
+      const weight = isTransposed ? transposed(this.tensor(name, [inFeatures, outFeatures])) : this.tensor(name, [outFeatures, inFeatures]);
       const bias = hasBias || this.has(`${path}.bias`) ? this.tensor(`${path}.bias`, [outFeatures]) : undefined;
-      return new DenseLinear(weight, bias, this.#checkpoint.storedBits(`${path}.weight`));
+      return new DenseLinear(weight, bias, this.#checkpoint.storedBits(name));
     }
     const linear = restoreLinear(state, this.#kinds);
     if (linear.inFeatures !== inFeatures || linear.outFeatures !== outFeatures) {
@@ -82,8 +101,13 @@ export class WeightReader {
     return linear;
   }
 
-  rmsNorm(path: string, { size, width, epsilon }: NormSpecification): Norm {
+  rmsNorm(path: string, { size, width = size, epsilon }: NormSpecification): Norm {
     return new Norm('rms', size, epsilon, this.tensor(`${path}.weight`, [width]));
+  }
+
+  /** With a bias. */
+  layerNorm(path: string, { size, epsilon }: Omit<NormSpecification, 'width'>): Norm {
+    return new Norm('layer', size, epsilon, this.tensor(`${path}.weight`, [size]), this.tensor(`${path}.bias`, [size]));
   }
 
   /** Width of the residual stream of a model of this hidden size. @throws MODEL_CONFIG for one that no transform leads to. */
@@ -103,15 +127,18 @@ export class WeightReader {
     return this.#checkpoint.keyValues?.get(path);
   }
 
-  embedding(path: string, vocabularySize: number, width: number): Embedding {
-    return new Embedding(this.tensor(`${path}.weight`, [vocabularySize, width]));
+  embedding({ name, vocabularySize, width, positions }: EmbeddingSpecification): Embedding {
+    const weight = this.tensor(name, [vocabularySize, width]);
+    if (!positions) return new Embedding(weight);
+    const { offset, count } = positions;
+    return new Embedding(weight, { weight: this.tensor(positions.name, [offset + count, width]), offset });
   }
 
-  /** The output head: the embedding's own weight when the two are tied. */
-  head(path: string, embedding: Embedding, isTied: boolean): Linear {
+  /** The output head, [vocabulary, width] as the embedding: the embedding's own weight, of the name `tiedTo`, where the two are tied. */
+  head(path: string, embedding: Embedding, tiedTo: string | undefined): Linear {
     const [outFeatures, inFeatures] = embedding.weight.shape;
-    if (!isTied || this.#checkpoint.linears.has(path)) return this.linear(path, { inFeatures, outFeatures });
-    return new DenseLinear(embedding.weight, undefined, this.#checkpoint.storedBits('model.embed_tokens.weight'));
+    if (tiedTo === undefined || this.#checkpoint.linears.has(path)) return this.linear(path, { inFeatures, outFeatures });
+    return new DenseLinear(embedding.weight, undefined, this.#checkpoint.storedBits(tiedTo));
   }
 
   #missing(name: string): LowbitError {

@@ -14,7 +14,7 @@ const x = tensor(createRng(4).normal(2 * 5 * 24), [2, 5, 24]);
 
 const values = async (t: Tensor): Promise<Float32Array> => readFloats((await backend.evaluate([t]))[0]);
 
-describe('LlamaBlock', () => {
+describe('a block of Llama', () => {
   it('names its parts as the checkpoint does', () => {
     expect(block.path).toBe('model.layers.1');
     const named = [...tensorsOf(model).keys()].sort();

@@ -115,7 +115,11 @@ describe('loadModel', () => {
 
 describe('refusals', () => {
   const cases: readonly [code: string, message: RegExp, checkpoint: MemoryCheckpoint][] = [
-    ['MODEL_UNKNOWN', /memory: config\.json: model_type 'gpt2' .*known are llama, mistral, qwen2/, withConfig({ model_type: 'gpt2' })],
+    [
+      'MODEL_UNKNOWN',
+      /memory: config\.json: model_type 'mamba' .*known are llama, mistral, qwen2, qwen3, gpt2, opt/,
+      withConfig({ model_type: 'mamba' }),
+    ],
     ['MODEL_UNKNOWN', /'constructor'/, withConfig({ model_type: 'constructor' })],
     ['MODEL_CONFIG', /model_type is missing/, withConfig({ model_type: undefined })],
     ['MODEL_CONFIG', /hidden_size: /, withConfig({ hidden_size: undefined })],
@@ -184,6 +188,6 @@ describe('refusals', () => {
   });
 
   it('lists families by the names that config.json uses', () => {
-    expect(Object.keys(families)).toEqual(['llama', 'mistral', 'qwen2']);
+    expect(Object.keys(families)).toEqual(['llama', 'mistral', 'qwen2', 'qwen3', 'gpt2', 'opt']);
   });
 });

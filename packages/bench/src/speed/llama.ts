@@ -1,6 +1,6 @@
 // A Llama of random weights and any size, for benchmarks: how long a step takes does not depend on what the model says.
 import { createRng, DenseLinear, Embedding, type Linear, Model, Norm, type Tensor, tensor } from '@lowbit/core';
-import { LlamaBlock, type LlamaBlockSettings, PositionTables } from '@lowbit/models';
+import { type BlockSettings, DecoderBlock, llamaDesign, RotaryPositions } from '@lowbit/models';
 
 export interface LlamaShape {
   readonly width: number;
@@ -35,12 +35,12 @@ export function syntheticLlama(shape: LlamaShape, makeLinear = drawn): Model {
   const { width, inner, blocks, heads, keyValueHeads = heads, headDim = width / heads, vocabulary, tied = true, context } = shape;
   const geometry = { headCount: heads, keyValueHeadCount: keyValueHeads, headDim };
   const [queries, keys] = [heads * headDim, keyValueHeads * headDim];
-  const settings: LlamaBlockSettings = {
+  const settings: BlockSettings = {
     ...geometry,
-    positions: new PositionTables({ headDim, theta: 10000, scaling: { type: 'default' } }),
+    positions: new RotaryPositions({ headDim, theta: 10000, scaling: { type: 'default' } }),
   };
   const norm = (): Norm => new Norm('rms', width, 1e-5, tensor(new Float32Array(width).fill(1)));
-  const block = (index: number): LlamaBlock => {
+  const block = (index: number): DecoderBlock => {
     const path = `model.layers.${index}`;
     const linear = (name: string, outFeatures: number, inFeatures: number): [string, Linear] => [
       name,
@@ -55,7 +55,7 @@ export function syntheticLlama(shape: LlamaShape, makeLinear = drawn): Model {
       linear('mlp.up_proj', inner, width),
       linear('mlp.down_proj', width, inner),
     ]);
-    return new LlamaBlock(settings, { path, linears, norms: { input_layernorm: norm(), post_attention_layernorm: norm() } });
+    return new DecoderBlock(llamaDesign, settings, { path, linears, norms: { input_layernorm: norm(), post_attention_layernorm: norm() } });
   };
   const embedding = new Embedding(normal('embedding', [vocabulary, width], 0.05));
   return new Model({

@@ -1,4 +1,4 @@
-// The block of the Llama family: RMSNorm, grouped-query attention with rotary positions, RMSNorm, gated MLP; pre-norm residuals.
+// The block of every family: norm, causal attention, norm, MLP; each half is added to the residual stream. A design says the rest.
 import {
   type AttentionCache,
   type AttentionLayout,
@@ -8,59 +8,23 @@ import {
   type BlockParts,
   type BlockTrace,
   type DecodeResult,
-  gather,
   type KeyValueQuantization,
   type Linear,
   type LinearGroup,
   LowbitError,
-  mul,
   type Norm,
   reshape,
-  rope,
-  silu,
+  slice,
   type Tensor,
   type TensorMap,
   transpose,
 } from '@lowbit/core';
 import { parseKeyValues, quantizeKeyValues } from '@lowbit/quant';
+import type { Rotate } from './attention-positions.js';
+import { type BlockDesign, type BlockSettings, designedGroups } from './block-design.js';
 import { cachedAttention, type NewPosition } from './cached-attention.js';
-import type { PositionTables } from './position-tables.js';
 
-const Q = 'self_attn.q_proj';
-const K = 'self_attn.k_proj';
-const V = 'self_attn.v_proj';
-const O = 'self_attn.o_proj';
-const GATE = 'mlp.gate_proj';
-const UP = 'mlp.up_proj';
-const DOWN = 'mlp.down_proj';
-const ATTENTION_NORM = 'input_layernorm';
-const MLP_NORM = 'post_attention_layernorm';
-
-/** Who reads what, and who writes to the residual stream, in order of computation. */
-export const llamaGroups: readonly LinearGroup[] = [
-  { name: 'attention', linears: [Q, K, V], reads: { norm: ATTENTION_NORM }, writesResidual: false },
-  { name: 'attention-output', linears: [O], reads: { activation: 'heads' }, writesResidual: true },
-  { name: 'mlp', linears: [GATE, UP], reads: { norm: MLP_NORM }, writesResidual: false },
-  { name: 'mlp-output', linears: [DOWN], reads: { activation: 'mlp' }, writesResidual: true },
-];
-
-/** What a block is besides its weights. Head counts are its own: the width of the residual stream may change, theirs do not. */
-export interface LlamaBlockSettings {
-  readonly headCount: number;
-  readonly keyValueHeadCount: number;
-  readonly headDim: number;
-  /** Shared by all blocks of a model. */
-  readonly positions: PositionTables;
-  readonly limit?: PositionLimit | undefined;
-}
-
-/** The longest sequence that a block computes as the original model does, and why no longer one. */
-export interface PositionLimit {
-  readonly positions: number;
-  readonly reason: string;
-}
-
-export interface LlamaBlockParts {
+export interface DecoderBlockParts {
   readonly path: string;
   readonly linears: Readonly<Record<string, Linear>>;
   readonly norms: Readonly<Record<string, Norm>>;
@@ -71,26 +35,28 @@ export interface LlamaBlockParts {
 /** Everything one pass over a block makes. */
 interface Pass extends BlockTrace, DecodeResult {}
 
-/** Turns queries or keys [batch, heads, tokens, headDim] by their positions. */
-type Rotate = (x: Tensor) => Tensor;
-
-export class LlamaBlock implements Block {
+export class DecoderBlock implements Block {
   readonly path: string;
   readonly linears: Readonly<Record<string, Linear>>;
   readonly norms: Readonly<Record<string, Norm>>;
-  readonly groups = llamaGroups;
+  readonly groups: readonly LinearGroup[];
   readonly attention: AttentionLayout;
   readonly keyValues: KeyValueQuantization | undefined;
-  readonly #settings: LlamaBlockSettings;
+  readonly #design: BlockDesign;
+  readonly #settings: BlockSettings;
 
   /** @throws KEY_VALUES when keys and values cannot be rounded so. */
-  constructor(settings: LlamaBlockSettings, { path, linears, norms, keyValues }: LlamaBlockParts) {
+  constructor(design: BlockDesign, settings: BlockSettings, { path, linears, norms, keyValues }: DecoderBlockParts) {
     const { headCount, keyValueHeadCount, headDim } = settings;
+    const { inputs, output } = design.attention;
+    const [query, key = query, value = query] = inputs;
     this.path = path;
     this.linears = linears;
     this.norms = norms;
-    this.attention = { query: Q, key: K, value: V, output: O, headCount, keyValueHeadCount, headDim };
+    this.groups = designedGroups(design);
+    this.attention = { query, key, value, output, headCount, keyValueHeadCount, headDim };
     this.keyValues = keyValues && parseKeyValues(keyValues, path);
+    this.#design = design;
     this.#settings = settings;
   }
 
@@ -109,25 +75,20 @@ export class LlamaBlock implements Block {
   }
 
   decode(x: Tensor, cache: AttentionCache, position: Tensor): DecodeResult {
-    const { headDim, positions } = this.#settings;
+    const { positions } = this.#settings;
     const capacity = cache.keys.shape[2];
+    const indices = positions.indices(capacity);
     // A full cache is read by the position after its last one.
-    const table = positions.at(capacity + 1);
-    const rows = (values: Tensor): Tensor => reshape(gather(values, position), [position.size, headDim / 2]);
-    const [cos, sin] = [rows(table.cos), rows(table.sin)];
-    // Where each row of the batch has a position of its own, it stands where tokens do.
-    const swap = (y: Tensor): Tensor => (position.rank === 0 ? y : transpose(y, [2, 1, 0, 3]));
-    const { indices } = positions.at(capacity);
-    const rotate: Rotate = (y) => swap(rope(swap(y), cos, sin));
+    const rotate = positions.at(position, capacity);
     const { output, keys, values } = this.#pass(x, rotate, (added) => cachedAttention(added, cache, indices, position));
     return { output, keys, values };
   }
 
-  with(parts: BlockParts): LlamaBlock {
+  with(parts: BlockParts): DecoderBlock {
     const { linears = {}, norms = {} } = parts;
     this.#checkNames('Linear', this.linears, linears);
     this.#checkNames('norm', this.norms, norms);
-    return new LlamaBlock(this.#settings, {
+    return new DecoderBlock(this.#design, this.#settings, {
       path: this.path,
       linears: { ...this.linears, ...linears },
       norms: { ...this.norms, ...norms },
@@ -135,11 +96,11 @@ export class LlamaBlock implements Block {
     });
   }
 
-  map(map: TensorMap): LlamaBlock {
+  map(map: TensorMap): DecoderBlock {
     const mapped = <T extends { map(map: TensorMap): T }>(parts: Readonly<Record<string, T>>): Record<string, T> =>
       Object.fromEntries(Object.entries(parts).map(([name, part]) => [name, part.map((t, tensorName) => map(t, `${name}.${tensorName}`))]));
     const { path, keyValues } = this;
-    return new LlamaBlock(this.#settings, { path, linears: mapped(this.linears), norms: mapped(this.norms), keyValues });
+    return new DecoderBlock(this.#design, this.#settings, { path, linears: mapped(this.linears), norms: mapped(this.norms), keyValues });
   }
 
   #causalPass(x: Tensor): Pass {
@@ -151,28 +112,40 @@ export class LlamaBlock implements Block {
         `${this.path}: ${tokens} positions are more than the ${limit.positions} that are exact: ${limit.reason}; use shorter sequences`,
       );
     }
-    const { cos, sin } = positions.at(tokens);
-    const rotate: Rotate = (y) => rope(y, cos, sin);
-    return this.#pass(x, rotate, ({ query, keys, values }) => attention(query, keys, values));
+    return this.#pass(x, positions.fromStart(tokens), ({ query, keys, values }) => attention(query, keys, values));
   }
 
   #pass(x: Tensor, rotate: Rotate, attend: (projected: NewPosition) => Tensor): Pass {
-    const { headCount, keyValueHeadCount, headDim } = this.#settings;
     const { linears, norms, keyValues } = this;
-    const attentionInput = norms[ATTENTION_NORM].forward(x);
-    const query = rotate(splitHeads(linears[Q].forward(attentionInput), headCount, headDim));
-    const exact = {
-      keys: rotate(splitHeads(linears[K].forward(attentionInput), keyValueHeadCount, headDim)),
-      values: splitHeads(linears[V].forward(attentionInput), keyValueHeadCount, headDim),
-    };
+    const { attention, mlp } = this.#design;
+    const attentionInput = norms[attention.norm].forward(x);
+    const { query, ...exact } = this.#project(attentionInput, rotate);
     const { keys, values } = keyValues ? quantizeKeyValues(exact, keyValues) : exact;
     const heads = mergeHeads(attend({ query, keys, values }));
-    const attended = add(x, linears[O].forward(heads));
-    const mlpInput = norms[MLP_NORM].forward(attended);
-    const hidden = mul(silu(linears[GATE].forward(mlpInput)), linears[UP].forward(mlpInput));
-    const output = add(attended, linears[DOWN].forward(hidden));
+    const attended = add(x, linears[attention.output].forward(heads));
+    const mlpInput = norms[mlp.norm].forward(attended);
+    const hidden = mlp.activate(mlp.inputs.map((name) => linears[name].forward(mlpInput)));
+    const output = add(attended, linears[mlp.output].forward(hidden));
     const inputs = { attention: attentionInput, 'attention-output': heads, mlp: mlpInput, 'mlp-output': hidden };
-    return { output, keys, values, inputs, normInputs: { [ATTENTION_NORM]: x, [MLP_NORM]: attended } };
+    return { output, keys, values, inputs, normInputs: { [attention.norm]: x, [mlp.norm]: attended } };
+  }
+
+  /** Queries, keys and values by head, at their positions. */
+  #project(x: Tensor, rotate: Rotate): NewPosition {
+    const { headCount, keyValueHeadCount, headDim } = this.#settings;
+    const { inputs, headNorms } = this.#design.attention;
+    const projected = inputs.map((name) => this.linears[name].forward(x));
+    const widths = [headCount, keyValueHeadCount, keyValueHeadCount].map((heads) => heads * headDim);
+    const [query, keys, values] = projected.length === 1 ? stretches(projected[0], widths) : projected;
+    const heads = (y: Tensor, count: number, norm?: string): Tensor => {
+      const split = splitHeads(y, count, headDim);
+      return norm === undefined ? split : this.norms[norm].forward(split);
+    };
+    return {
+      query: rotate(heads(query, headCount, headNorms?.query)),
+      keys: rotate(heads(keys, keyValueHeadCount, headNorms?.key)),
+      values: heads(values, keyValueHeadCount),
+    };
   }
 
   #checkNames(what: string, known: object, given: object): void {
@@ -182,6 +155,12 @@ export class LlamaBlock implements Block {
       }
     }
   }
+}
+
+/** Consecutive features of these widths. */
+function stretches(x: Tensor, widths: readonly number[]): Tensor[] {
+  let start = 0;
+  return widths.map((width) => slice(x, -1, start, (start += width)));
 }
 
 /** [batch, tokens, heads · headDim] → [batch, heads, tokens, headDim]. */
