@@ -1,51 +1,177 @@
-// The activations between blocks: the only state that a block hands to the next.
-import { type Block, type Model, materialize, type Tensor } from '@lowbit/core';
-import { resolveTree } from './resolve.js';
-import type { Run } from './run.js';
+// The activations between blocks: the only state that a block hands to the next. In memory within a budget, in the store beyond it.
+import {
+  type Batches,
+  type Block,
+  LowbitError,
+  lazyTensor,
+  type Model,
+  materialize,
+  read,
+  readFloats,
+  type Shape,
+  sizeOf,
+  type Tensor,
+  tensor,
+} from '@lowbit/core';
+import { entryKey, type Run } from './run.js';
 
-/** Embedded calibration tokens, one tensor [batch, tokens, width] a batch: what the first block reads. */
-export async function embed(run: Run, model: Model): Promise<Tensor[]> {
-  const embedding = await materialize(model.embedding);
-  const stream: Tensor[] = [];
-  for (let i = 0; i < run.calibration.length; i++) {
-    const [x] = await run.backend.evaluate([embedding.forward(await run.calibration.at(i))]);
-    stream.push(x);
+/** Bytes of a float32. */
+const ELEMENT = 4;
+
+/** One tensor [batch, tokens, width] for each calibration batch. */
+export class Stream implements Batches {
+  /** Where it lies in the store; undefined for a stream that is in memory alone. */
+  readonly key: string | undefined;
+  readonly #tensors: (Tensor | undefined)[];
+
+  constructor(tensors: readonly Tensor[], key: string | undefined) {
+    this.#tensors = [...tensors];
+    this.key = key;
   }
-  return stream;
+
+  get length(): number {
+    return this.#tensors.length;
+  }
+
+  get shapes(): readonly Shape[] {
+    return this.#tensors.map((_, i) => this.#get(i).shape);
+  }
+
+  /** A batch in memory: read anew each time when it lies in the store. */
+  async at(index: number): Promise<Tensor> {
+    const t = this.#get(index);
+    return isHeld(t) ? t : tensor(await read(t), t.shape, t.dtype);
+  }
+
+  /** Forgets a batch, which nobody will ask for again. @returns bytes of memory that it held. */
+  drop(index: number): number {
+    const t = this.#tensors[index];
+    this.#tensors[index] = undefined;
+    return t && isHeld(t) ? t.size * ELEMENT : 0;
+  }
+
+  #get(index: number): Tensor {
+    const t = this.#tensors[index];
+    if (!t) throw new LowbitError('INTERNAL', `batch ${index} of ${this.key ?? 'a stream'} was dropped or never there`);
+    return t;
+  }
 }
 
-/** The block's outputs on every batch, written to `to`: the same array as `from` keeps one stream in memory instead of two. */
-export async function forwardAll(run: Run, block: Block, from: readonly Tensor[], to: Tensor[], onBatch?: () => void): Promise<Tensor[]> {
-  for (const [i, x] of from.entries()) {
-    const [y] = await run.backend.evaluate([block.forward(x)]);
-    to[i] = y;
-    onBatch?.();
-  }
-  return to;
+function isHeld({ source }: Tensor): boolean {
+  return source.kind === 'leaf' && source.data !== undefined;
 }
 
-/** The stream of a model in which nothing is quantized, computed only as far as somebody asks. */
-export class DenseStream {
+/** Nothing flows: what a block that reads no activations is given. */
+export const noStream = new Stream([], undefined);
+
+/** How a stream is made. */
+export interface StreamPlan {
+  /** Unique within the step. */
+  readonly name: string;
+  readonly shapes: readonly Shape[];
+  /** A resumed run goes on from it: it lies in the store, if there is one, whatever fits in memory. */
+  readonly isKept: boolean;
+  compute(index: number): Promise<Tensor>;
+}
+
+/** Makes the streams of one step and knows how much memory they hold together. */
+export class Streams {
   readonly #run: Run;
-  readonly #model: Model;
-  #next = 0;
-  #stream: Tensor[] | undefined;
+  readonly #step: number;
+  #free: number;
 
-  constructor(run: Run, model: Model) {
+  constructor(run: Run, step: number) {
     this.#run = run;
-    this.#model = model;
+    this.#step = step;
+    this.#free = run.memory;
   }
 
-  /**
-   * What the model gives after block `index`. Ask for blocks in order; an answer holds until the next question.
-   * @param resolved that block in memory, so that it is not evaluated again.
-   */
-  async after(index: number, resolved: Block): Promise<readonly Tensor[]> {
-    this.#stream ??= await embed(this.#run, this.#model);
-    for (; this.#next <= index; this.#next++) {
-      const block = this.#next === index ? resolved : await resolveTree(this.#run.backend, this.#model.blocks[this.#next]);
-      await forwardAll(this.#run, block, this.#stream, this.#stream);
+  /** Computes a stream batch by batch. What the budget has no room for is written to the store and forgotten. */
+  async make({ name, shapes, isKept, compute }: StreamPlan): Promise<Stream> {
+    const { storage } = this.#run;
+    const bytes = shapes.reduce((total, shape) => total + sizeOf(shape) * ELEMENT, 0);
+    const held: (Tensor | undefined)[] = [];
+    const make = async (index: number): Promise<Tensor> => {
+      const y = await compute(index);
+      const size = y.size * ELEMENT;
+      if (size <= this.#free) {
+        held[index] = y;
+        this.#free -= size;
+      }
+      return y;
+    };
+    if (!storage || (!isKept && bytes <= this.#free)) {
+      const tensors: Tensor[] = [];
+      for (const i of shapes.keys()) tensors.push(await make(i));
+      return new Stream(tensors, undefined);
     }
-    return this.#stream;
+    const key = entryKey(this.#step, 'activations', name);
+    // One file, which is written while it is computed: the store reads its tensors one after another.
+    const pending = shapes.map((shape, i): [string, Tensor] => [
+      batchName(i),
+      lazyTensor(shape, 'float32', async () => readFloats(await make(i))),
+    ]);
+    const stored = await storage.keep(key, { metadata: {}, tensors: Object.fromEntries(pending) });
+    return new Stream(
+      shapes.map((_, i) => held[i] ?? stored.tensors[batchName(i)]),
+      key,
+    );
   }
+
+  /** The stream that an earlier run left. */
+  async restore(key: string): Promise<Stream> {
+    const entry = await this.#run.storage?.get(key);
+    if (!entry) {
+      throw new LowbitError(
+        'STORE_ENTRY',
+        `the store has a block and not the activations '${key}' that left it; begin anew in another store`,
+      );
+    }
+    const names = Object.keys(entry.tensors).sort();
+    return new Stream(
+      names.map((name) => entry.tensors[name]),
+      key,
+    );
+  }
+
+  /** Takes the outputs of a block. `isLast`: nobody reads `from` again, so that there is one stream in memory and not two. */
+  forward(block: Block, from: Stream, plan: Pick<StreamPlan, 'name' | 'isKept'>, isLast: boolean, onBatch?: () => void): Promise<Stream> {
+    return this.make({
+      ...plan,
+      shapes: from.shapes,
+      compute: async (i) => {
+        const [y] = await this.#run.backend.evaluate([block.forward(await from.at(i))]);
+        if (isLast) this.#free += from.drop(i);
+        onBatch?.();
+        return y;
+      },
+    });
+  }
+
+  /** Embedded calibration tokens: what the first block reads. */
+  async embed(model: Model, name: string): Promise<Stream> {
+    const { calibration, backend } = this.#run;
+    const embedding = await materialize(model.embedding);
+    const { shape } = await calibration.at(0);
+    return this.make({
+      name,
+      shapes: Array.from({ length: calibration.length }, () => [...shape, model.width]),
+      isKept: false,
+      compute: async (i) => {
+        const [x] = await backend.evaluate([embedding.forward(await calibration.at(i))]);
+        return x;
+      },
+    });
+  }
+
+  /** A stream that nobody reads again; its entry goes when the next block has been committed. */
+  discard(stream: Stream): void {
+    for (let i = 0; i < stream.length; i++) this.#free += stream.drop(i);
+    if (stream.key !== undefined) this.#run.storage?.outdate(stream.key);
+  }
+}
+
+/** Sorts as numbers do. */
+function batchName(index: number): string {
+  return String(index).padStart(6, '0');
 }

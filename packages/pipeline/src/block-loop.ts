@@ -1,40 +1,46 @@
 // One step's walk over the blocks: targets, Linears, refinement, store, activations.
-import { type Block, type BlockContext, batchesOf, LowbitError, type Model, materialize, type Tensor, throwIfAborted } from '@lowbit/core';
-import { DenseStream, embed, forwardAll } from './activations.js';
+import { type Block, type BlockContext, LowbitError, type Model, throwIfAborted } from '@lowbit/core';
+import { noStream, type Stream, Streams } from './activations.js';
+import { DenseStream } from './dense-stream.js';
 import type { PlannedStep } from './plan.js';
 import { type BlockWork, once, quantizeLinears, requireReference, statisticsByPath } from './quantize-linears.js';
 import { evaluateTree, hasExpressions, resolveTree } from './resolve.js';
 import { entryKey, inStage, methodContext, type Run } from './run.js';
 import { foldsStatistics, type StatisticsByPath } from './statistics.js';
-import { decodeBlock, storeBlock } from './stored-block.js';
+import { decodeTurn, type StreamsAfter, storePassed, storeTurn } from './stored-block.js';
 import { WalkProgress } from './walk-progress.js';
 
 /** A block after its turn, and the stream that goes on from it (empty once nothing reads it). */
 interface Passed {
   readonly block: Block;
-  readonly stream: Tensor[];
+  readonly stream: Stream;
 }
 
 /**
  * Applies a step's `quantizeLinear` and `refineBlock` block by block, one block in memory at a time when the weights come from files
  * and the finished blocks go to one. Blocks that the step does not target are only passed through; after the last block that reads
- * activations no forward pass is made, and none at all for a data-free method.
+ * activations no forward pass is made, and none at all for a data-free method. Blocks that an earlier run has finished are not
+ * computed again, nor is any activation: the walk goes on with those that left the last of them.
  * @param dense the model in which nothing is quantized, in the same basis; undefined when there is none any more.
  * @throws CALIBRATION_EMPTY when the step reads activations and there are none.
  */
 export async function quantizeBlocks(run: Run, planned: PlannedStep, model: Model, dense: Model | undefined): Promise<Model> {
   const walk = new BlockWalk(run, planned, model, dense);
-  let stream = await walk.start();
-  const blocks: Block[] = [];
-  for (const [i, given] of model.blocks.entries()) {
+  const { blocks, last } = await walk.reuse();
+  const total = model.blocks.length;
+  const report = (index: number, milliseconds: number): void =>
+    run.emit({ type: 'block-done', step: planned.index, path: model.blocks[index].path, done: index + 1, total, milliseconds });
+  for (const i of blocks.keys()) report(i, 0);
+  let stream = blocks.length < total ? await walk.start(last) : noStream;
+  for (let i = blocks.length; i < total; i++) {
     throwIfAborted(run.signal);
     const started = performance.now();
     const passed = await walk.pass(i, stream);
     stream = passed.stream;
     blocks.push(passed.block);
-    const milliseconds = performance.now() - started;
-    run.emit({ type: 'block-done', step: planned.index, path: given.path, done: i + 1, total: model.blocks.length, milliseconds });
+    report(i, performance.now() - started);
   }
+  await walk.finish();
   return model.with({ blocks });
 }
 
@@ -44,6 +50,7 @@ class BlockWalk {
   readonly #model: Model;
   readonly #dense: Model | undefined;
   readonly #statistics: StatisticsByPath;
+  readonly #streams: Streams;
   readonly #denseStream: DenseStream;
   /** Index of the last block whose method reads activations; −1 when none does. */
   readonly #lastReader: number;
@@ -55,7 +62,8 @@ class BlockWalk {
     this.#model = model;
     this.#dense = dense;
     this.#statistics = statisticsByPath(planned);
-    this.#denseStream = new DenseStream(run, dense ?? model);
+    this.#streams = new Streams(run, planned.index);
+    this.#denseStream = new DenseStream(run, this.#streams, dense ?? model);
     this.#lastReader = model.blocks.findLastIndex((block) => this.#readsActivations(block));
     this.#progress = new WalkProgress(
       run.emit,
@@ -64,35 +72,74 @@ class BlockWalk {
     );
   }
 
-  /** The stream that enters the first block. */
-  async start(): Promise<Tensor[]> {
-    if (this.#lastReader < 0) return [];
+  /**
+   * The blocks from the first on whose turn an earlier run under the same identity has finished: equal inputs, so they are what this
+   * run would make. `last`: what the last of them left.
+   */
+  async reuse(): Promise<{ blocks: Block[]; last: StreamsAfter | undefined }> {
+    const { storage, emit } = this.#run;
+    const blocks: Block[] = [];
+    let last: StreamsAfter | undefined;
+    if (!storage?.kinds) return { blocks, last };
+    for (const [index, given] of this.#model.blocks.entries()) {
+      const entry = this.#isWorked(index) ? await storage.get(this.#entryKey(given)) : undefined;
+      if (this.#isWorked(index) && !entry) break;
+      const turn = entry && decodeTurn(given, entry, storage.kinds);
+      if (turn) emit({ type: 'log', step: this.#planned.index, path: given.path, record: { reusedFromStore: true } });
+      blocks.push(turn?.block ?? given);
+      last = turn?.after ?? last;
+    }
+    return { blocks, last };
+  }
+
+  /** The stream that enters the first block, or the one after those that were reused. */
+  async start(last: StreamsAfter | undefined): Promise<Stream> {
+    if (last?.dense) await this.#denseStream.restore(last.dense);
+    if (last) return last.stream === undefined ? noStream : this.#streams.restore(last.stream);
+    if (this.#lastReader < 0) return noStream;
     if (this.#run.calibration.length === 0) {
       const { name } = this.#planned.step.method;
       throw new LowbitError('CALIBRATION_EMPTY', `${name}: reads activations and got no calibration batches; pass calibration data`);
     }
-    return embed(this.#run, this.#model);
+    return this.#streams.embed(this.#model, 'inputs-0');
   }
 
   /** Takes the stream that enters block `index` through it. */
-  async pass(index: number, stream: Tensor[]): Promise<Passed> {
+  async pass(index: number, stream: Stream): Promise<Passed> {
     const given = this.#model.blocks[index];
     this.#progress.enter(index);
-    const isReader = index <= this.#lastReader;
-    if (!isReader && !this.#isTargeted(given) && !hasExpressions(given)) return { block: given, stream: [] };
-    const { propagate, backend } = this.#run;
+    if (!this.#isWorked(index)) return { block: given, stream: noStream };
+    const isDense = this.#run.propagate === 'dense';
     const leavesStream = index < this.#lastReader;
-    const stored = await this.#storedBlock(given);
-    const original = stored && propagate === 'quantized' ? undefined : await resolveTree(backend, given);
+    const original = await resolveTree(this.#run.backend, given);
 
-    const refines = this.#isTargeted(given) && !stored && this.#planned.step.method.refineBlock !== undefined;
-    const needsTargets = refines || (leavesStream && propagate === 'dense');
-    const targets =
-      original && needsTargets ? await forwardAll(this.#run, original, stream, [], () => this.#progress.advance(given.path)) : [];
-    const block = stored ? await materialize(stored) : await this.#quantize(index, original ?? given, stream, targets);
+    const refines = this.#isTargeted(given) && this.#planned.step.method.refineBlock !== undefined;
+    const onBatch = (): void => this.#progress.advance(given.path);
+    const toTargets = { name: `targets-${index}`, isKept: leavesStream && isDense };
+    const targets = refines || toTargets.isKept ? await this.#streams.forward(original, stream, toTargets, false, onBatch) : noStream;
+    const block = await this.#quantize(index, original, stream, targets);
 
-    const outputs = leavesStream ? await this.#propagate(block, stream, targets) : [];
-    return { block: stored ?? (await this.#keep(given, block)), stream: outputs };
+    const toOutputs = { name: `inputs-${index + 1}`, isKept: true };
+    const propagated = leavesStream && !isDense ? await this.#streams.forward(block, stream, toOutputs, true, onBatch) : noStream;
+    const outputs = leavesStream && isDense ? targets : propagated;
+    this.#streams.discard(stream);
+    if (outputs !== targets) this.#streams.discard(targets);
+    return { block: await this.#keep(given, block, outputs), stream: outputs };
+  }
+
+  /** After the last block. */
+  async finish(): Promise<void> {
+    this.#denseStream.discard();
+    await this.#run.storage?.sweep();
+  }
+
+  /** Whether the block has a turn: the step changes it, or has to take a stream through it. */
+  #isWorked(index: number): boolean {
+    return index <= this.#lastReader || this.#changes(this.#model.blocks[index]);
+  }
+
+  #changes(given: Block): boolean {
+    return this.#isTargeted(given) || hasExpressions(given);
   }
 
   #isTargeted(block: Block): boolean {
@@ -116,21 +163,11 @@ class BlockWalk {
     return (method.quantizeLinear ? linears : 0) + batches * (folds + targets + outputs + (isRefined ? 1 : 0));
   }
 
-  /** The block as an earlier run under the same key left it: equal keys mean equal inputs, so it is what this run would make. */
-  async #storedBlock(template: Block): Promise<Block | undefined> {
-    const { storage, emit } = this.#run;
-    if (!storage?.kinds) return undefined;
-    const entry = await storage.store.get(this.#entryKey(storage.key, template));
-    if (!entry) return undefined;
-    emit({ type: 'log', step: this.#planned.index, path: template.path, record: { reusedFromStore: true } });
-    return decodeBlock(template, entry, storage.kinds);
+  #entryKey(block: Block): string {
+    return entryKey(this.#planned.index, 'block', block.path);
   }
 
-  #entryKey(runKey: string, block: Block): string {
-    return entryKey(runKey, this.#planned.index, 'block', block.path);
-  }
-
-  async #quantize(index: number, original: Block, inputs: readonly Tensor[], targets: readonly Tensor[]): Promise<Block> {
+  async #quantize(index: number, original: Block, inputs: Stream, targets: Stream): Promise<Block> {
     if (!this.#isTargeted(original)) return original;
     const { method } = this.#planned.step;
     const dense = this.#dense === this.#model ? original : this.#dense?.blocks[index];
@@ -148,7 +185,7 @@ class BlockWalk {
     return method.refineBlock ? this.#refine(index, quantized, work, targets) : quantized;
   }
 
-  async #refine(index: number, block: Block, { original, inputs, dense }: BlockWork, targets: readonly Tensor[]): Promise<Block> {
+  async #refine(index: number, block: Block, { original, inputs, dense }: BlockWork, targets: Stream): Promise<Block> {
     const { method, options } = this.#planned.step;
     const units = this.#run.calibration.length;
     const shared = await methodContext(this.#run, this.#planned, 'refine', block.path, options, this.#progress.within(block.path, units));
@@ -158,9 +195,9 @@ class BlockWalk {
     const context: BlockContext<unknown> = {
       ...shared,
       path: block.path,
-      inputs: batchesOf(inputs),
-      targets: batchesOf(targets),
-      denseTargets: async () => batchesOf(isDenseStream ? targets : await this.#denseStream.after(index, await reference())),
+      inputs,
+      targets,
+      denseTargets: async () => (isDenseStream ? targets : this.#denseStream.after(index, await reference())),
       reference,
       optionsFor: (name) => this.#planned.options.get(`${block.path}.${name}`),
     };
@@ -169,15 +206,20 @@ class BlockWalk {
     return evaluateTree(this.#run.backend, refined);
   }
 
-  async #propagate(block: Block, stream: Tensor[], targets: Tensor[]): Promise<Tensor[]> {
-    if (this.#run.propagate === 'dense') return targets;
-    return forwardAll(this.#run, block, stream, stream, () => this.#progress.advance(block.path));
-  }
-
-  /** The finished block, reading from the store where there is one. One that was only passed through goes on reading where it did. */
-  async #keep(given: Block, block: Block): Promise<Block> {
-    if (!this.#isTargeted(given) && !hasExpressions(given)) return given;
+  /**
+   * Stores that the block's turn is over, and with which activations a resumed run goes on; then what the turn before left can go. The block
+   * reads from the store where there is one; one that was only passed through goes on reading where it did.
+   */
+  async #keep(given: Block, block: Block, outputs: Stream): Promise<Block> {
     const { storage } = this.#run;
-    return storage ? storeBlock(storage.store, this.#entryKey(storage.key, given), block) : block;
+    const isChanged = this.#changes(given);
+    if (!storage) return isChanged ? block : given;
+    const dense = this.#denseStream.state;
+    const after: StreamsAfter = { ...(outputs.key !== undefined && { stream: outputs.key }), ...(dense && { dense }) };
+    const key = this.#entryKey(given);
+    const kept = isChanged ? await storeTurn(storage, key, block, after) : given;
+    if (!isChanged) await storePassed(storage, key, after);
+    await storage.sweep();
+    return kept;
   }
 }

@@ -10,6 +10,7 @@ import {
   type Tensor,
   throwIfAborted,
 } from '@lowbit/core';
+import type { Stream } from './activations.js';
 import { relativeOutputErrors } from './output-error.js';
 import { type PlannedStep, statisticsOf } from './plan.js';
 import { evaluateTree, resolveTree } from './resolve.js';
@@ -26,7 +27,7 @@ export interface BlockWork {
   /** The block as the step was given it, in memory. */
   readonly original: Block;
   /** Inputs of the block in the stream that is propagated; empty when the step reads no activations. */
-  readonly inputs: readonly Tensor[];
+  readonly inputs: Stream;
   /** The block in full precision, in the same basis; undefined when a quantized model was transformed. */
   readonly dense: Block | undefined;
   /** What each targeted Linear folds, by path. */
@@ -100,10 +101,13 @@ async function quantizeOne(work: BlockWork, block: Block, name: string, folded: 
     );
   }
   const folds = wanted.find(([, statistic]) => statistic === gram);
-  const error = folds && (await judge(work, path, work.dense ? await reference() : original, quantized, stats[folds[0]]));
-  const linear = part.replace(quantized);
+  const tokens = folded && wanted.length > 0 ? folded.tokens(name) : undefined;
+  const comparand = async (): Promise<Linear> => (work.dense ? reference() : original);
+  const judged = await judge(work, { path, comparand, quantized, gram: folds && stats[folds[0]], tokens });
+  const linear = part.replace(judged.linear);
   const bitsPerWeight = linear.storageBits / (whole.inFeatures * whole.outFeatures);
-  run.emit({ type: 'linear-done', step: planned.index, path, error, bitsPerWeight, milliseconds });
+  const { error, nearestError } = judged;
+  run.emit({ type: 'linear-done', step: planned.index, path, error, nearestError, tokens, bitsPerWeight, milliseconds });
   return linear;
 }
 
@@ -128,25 +132,60 @@ export function once<T>(make: () => Promise<T>): () => Promise<T> {
   return () => (made ??= make());
 }
 
+/** What a method made of a Linear. */
+interface Outcome {
+  readonly path: string;
+  /** What it is compared with. */
+  comparand(): Promise<Linear>;
+  readonly quantized: Linear;
+  /** Of its inputs; undefined when the step folds none. */
+  readonly gram: Tensor | undefined;
+  /** That reached it; undefined when the step folds nothing. */
+  readonly tokens: number | undefined;
+}
+
+/** What becomes of it, and its relative output errors. */
+interface Judgement {
+  readonly linear: Linear;
+  readonly error: number | undefined;
+  readonly nearestError: number | undefined;
+}
+
 /**
- * The relative output error, with a warning when quantizing has done more harm than a plain method would.
- * @throws NOT_FINITE when the activations or the new weights hold NaN or Infinity.
+ * The relative output error, with a warning when quantizing has done more harm than a plain method would. A Linear that too few tokens
+ * reached for statistics to mean anything is rounded to nearest instead, in the representation that the method chose.
+ * @throws NOT_FINITE when the new weights hold NaN or Infinity.
  */
-async function judge({ run, planned }: BlockWork, path: string, original: Linear, quantized: Linear, gramMatrix: Tensor): Promise<number> {
+async function judge({ run, planned }: BlockWork, { path, comparand, quantized, gram, tokens }: Outcome): Promise<Judgement> {
   const { name } = planned.step.method;
+  const warn = (code: string, message: string): void => run.emit({ type: 'warning', step: planned.index, path, code, message });
+  const isStarved = tokens !== undefined && tokens < run.minTokens;
+  if (!gram && !isStarved) return { linear: quantized, error: undefined, nearestError: undefined };
+  const original = await comparand();
   const nearest = await run.nearest?.(original, quantized, path);
-  const candidates = nearest ? [quantized, nearest] : [quantized];
-  const [error, baseline] = await relativeOutputErrors(run.backend, original, candidates, gramMatrix);
-  if (!Number.isFinite(error)) {
+  if (isStarved) {
+    const fate = nearest ? 'it is rounded to nearest' : `it stays as ${name} made it, since nobody knows how to round it to nearest`;
+    warn('FEW_TOKENS', `${tokens} calibration tokens reach it, fewer than ${run.minTokens}; ${fate}; calibrate on more text`);
+  } else if (gram && tokens !== undefined && tokens < gram.shape[0]) {
+    const gap = `${tokens} calibration tokens for ${gram.shape[0]} inputs leave their Gram matrix singular`;
+    warn('GRAM_SINGULAR', `${gap}, and dampening decides the rest; calibrate on more text`);
+  }
+  const linear = isStarved && nearest ? await evaluateTree(run.backend, nearest) : quantized;
+  if (!gram) return { linear, error: undefined, nearestError: undefined };
+  const [ofMethod, nearestError] = await relativeOutputErrors(run.backend, original, nearest ? [quantized, nearest] : [quantized], gram);
+  if (!Number.isFinite(ofMethod)) {
     throw new LowbitError(
       'NOT_FINITE',
-      `${path}: the relative output error of ${name} is ${error}; the calibration activations or the new weights hold NaN or Infinity`,
+      `${path}: the relative output error of ${name} is ${ofMethod}; the weights, old or new, hold NaN or Infinity`,
     );
   }
-  const warn = (code: string, message: string): void => run.emit({ type: 'warning', step: planned.index, path, code, message });
+  const error = linear === quantized ? ofMethod : nearestError;
   if (error >= 1) warn('ERROR_ABOVE_ONE', `relative output error ${error.toPrecision(3)}: zeros would be no worse`);
-  if (nearest && error >= baseline && error > 0) {
-    warn('NOT_BELOW_NEAREST', `relative output error ${error.toPrecision(3)} is not below round-to-nearest's ${baseline.toPrecision(3)}`);
+  if (nearest && linear === quantized && error >= nearestError && error > 0) {
+    warn(
+      'NOT_BELOW_NEAREST',
+      `relative output error ${error.toPrecision(3)} is not below round-to-nearest's ${nearestError.toPrecision(3)}`,
+    );
   }
-  return error;
+  return { linear, error, nearestError };
 }

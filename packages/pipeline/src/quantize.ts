@@ -18,11 +18,14 @@ import {
 import { quantizeBlocks } from './block-loop.js';
 import { lastHidden, meanDivergence } from './divergence.js';
 import { createEmitter } from './emitter.js';
+import { checkWeights } from './finite.js';
 import { checkStep, linearShapes, type PlannedStep, planRecipe, planStep } from './plan.js';
 import { requireReference } from './quantize-linears.js';
 import { evaluateTree, hasExpressions, resolveTree } from './resolve.js';
 import { inStage, interruptible, methodContext, type NearestRounding, type Propagation, type Run } from './run.js';
-import { computeRunKey } from './run-key.js';
+import { identifyRun } from './run-identity.js';
+import { RunStorage } from './run-storage.js';
+import { restoreTuned, storeTuned } from './stored-model.js';
 import { aimOf, checkTask } from './task.js';
 
 export interface QuantizeOptions {
@@ -46,14 +49,21 @@ export interface QuantizeOptions {
    */
   readonly propagate?: Propagation | undefined;
   /**
-   * Where finished blocks go, one atomic entry each; the model that comes back reads them from there. The model is then read once
-   * more, from end to end, for the key of the run.
+   * Where finished blocks go, and the activations that left the last of them; the model that comes back reads them from there. A store
+   * holds one run. The model is then read once more, from end to end, to tell whether it is the same.
    */
   readonly store?: Store | undefined;
-  /** Restorers of quantized Linears (`linearKinds` of @lowbit/quant): with them, blocks in the store under the same key are reused. */
+  /** Restorers of quantized Linears (`linearKinds` of @lowbit/quant): with them, a run goes on after the blocks that the store has. */
   readonly kinds?: LinearKinds | undefined;
+  /** Bytes of activations that stay in memory; what is more lies in the store, which has to be given then. Default: no limit. */
+  readonly memory?: number | undefined;
   /** Rounds a Linear to nearest in the representation a method chose for it, to warn of methods that do no better. */
   readonly nearest?: NearestRounding | undefined;
+  /**
+   * A Linear that fewer calibration tokens reach is rounded to nearest, with a warning, in the representation that its method chose
+   * (`nearest` rounds it). Default: 0.5 % of the calibration's tokens.
+   */
+  readonly minTokens?: number | undefined;
   readonly onEvent?: ((event: RunEvent) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
@@ -64,7 +74,7 @@ export interface QuantizeResult {
   readonly bitsPerWeight: number;
   readonly warnings: readonly Extract<RunEvent, { type: 'warning' }>[];
   readonly milliseconds: number;
-  /** Fingerprint of everything that decided the weights; undefined without a store. */
+  /** sha256 of everything that decided the weights; undefined without a store. */
   readonly runKey: string | undefined;
   /** What `onEvent` threw first, if it threw; the run went on. */
   readonly listenerFailure: unknown;
@@ -84,19 +94,24 @@ const noCalibration: TokenBatches = {
  * Same model, recipe, calibration data, seed and backend with the same number of threads: same bytes.
  *
  * @throws RECIPE_EMPTY, RECIPE_STEP, RECIPE_DONE, TARGETS_UNUSED, TARGETS_EMPTY, OVERRIDES_EMPTY, GLOB_INVALID, SEED, TASK_UNUSED, TASK_MODEL, and what `method.check` and
- *   `method.checkModel` throw, before any weight is read; ABORTED when the signal is; CALIBRATION_EMPTY; NOT_FINITE; METHOD_SHAPE; METHOD_FAILED around foreign errors.
+ *   `method.checkModel` throw, and MEMORY_STORE, before any weight is read; STORE_RUN when the store holds another run, naming what differs; ABORTED when the signal is; CALIBRATION_EMPTY; WEIGHT_NOT_FINITE and NOT_FINITE, naming what holds NaN or Infinity; METHOD_SHAPE; METHOD_FAILED around foreign errors.
  */
 export async function quantize(options: QuantizeOptions): Promise<QuantizeResult> {
   const { model: given, recipe, calibration = noCalibration, task, seed = 0 } = options;
-  const { propagate = 'quantized', store, kinds, nearest, signal } = options;
+  const { propagate = 'quantized', store, kinds, memory = Number.POSITIVE_INFINITY, nearest, signal } = options;
   if (!Number.isSafeInteger(seed) || seed < 0)
     throw new LowbitError('SEED', `quantize: seed must be an integer from 0 to 2^53 − 1, got ${seed}`);
+  if (memory !== Number.POSITIVE_INFINITY && !store)
+    throw new LowbitError('MEMORY_STORE', 'quantize: a limit of memory for activations needs a store for the rest; pass one');
   const started = performance.now();
   const plan = planRecipe(recipe, given);
   if (options.done) checkDone(recipe, options.done.steps);
   if (task) checkTask(recipe, task, given);
   const backend = interruptible(options.backend, signal);
-  const key = store && (await computeRunKey({ model: given, backend, recipe, calibration, task, seed, propagate, signal }));
+  const minTokens = options.minTokens ?? (await leastTokens(calibration));
+  // Either reads every weight once and refuses what is not finite: after hours of work it would be late.
+  if (!store) await checkWeights(given, signal);
+  const identity = store && (await identifyRun({ model: given, backend, recipe, calibration, task, seed, propagate, minTokens, signal }));
   const emitter = createEmitter(options.onEvent);
   const run: Run = {
     backend,
@@ -106,7 +121,9 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeResult
     propagate,
     signal,
     nearest,
-    storage: store && key !== undefined ? { store, key, kinds } : undefined,
+    minTokens,
+    storage: store && identity && (await RunStorage.open(store, identity, kinds)),
+    memory,
     emit: emitter.emit,
   };
   const linears = plan.reduce((total, { step, options: targeted }) => total + (step.method.quantizeLinear ? targeted.size : 0), 0);
@@ -120,7 +137,14 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeResult
   const milliseconds = performance.now() - started;
   run.emit({ type: 'run-done', milliseconds });
   const { warnings, failure } = emitter;
-  return { model, bitsPerWeight: bitsPerWeight(given, model), warnings, milliseconds, runKey: key, listenerFailure: failure };
+  return { model, bitsPerWeight: bitsPerWeight(given, model), warnings, milliseconds, runKey: identity?.key, listenerFailure: failure };
+}
+
+/** Share of the calibration's tokens below which a Linear's statistics say nothing. */
+const LEAST_SHARE = 0.005;
+
+async function leastTokens(calibration: TokenBatches): Promise<number> {
+  return calibration.length === 0 ? 0 : Math.ceil(LEAST_SHARE * calibration.length * (await calibration.at(0)).size);
 }
 
 /** @throws RECIPE_DONE */
@@ -169,10 +193,14 @@ async function runStep(
   run.emit({ type: 'step-start', step: index, method: method.name, targets: planned.options.size });
   let model = method.transform ? await transform(run, planned, given) : given;
   const reshaped = method.transform ? (dense === given ? model : undefined) : dense;
-  // Transforms are not piled up, and training wants all blocks at once.
-  const isLeftToNext = !method.finetune && next !== undefined && walksBlocks(next) && !next.transform;
-  if (walksBlocks(method) || (hasExpressions(model) && !isLeftToNext)) model = await quantizeBlocks(run, planned, model, reshaped);
-  if (method.finetune) model = await finetune(run, planned, model, { reference, dense: reshaped });
+  const tuned = method.finetune && (await restoreTuned(run, index, model));
+  if (tuned) model = tuned;
+  else {
+    // Transforms are not piled up, and training wants all blocks at once.
+    const isLeftToNext = !method.finetune && next !== undefined && walksBlocks(next) && !next.transform;
+    if (walksBlocks(method) || (hasExpressions(model) && !isLeftToNext)) model = await quantizeBlocks(run, planned, model, reshaped);
+    if (method.finetune) model = await storeTuned(run, index, await finetune(run, planned, model, { reference, dense: reshaped }), model);
+  }
   run.emit({ type: 'step-done', step: index, method: method.name, milliseconds: performance.now() - started });
   return { model, dense: staysDense(method, reshaped, dense === given, model) ? model : reshaped };
 }

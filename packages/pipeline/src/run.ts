@@ -4,30 +4,21 @@ import {
   type Backend,
   type FinetuneTask,
   type Linear,
-  type LinearKinds,
   LowbitError,
   type MethodContext,
   type Rng,
   type RunEvent,
-  type Store,
   type TokenBatches,
   throwIfAborted,
 } from '@lowbit/core';
 import type { PlannedStep } from './plan.js';
+import type { RunStorage } from './run-storage.js';
 
 /** What feeds the next block: outputs of the block as quantized, or as it was before the step. */
 export type Propagation = 'quantized' | 'dense';
 
 /** The same layer rounded to nearest in the representation of `quantized`, where that can be told. */
 export type NearestRounding = (original: Linear, quantized: Linear, path: string) => Promise<Linear | undefined> | Linear | undefined;
-
-interface Storage {
-  readonly store: Store;
-  /** What the keys of all entries of this run start with. */
-  readonly key: string;
-  /** Restorers of the Linears in finished blocks; without them an earlier run's blocks are not reused. */
-  readonly kinds: LinearKinds | undefined;
-}
 
 export interface Run {
   /** Yields to the event loop and checks the signal before every evaluation. */
@@ -38,16 +29,20 @@ export interface Run {
   readonly propagate: Propagation;
   readonly signal: AbortSignal | undefined;
   readonly nearest: NearestRounding | undefined;
+  /** A Linear that fewer calibration tokens reach is rounded to nearest. */
+  readonly minTokens: number;
   /** Where finished blocks go. */
-  readonly storage: Storage | undefined;
+  readonly storage: RunStorage | undefined;
+  /** Bytes of activations that are kept in memory; more go to the store. */
+  readonly memory: number;
   emit(event: RunEvent): void;
 }
 
 export type Stage = 'transform' | 'quantize' | 'refine' | 'finetune';
 
 /** Store key of what a run keeps for one stage of one step. */
-export function entryKey(runKey: string, step: number, stage: string, path: string): string {
-  return `${runKey}/step-${step}/${stage}/${path}`;
+export function entryKey(step: number, stage: string, path: string): string {
+  return `step-${step}/${stage}/${path}`;
 }
 
 /** The part of the context that all stages share. */
@@ -60,16 +55,18 @@ export async function methodContext<Options>(
   progress?: MethodContext<Options>['progress'],
 ): Promise<MethodContext<Options>> {
   const { storage, signal, emit } = run;
-  const key = storage && entryKey(storage.key, index, `${stage}-state`, path);
+  const key = entryKey(index, `${stage}-state`, path);
   return {
     backend: run.backend,
     options,
     rng: run.rng.at('step', index, path, stage),
     signal,
     progress: progress ?? ((done, total) => emit({ type: 'progress', step: index, stage, path, done, total })),
-    saved: key === undefined ? undefined : await storage?.store.get(key),
+    saved: await storage?.get(key),
     save: async (entry) => {
-      if (key !== undefined) await storage?.store.put(key, entry);
+      await storage?.put(key, entry);
+      // Once its block, or the model it makes, has been stored, the stage is not entered again; a transform is, and any without kinds.
+      if (storage?.kinds && stage !== 'transform') storage.outdate(key);
     },
     log: (record) => emit({ type: 'log', step: index, path, record }),
     warn: (code, message) => emit({ type: 'warning', step: index, path, code, message }),

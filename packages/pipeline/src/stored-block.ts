@@ -1,30 +1,17 @@
-// A finished block as an entry of a store: every tensor by name, and as JSON what the block is besides.
+// A block whose turn is over as an entry of a store, with the activations that a resumed run goes on with.
+import type { Block, KeyValueQuantization, LinearKinds, StoreEntry, Tensor } from '@lowbit/core';
+import type { DenseState } from './dense-stream.js';
+import type { RunStorage } from './run-storage.js';
 import {
-  type Block,
-  type KeyValueQuantization,
-  type Linear,
-  type LinearKinds,
-  type LinearState,
-  LowbitError,
-  Norm,
-  restoreLinear,
-  type Store,
-  type StoreEntry,
-  type Tensor,
-} from '@lowbit/core';
-
-/** A LinearState without its tensors: those lie in the entry under `<linear path>.<tensor name>`, a part's under `<linear path>.<role>.<name>`. */
-interface LinearRecord extends Omit<LinearState, 'tensors' | 'parts'> {
-  readonly tensors: readonly string[];
-  readonly parts?: Readonly<Record<string, LinearRecord>>;
-}
-
-interface NormRecord {
-  readonly kind: Norm['kind'];
-  readonly size: number;
-  readonly epsilon: number;
-  readonly tensors: readonly string[];
-}
+  decodeLinear,
+  decodeNorm,
+  encodeLinear,
+  encodeNorm,
+  type LinearRecord,
+  mapValues,
+  type NormRecord,
+  requireTensor,
+} from './stored-parts.js';
 
 interface BlockRecord {
   readonly linears: Readonly<Record<string, LinearRecord>>;
@@ -32,80 +19,62 @@ interface BlockRecord {
   readonly keyValues?: KeyValueQuantization;
 }
 
-/** The block as a store entry. */
-function encodeBlock(block: Block): StoreEntry {
+/** The activations that a resumed run goes on with after a block. */
+export interface StreamsAfter {
+  /** Entry of the stream that enters the next block; left out when nothing reads it. */
+  readonly stream?: string;
+  /** The stream of the dense model, where somebody has asked for it. */
+  readonly dense?: DenseState;
+}
+
+/** What an entry says of a block's turn: the block, unless the step left it as it was, and what follows from it. */
+interface TurnRecord {
+  readonly block?: BlockRecord;
+  readonly after: StreamsAfter;
+}
+
+function encodeBlock(block: Block): { record: BlockRecord; tensors: Record<string, Tensor> } {
   const tensors: Record<string, Tensor> = {};
   const record: BlockRecord = {
-    linears: mapValues(block.linears, (linear, name) => encodeLinear(linear.state(), name, tensors)),
-    norms: mapValues(block.norms, ({ kind, size, epsilon, weight, bias }, name) => {
-      const held = { ...(weight && { weight }), ...(bias && { bias }) };
-      for (const [field, t] of Object.entries(held)) tensors[`${name}.${field}`] = t;
-      return { kind, size, epsilon, tensors: Object.keys(held) };
-    }),
+    linears: mapValues(block.linears, (linear, name) => encodeLinear(linear, name, tensors)),
+    norms: mapValues(block.norms, (norm, name) => encodeNorm(norm, name, tensors)),
     ...(block.keyValues && { keyValues: block.keyValues }),
   };
-  return { metadata: { ...record }, tensors };
-}
-
-function encodeLinear({ tensors: held, parts, ...rest }: LinearState, path: string, tensors: Record<string, Tensor>): LinearRecord {
-  for (const [name, t] of Object.entries(held)) tensors[`${path}.${name}`] = t;
-  const encodedParts = parts && mapValues(parts, (part, role) => encodeLinear(part, `${path}.${role}`, tensors));
-  return { ...rest, tensors: Object.keys(held), ...(encodedParts && { parts: encodedParts }) };
+  return { record, tensors };
 }
 
 /**
- * Rebuilds a stored block on a template of the same path, whose architecture it takes.
+ * What an earlier run left of a block's turn. The block takes the architecture of the template, which has its path; it is the template
+ * where the step left it as it was.
  * @throws LINEAR_KIND when `kinds` does not know one of its Linears; STORE_ENTRY when a tensor is missing.
  */
-export function decodeBlock(template: Block, entry: StoreEntry, kinds: LinearKinds): Block {
-  const { linears, norms, keyValues } = entry.metadata as unknown as BlockRecord;
-  return template.with({
-    linears: mapValues(linears, (record, name) => restoreLinear(decodeLinear(record, name, entry), kinds)),
-    norms: mapValues(norms, ({ kind, size, epsilon, tensors }, name) => {
-      const { weight, bias } = tensorsAt(entry, name, tensors);
-      return new Norm(kind, size, epsilon, weight, bias);
-    }),
+export function decodeTurn(template: Block, entry: StoreEntry, kinds: LinearKinds): { block: Block; after: StreamsAfter } {
+  const { block: record, after } = entry.metadata as unknown as TurnRecord;
+  if (!record) return { block: template, after };
+  const { linears, norms, keyValues } = record;
+  const block = template.with({
+    linears: mapValues(linears, (linear, name) => decodeLinear(linear, name, entry.tensors, kinds)),
+    norms: mapValues(norms, (norm, name) => decodeNorm(norm, name, entry.tensors)),
     keyValues,
   });
-}
-
-function decodeLinear({ tensors, parts, ...rest }: LinearRecord, path: string, entry: StoreEntry): LinearState {
-  return {
-    ...rest,
-    tensors: tensorsAt(entry, path, tensors),
-    ...(parts && { parts: mapValues(parts, (part, role) => decodeLinear(part, `${path}.${role}`, entry)) }),
-  };
-}
-
-function tensorsAt(entry: StoreEntry, path: string, names: readonly string[]): Record<string, Tensor> {
-  return Object.fromEntries(names.map((name) => [name, requireTensor(entry, `${path}.${name}`)]));
-}
-
-function requireTensor(entry: StoreEntry, name: string): Tensor {
-  const t = entry.tensors[name];
-  if (!t)
-    throw new LowbitError('STORE_ENTRY', `the store returned an entry without '${name}'; delete the entry or the store and run again`);
-  return t;
+  return { block, after };
 }
 
 /**
- * Writes the block and gives it back reading from the store: lazily from a file, from memory as before. Its Linears stay the
- * objects they are, so no restorer is needed.
+ * Writes that the turn of a block is over, and gives the block back reading from the store: lazily from a file, from memory as before. Its
+ * Linears stay the objects they are, so no restorer is needed. The activations it names are there already: this entry is what makes
+ * them count.
  */
-export async function storeBlock(store: Store, key: string, block: Block): Promise<Block> {
-  const entry = encodeBlock(block);
-  await store.put(key, entry);
-  const stored = await store.get(key);
-  if (!stored) throw new LowbitError('STORE_ENTRY', `the store lost '${key}' right after it was written; check the disk it lies on`);
-  const readBack = new Map(Object.entries(entry.tensors).map(([name, t]) => [t, requireTensor(stored, name)]));
+export async function storeTurn(storage: RunStorage, key: string, block: Block, after: StreamsAfter = {}): Promise<Block> {
+  const { record, tensors } = encodeBlock(block);
+  const turn: TurnRecord = { block: record, after };
+  const stored = await storage.keep(key, { metadata: { ...turn }, tensors });
+  const readBack = new Map(Object.entries(tensors).map(([name, t]) => [t, requireTensor(stored.tensors, name)]));
   return block.map((t) => readBack.get(t) ?? t);
 }
 
-function mapValues<T, U>(record: Readonly<Record<string, T>>, f: (value: T, name: string) => U): Record<string, U> {
-  return Object.fromEntries(Object.entries(record).map(([name, value]) => [name, f(value, name)]));
-}
-
-/** What a Linear is besides its tensors, for fingerprints. */
-export function describeLinear(linear: Linear): LinearRecord {
-  return encodeLinear(linear.state(), '', {});
+/** The same for a block that the step left as it was. */
+export async function storePassed(storage: RunStorage, key: string, after: StreamsAfter): Promise<void> {
+  const turn: TurnRecord = { after };
+  await storage.put(key, { metadata: { ...turn }, tensors: {} });
 }

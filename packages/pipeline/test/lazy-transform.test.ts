@@ -102,6 +102,9 @@ async function traced(...recipe: Recipe): Promise<{ order: string[]; reads: Map<
     reads.set(name, (reads.get(name) ?? 0) + 1);
   };
   const onEvent = (event: RunEvent): void => {
+    // Until then every weight has been read once, to see whether it is finite.
+    if (event.type === 'run-start') order.length = 0;
+    if (event.type === 'run-start') reads.clear();
     if (event.type === 'block-done') order.push(`done ${event.step}/${event.done - 1}`);
   };
   await run(recipe, { model: createToyModel({ seed: 4, blockCount: 3, onLoad }), onEvent });

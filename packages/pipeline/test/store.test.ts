@@ -79,11 +79,12 @@ describe('determinism', () => {
 describe('a file store', () => {
   it('holds each finished block, and the model reads from it', async () => {
     const directory = join(folder, 'blocks');
-    const { model: made, runKey } = await run(mixed(), { store: createFileStore(directory) });
-    const files = await readdir(join(directory, runKey!), { recursive: true });
+    const { model: made } = await run(mixed(), { store: createFileStore(directory) });
+    const files = await readdir(directory, { recursive: true });
     const entry = (step: number, block: number): string => join(`step-${step}`, 'block', `model.layers.${block}.safetensors`);
-    // The rotation rewrites both blocks, and the first step after it evaluates both; the last step has one.
-    expect(files.filter((file) => file.endsWith('.safetensors')).sort()).toEqual([entry(1, 0), entry(1, 1), entry(2, 1)]);
+    // The rotation rewrites both blocks, and the first step after it evaluates both; the last step passes through one. No activations are left.
+    const entries = ['run.safetensors', entry(1, 0), entry(1, 1), entry(2, 0), entry(2, 1)];
+    expect(files.filter((file) => file.endsWith('.safetensors')).sort()).toEqual(entries);
     for (const block of made.blocks) {
       for (const [name, t] of tensorsOf(block)) expect(t.source.kind === 'leaf' && t.source.data, name).toBeUndefined();
     }
@@ -117,8 +118,8 @@ describe('reuse', () => {
       const events: RunEvent[] = [];
       const again = watched(store);
       const result = await run(mixed(), { propagate, kinds: testKinds, store: again, onEvent: (event) => void events.push(event) });
-      expect(reusedBlocks(events)).toEqual(['1 model.layers.0', '1 model.layers.1']);
-      expect(again.puts.map((key) => key.replace(/^\w+\//, ''))).toEqual(['step-2/block/model.layers.1']);
+      expect(reusedBlocks(events)).toEqual(['1 model.layers.0', '1 model.layers.1', '2 model.layers.0']);
+      expect(again.puts).toEqual(['step-2/block/model.layers.1']);
       expect(await bytes(result.model)).toBe(expected);
     },
   );
@@ -132,23 +133,35 @@ describe('reuse', () => {
     await expect(run([nearest()], { store, kinds: {} })).rejects.toMatchObject({ code: 'LINEAR_KIND' });
   });
 
-  it('happens only where everything that decides the weights is equal', async () => {
+  it('is refused where anything that decides the weights differs, and the refusal says what', async () => {
     const store = memoryStore();
     const base: ToyModelOptions = { seed: 1, biases: true };
-    const reuses = async (recipe: Recipe, options: Partial<QuantizeOptions> = {}): Promise<boolean> => {
-      const events: RunEvent[] = [];
-      await run(recipe, { store, kinds: testKinds, ...options, onEvent: (event) => void events.push(event) });
-      return reusedBlocks(events).length > 0;
+    const calibrated = { kinds: testKinds, store };
+    await run([searched({ bits: 3 })], calibrated);
+    const puts = watched(store);
+    const refusal = async (recipe: Recipe, options: Partial<QuantizeOptions> = {}): Promise<string> => {
+      const error: unknown = await run(recipe, { ...calibrated, store: puts, ...options }).catch((thrown: unknown) => thrown);
+      expect(error).toMatchObject({ code: 'STORE_RUN' });
+      return (error as Error).message;
     };
-    expect(await reuses([searched({ bits: 3 })])).toBe(false);
-    expect(await reuses([searched({ bits: 3 })], { model: createToyModel(base) })).toBe(true);
-    expect(await reuses([searched({ bits: 3, groupSize: 8 })])).toBe(false);
-    expect(await reuses([searched({ bits: 3, targets: ['**', '!**.0.mlp.up_proj'] })])).toBe(false);
-    expect(await reuses([searched({ bits: 3, overrides: { '**.up_proj': { bits: 4 } } })])).toBe(false);
-    expect(await reuses([nearest({ bits: 3 })])).toBe(false);
-    expect(await reuses([searched({ bits: 3 })], { seed: 4 })).toBe(false);
-    expect(await reuses([searched({ bits: 3 })], { propagate: 'dense' })).toBe(false);
-    expect(await reuses([searched({ bits: 3 })], { calibration: createToyTokens({ seed: 9 }) })).toBe(false);
+    expect(await refusal([searched({ bits: 3, groupSize: 8 })])).toContain('step 0 options.groupSize was 16 and is 8;');
+    expect(await refusal([searched({ bits: 3, targets: ['**', '!**.0.mlp.up_proj'] })])).toContain(
+      'step 0 targets.1 was not there and is "!**.0.mlp.up_proj"',
+    );
+    expect(await refusal([searched({ bits: 3, overrides: { '**.up_proj': { bits: 4 } } })])).toContain('step 0 overrides.0 was not there');
+    expect(await refusal([nearest({ bits: 3 })])).toContain('step 0 method was "test-searched" and is "test-nearest"');
+    expect(await refusal([searched({ bits: 3 }), nearest({ bits: 3 })])).toContain('step 1 was not there');
+    expect(await refusal([searched({ bits: 3 })], { seed: 4 })).toContain('differs: seed was 3 and is 4;');
+    expect(await refusal([searched({ bits: 3 })], { propagate: 'dense' })).toContain('propagate was "quantized" and is "dense"');
+    const other = { ...createToyTokens({ seed: 9 }), description: 'another text' };
+    expect(await refusal([searched({ bits: 3 })], { calibration: other })).toContain(
+      `calibration was ${calibration.description} and is another text;`,
+    );
+    expect(await refusal([searched({ bits: 3 })], { calibration: { ...other, description: calibration.description } })).toContain(
+      'with other contents',
+    );
+    const backend = { ...createReferenceBackend(), fingerprint: 'reference, 2 threads' };
+    expect(await refusal([searched({ bits: 3 })], { backend })).toContain('engine was "reference" and is "reference, 2 threads"');
     // The same names and shapes, one weight moved by one unit in the last place.
     const moved = model.blocks[1].map((t, name) => {
       if (name !== 'mlp.up_proj.weight' || t.source.kind !== 'leaf') return t;
@@ -156,8 +169,13 @@ describe('reuse', () => {
       data[7] += 2 ** -24;
       return tensor(data, t.shape);
     });
-    expect(await reuses([searched({ bits: 3 })], { model: model.withBlock(1, moved) })).toBe(false);
-    expect(await reuses([searched({ bits: 3 })])).toBe(true);
+    expect(await refusal([searched({ bits: 3 })], { model: model.withBlock(1, moved) })).toContain(
+      'differs: model.layers.1.mlp.up_proj.weight has other elements;',
+    );
+    expect(puts.puts).toEqual([]);
+    const events: RunEvent[] = [];
+    await run([searched({ bits: 3 })], { ...calibrated, model: createToyModel(base), onEvent: (event) => void events.push(event) });
+    expect(reusedBlocks(events)).toHaveLength(2);
   });
 
   it('covers steps among the options, and refuses options that have no text', async () => {
