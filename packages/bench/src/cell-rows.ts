@@ -14,6 +14,8 @@ export interface RowsAbout {
   seconds: number;
   bitsPerWeight: number | null;
   activationBits: number | undefined;
+  /** To be called before others measure the peak of the process, which makes the system forget the one so far. */
+  keepPeak(): void;
   score(score: Score, evaluateSeconds: number): BenchRow;
   failure(evaluator: string, error: unknown): BenchRow;
 }
@@ -21,17 +23,22 @@ export interface RowsAbout {
 /** What float32 is exact to: 16 digits a window would be most of the file. */
 const shortened = (value: number): number => Number(value.toPrecision(7));
 
-/** `peakMemory` gives MiB since the cell began. */
+/** `peakMemory` gives MiB since the cell began, or since somebody else began to measure. */
 export function rowsAbout({ prepared, recipe, seed, provenance }: CellWork, peakMemory: () => number): RowsAbout {
   const { resolved, task } = prepared;
   const { method, bits, groupSize, steps } = summarizeRecipe(recipe.recipe);
   const isTuned = task && recipe.recipe.some(aimsAtTask);
+  let peak = 0;
+  const peakSoFar = (): number => {
+    peak = Math.max(peak, peakMemory());
+    return peak;
+  };
   // The fields in the order in which people read them.
   const head = { model: resolved.name, recipe: recipe.name, method, bits, groupSize };
   const tail = ({ seconds, calibration, activationBits }: RowsAbout) => ({
     ...(activationBits !== undefined && { activationBits }),
     seconds,
-    peakRssMiB: peakMemory(),
+    peakRssMiB: peakSoFar(),
     seed,
     ...(isTuned && { task: { description: task.description, hash: task.hash } }),
     calibration: calibration ? { description: calibration.batches.description, hash: calibration.batches.hash } : null,
@@ -43,6 +50,7 @@ export function rowsAbout({ prepared, recipe, seed, provenance }: CellWork, peak
     seconds: 0,
     bitsPerWeight: null,
     activationBits: undefined,
+    keepPeak: () => void peakSoFar(),
     score({ evaluator, value, stderr, samples, higherIsBetter, parts, byWindow, protocol, version }, evaluateSeconds) {
       if (!Number.isFinite(value)) {
         const remedy = 'the model overflows or has no such figure; look at its other scores, or quantize it more carefully';

@@ -4,6 +4,7 @@ import type { RecipeSummary } from './recipe.js';
 /** What produced the numbers: package versions by name, Node, and the commit of a checkout. */
 export interface Provenance {
   readonly versions: Readonly<Record<string, string>>;
+  /** The engine with its version, provider and number of threads: equal bytes come of equal ones. */
   readonly backend: string;
   /** Commit of the checkout the code ran from, with '+' when files differed from it; null outside a checkout. */
   readonly commit: string | null;
@@ -51,7 +52,7 @@ export interface ScoreRow extends RowBase {
   readonly protocol: Readonly<Record<string, unknown>>;
 }
 
-/** A cell that failed: the run went on without it. */
+/** What failed, or cannot be judged: the run went on without it. */
 export interface FailedRow extends RowBase {
   readonly value: null;
   readonly stderr: null;
@@ -63,6 +64,13 @@ export type BenchRow = ScoreRow | FailedRow;
 
 export function isScore(row: BenchRow): row is ScoreRow {
   return row.value !== null;
+}
+
+/** Code of a row of what an evaluator has nothing to say of: nothing failed, and nothing changes when it is tried again. */
+export const NOT_APPLICABLE = 'NOT_APPLICABLE';
+
+export function hasFailed(row: BenchRow): row is FailedRow {
+  return !isScore(row) && row.error.code !== NOT_APPLICABLE;
 }
 
 /** A row as it was before it was written: JSON has no word for a standard error that is not known. */

@@ -12,7 +12,7 @@ import type { CellOutcome, CellSubject, LogRecord, RunHooks } from './outcome.js
 import { measurePeakMemory } from './peak-memory.js';
 import { type PreparedModel, stageProgress } from './prepared-model.js';
 import { type NamedRecipe, needsData } from './recipe.js';
-import type { BenchRow, Provenance } from './row.js';
+import { type BenchRow, NOT_APPLICABLE, type Provenance } from './row.js';
 import { writeSamples } from './samples.js';
 import type { CalibrationText } from './texts.js';
 
@@ -61,7 +61,9 @@ export async function runCell(work: CellWork, hooks: RunHooks): Promise<Omit<Cel
     for (const { name } of judges) add(about.failure(name, error));
     return outcome({ subject: undefined, texts: [] });
   }
+  const declined: [string, unknown][] = [];
   for (const evaluator of judges) {
+    about.keepPeak();
     const started = performance.now();
     try {
       const progress = stageProgress(hooks.onProgress, evaluator.name, `${resolved.name} ${recipe.name}`);
@@ -70,10 +72,16 @@ export async function runCell(work: CellWork, hooks: RunHooks): Promise<Omit<Cel
       for (const score of scores) add(about.score(score, evaluateSeconds));
     } catch (error) {
       rethrowAbort(error, signal);
-      if (isForOthers(error))
-        hooks.onProgress?.({ type: 'note', text: `${resolved.name} ${recipe.name}: without ${describeError(error).message}` });
+      if (isForOthers(error)) declined.push([evaluator.name, error]);
       else add(about.failure(evaluator.name, error));
     }
+  }
+  const isUnjudged = rows.length === 0;
+  for (const [name, error] of declined) {
+    const { message } = describeError(error);
+    hooks.onProgress?.({ type: 'note', text: `${resolved.name} ${recipe.name}: without ${message}` });
+    // A cell without a row would count as one that is still to run.
+    if (isUnjudged) add(about.failure(name, new LowbitError(NOT_APPLICABLE, `${name}: has nothing to say of such a model: ${message}`)));
   }
   const subject = subjectOf(work, model, hooks);
   if (!work.samples) return outcome({ subject, texts: [] });

@@ -31,6 +31,17 @@ describe('rowsAbout', () => {
     });
   });
 
+  it('has the highest of the peaks so far, whoever made the system forget one', () => {
+    let peak = 7;
+    const about = rowsAbout(work, () => peak);
+    peak = 90;
+    about.keepPeak();
+    peak = 20;
+    expect(about.score(score, 1)).toMatchObject({ peakRssMiB: 90 });
+    peak = 95;
+    expect(about.failure('text', new Error('no'))).toMatchObject({ peakRssMiB: 95 });
+  });
+
   it('keep what each window of a text gives, as exactly as it is known', () => {
     const row = rowsAbout(work, () => 7).score({ ...score, byWindow: [0.123456789012, 0.876543210988] }, 1);
     expect(row).toMatchObject({ byWindow: [0.1234568, 0.8765432] });

@@ -11,7 +11,7 @@ import {
 import { describeError, rethrowAbort } from '../failure.js';
 import { describeModel } from '../model-reference.js';
 import { type BenchProgress, type CellOutcome, DENSE } from '../outcome.js';
-import { isScore } from '../row.js';
+import { hasFailed, isScore } from '../row.js';
 import { runBenchmark } from '../run.js';
 import { type ComputedPlan, type ExperimentPlan, isComputed, type RecipePlan } from './plan.js';
 import { cellKey, type ExperimentCell, rowOf } from './rows.js';
@@ -107,8 +107,8 @@ async function rowsOfCell(plan: RecipePlan, cell: CellOutcome, options: Experime
   const arm = arms.find(({ name }) => name === recipe)?.arm;
   const scores = Object.fromEntries(rows.filter(isScore).map((row) => [row.evaluator, row.value]));
   const { bitsPerWeight, seconds } = rows[0];
-  const failed = rows.find((row) => !isScore(row));
-  if (failed && !isScore(failed)) return [{ ...arm?.parameters, ...scores, bitsPerWeight, seconds, failure: failed.error.message }];
+  const failed = rows.find(hasFailed);
+  if (failed) return [{ ...arm?.parameters, ...scores, bitsPerWeight, seconds, failure: failed.error.message }];
   const written = texts.map((text) => ({ ...arm?.parameters, ...text }));
   const makesRows = 'study' in experiment || experiment.rowsOf !== undefined;
   if (!arm || !subject || !makesRows) return [{ ...arm?.parameters, ...scores, bitsPerWeight, seconds }, ...written];
