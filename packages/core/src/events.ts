@@ -19,9 +19,9 @@ export type RunEvent =
       /** ‖X(Ŵ−W)ᵀ‖² / ‖XWᵀ‖² on the calibration rows; undefined when the step folds no Gram matrix. */
       readonly error: number | undefined;
       /** The same of rounding to nearest in the same representation; undefined where nobody can tell. */
-      readonly nearestError?: number | undefined;
+      readonly nearestError: number | undefined;
       /** Calibration tokens that reached the Linear: rows of its input that are not 0 throughout. Undefined when the step folds nothing. */
-      readonly tokens?: number | undefined;
+      readonly tokens: number | undefined;
       readonly bitsPerWeight: number;
       readonly milliseconds: number;
     }

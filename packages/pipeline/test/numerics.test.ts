@@ -9,7 +9,6 @@ import { nearest, searched } from './methods/round.js';
 
 const backend = createReferenceBackend();
 const calibration = createToyTokens({ seed: 2 });
-const TOKENS = 3 * 2 * 12;
 
 /** A token that few positions hold; all others are embedded as zeros, so that the first block's attention reads nothing of them. */
 const RARE = 7;
@@ -65,7 +64,8 @@ describe('a Linear that few tokens reach', () => {
     expect(starved[0].message).toMatch(/^3 calibration tokens reach it, fewer than 4; it is rounded to nearest; /);
     for (const path of attention) expect(done.get(path)).toMatchObject({ tokens: 3 });
     expect(done.get(attention[0])?.error).toBe(done.get(attention[0])?.nearestError);
-    expect(done.get('model.layers.1.mlp.down_proj')).toMatchObject({ tokens: TOKENS });
+    // Attention carries it to all positions of its window; the other windows are zeros throughout.
+    expect(done.get('model.layers.1.mlp.down_proj')).toMatchObject({ tokens: 12 });
     const rounded = await quantize({ backend, model: given.model, recipe: [nearest({ bits: 3 })] });
     expect(await weightOf(model, 'self_attn.q_proj')).toEqual(await weightOf(rounded.model, 'self_attn.q_proj'));
     expect(await weightOf(model, 'mlp.up_proj')).not.toEqual(await weightOf(rounded.model, 'mlp.up_proj'));
@@ -98,8 +98,9 @@ it('warns of a Gram matrix of fewer tokens than inputs, and says of how many', a
   expect(warnings.filter(({ code }) => code === 'GRAM_SINGULAR')).toHaveLength(14);
   expect(warnings[0].message).toMatch(/^12 calibration tokens for 32 inputs leave their Gram matrix singular/);
   expect(done.get(attention[0])).toMatchObject({ tokens: 12, nearestError: undefined });
-  const { warnings: none } = await run({ model: createToyModel({ seed: 1 }) });
+  const { warnings: none, done: all } = await run({ model: createToyModel({ seed: 1 }) });
   expect(none).toEqual([]);
+  expect(all.get(attention[0])).toMatchObject({ tokens: 72 });
 });
 
 describe('what is not finite', () => {
@@ -138,7 +139,8 @@ describe('what is not finite', () => {
       const values = scaled.get(t);
       return values ? tensor(values, t.shape) : t;
     });
-    await expect(run({ model: overflowing, backend: await engine })).rejects.toMatchObject({
+    const recipe = [searched({ bits: 3, targets: ['**.down_proj'] })];
+    await expect(run({ model: overflowing, backend: await engine, recipe })).rejects.toMatchObject({
       code: 'NOT_FINITE',
       message: expect.stringContaining('model.layers.0.mlp.down_proj: its input holds NaN or Infinity in batch 1 of 3'),
     });

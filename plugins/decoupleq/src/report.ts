@@ -14,6 +14,10 @@ export function reportLayer(
   deadInputs: number,
 ): void {
   log({ dampening: options.dampening, deadInputs, rows, loss, nearestLoss, gptqLoss, trace });
+  if (deadInputs > 0) {
+    const known = 'nothing is known of them, and dampening alone ties them to what they were';
+    warn('DECOUPLEQ_DEAD_INPUTS', `${path}: ${deadInputs} of ${inFeatures} inputs are 0 in all ${rows} calibration rows; ${known}`);
+  }
   if (rows < ENOUGH_ROWS * inFeatures) {
     const wanted = `calibrate on ${ENOUGH_ROWS * inFeatures} or more`;
     warn('DECOUPLEQ_FEW_ROWS', `${path}: ${rows} calibration rows for ${inFeatures} inputs fit the text rather than the layer; ${wanted}`);

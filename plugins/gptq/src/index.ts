@@ -48,6 +48,10 @@ const ENOUGH_ROWS = 4;
 function report({ options, path, rows, log, warn }: LinearContext<Options>, factor: GptqFactor, { loss, nearestLoss }: GptqOutcome): void {
   const { dampening, deadInputs, inFeatures } = factor;
   log({ dampening, deadInputs, loss, nearestLoss });
+  if (deadInputs > 0) {
+    const known = 'nothing is known of them, and they are rounded to nearest';
+    warn('GPTQ_DEAD_INPUTS', `${path}: ${deadInputs} of ${inFeatures} inputs are 0 in all ${rows} calibration rows; ${known}`);
+  }
   if (rows < ENOUGH_ROWS * inFeatures) {
     const wanted = `calibrate on ${ENOUGH_ROWS * inFeatures} or more`;
     warn('GPTQ_FEW_ROWS', `${path}: ${rows} calibration rows for ${inFeatures} inputs fit the text rather than the layer; ${wanted}`);

@@ -125,11 +125,12 @@ describe('gptq', () => {
     expect(records[0].loss).toBeLessThan(records[0].nearestLoss as number);
   });
 
-  it('counts inputs that never fire and rounds them to nearest', async () => {
+  it('counts inputs that never fire, rounds them to nearest and says so', async () => {
     const values = (await readFloats(await correlatedGram(7))).slice();
     for (let i = 0; i < IN; i++) values[3 * IN + i] = values[i * IN + 3] = 0;
-    const { linear, records } = await round(weight, tensor(values, [IN, IN]), { ...grid, clip: 'minmax' });
+    const { linear, records, warnings } = await round(weight, tensor(values, [IN, IN]), { ...grid, clip: 'minmax' });
     expect(records[0].deadInputs).toBe(1);
+    expect(warnings[0]).toMatch(/^GPTQ_DEAD_INPUTS: .*: 1 of \d+ inputs are 0 in all \d+ calibration rows; .* rounded to nearest$/);
     const nearest = quantizeWeight(weight, [OUT, IN], { ...grid, clip: 'minmax' });
     const [codes, expected] = [linear.weight.codes, nearest.codes].map((t) =>
       t.source.kind === 'leaf' ? (t.source.data as Uint8Array) : undefined,
@@ -159,6 +160,17 @@ describe('gptq', () => {
     const { warnings, records } = await round(weight, rankOne, { ...grid, dampening: 1e-9 });
     expect(records[0].dampening).toBeGreaterThan(1e-9);
     expect(warnings[0]).toMatch(/^GPTQ_DAMPENING: .*dampening was raised from 1e-9 to .*calibrate on more text/);
+  });
+
+  it('recovers from inputs that occur twice, and says how much dampening that took', async () => {
+    const values = (await readFloats(await correlatedGram(9))).slice();
+    const twin = (i: number): number => (i === 5 ? 2 : i);
+    const gram = Float32Array.from({ length: IN * IN }, (_, i) => values[twin(Math.floor(i / IN)) * IN + twin(i % IN)]);
+    const { linear, warnings, records } = await round(weight, tensor(gram, [IN, IN]), { ...grid, dampening: 1e-12 });
+    expect(records[0].dampening).toBeGreaterThan(1e-12);
+    expect(warnings).toEqual([expect.stringMatching(/^GPTQ_DAMPENING: .* is singular; dampening was raised from 1e-12 to /)]);
+    expect((await readFloats(linear.weight.scale)).every(Number.isFinite)).toBe(true);
+    expect(records[0].loss).toBeLessThan(records[0].nearestLoss as number);
   });
 
   it('says when there are too few rows to learn from', async () => {
