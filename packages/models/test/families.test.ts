@@ -7,12 +7,20 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { CacheBuffers } from '../src/cached-attention.js';
 import { loadModel } from '../src/index.js';
 import { type IndependentConfig, independentLogits } from './independent-forward.js';
-import { randomCheckpoint, type SmallConfig, smallConfig } from './memory-checkpoint.js';
+import { gpt2Logits, optLogits } from './independent-layer-norm-forward.js';
+import { randomGpt2, randomOpt, type SmallGpt2, type SmallOpt, smallGpt2, smallOpt } from './layer-norm-checkpoints.js';
+import { type MemoryCheckpoint, randomCheckpoint, type SmallConfig, smallConfig } from './memory-checkpoint.js';
 
 const qkv = ['self_attn.q_proj', 'self_attn.k_proj', 'self_attn.v_proj'];
 const llama3Scaling = { rope_type: 'llama3', factor: 8, low_freq_factor: 1, high_freq_factor: 4, original_max_position_embeddings: 16 };
 
-const cases: Record<string, { config: SmallConfig; biased?: readonly string[] }> = {
+/** A model, and what it answers to one sequence: [tokens][vocabulary]. */
+interface Case {
+  readonly checkpoint: MemoryCheckpoint;
+  readonly expected: (tokens: Int32Array) => Float64Array[];
+}
+
+const llamas: Record<string, { config: SmallConfig; biased?: readonly string[] }> = {
   'Llama, multi-head': { config: { ...smallConfig, num_key_value_heads: 4 } },
   'Llama, grouped heads': { config: smallConfig },
   'Llama, one key-value head': { config: { ...smallConfig, num_key_value_heads: 1 } },
@@ -30,6 +38,55 @@ const cases: Record<string, { config: SmallConfig; biased?: readonly string[] }>
     config: { ...smallConfig, model_type: 'qwen2', rms_norm_eps: 1e-6, rope_theta: 1000000, use_sliding_window: false, sliding_window: 4 },
     biased: qkv,
   },
+  'Qwen3, norms of queries and keys, explicit head_dim, tied embeddings': {
+    config: { ...smallConfig, model_type: 'qwen3', rms_norm_eps: 1e-6, rope_theta: 1000000, head_dim: 10, tie_word_embeddings: true },
+  },
+  'Qwen3, attention biases': {
+    config: { ...smallConfig, model_type: 'qwen3', head_dim: 6, attention_bias: true },
+    biased: [...qkv, 'self_attn.o_proj'],
+  },
+};
+
+function gpt2Case(config: SmallGpt2, root = 'transformer.'): Case {
+  const checkpoint = randomGpt2(config, root);
+  const { n_embd: width, n_layer: blocks, n_head: heads, activation_function: activation, layer_norm_epsilon: epsilon } = config;
+  const head = config.tie_word_embeddings === false ? 'lm_head' : `${root}wte`;
+  const sizes = { width, blocks, heads, head, root, activation, epsilon };
+  return { checkpoint, expected: (tokens) => gpt2Logits(checkpoint.weights, sizes, tokens) };
+}
+
+function optCase(config: SmallOpt, root = 'model.decoder'): Case {
+  const checkpoint = randomOpt(config, root);
+  const { hidden_size: width, num_hidden_layers: blocks, num_attention_heads: heads, activation_function: activation } = config;
+  const head = config.tie_word_embeddings === false ? 'lm_head' : `${root}.embed_tokens`;
+  return { checkpoint, expected: (tokens) => optLogits(checkpoint.weights, { width, blocks, heads, head, root, activation }, tokens) };
+}
+
+const cases: Record<string, Case> = {
+  ...Object.fromEntries(
+    Object.entries(llamas).map(([name, { config, biased = [] }]) => {
+      const checkpoint = randomCheckpoint(config, { biased });
+      return [name, { checkpoint, expected: (tokens) => independentLogits(config as IndependentConfig, checkpoint.weights, tokens) }];
+    }),
+  ),
+  'GPT-2': gpt2Case(smallGpt2),
+  'GPT-2, names without a prefix': gpt2Case(smallGpt2, ''),
+  'GPT-2, its own head, inner width and activation, an odd head size': gpt2Case({
+    ...smallGpt2,
+    n_embd: 20,
+    tie_word_embeddings: false,
+    n_inner: 28,
+    activation_function: 'gelu',
+    layer_norm_epsilon: 1e-3,
+  }),
+  OPT: optCase(smallOpt),
+  'OPT, names without a prefix': optCase(smallOpt, 'decoder'),
+  'OPT, as Galactica: GELU, no biases, its own head': optCase({
+    ...smallOpt,
+    activation_function: 'gelu',
+    enable_bias: false,
+    tie_word_embeddings: false,
+  }),
 };
 
 /** Largest difference, over the largest magnitude expected. */
@@ -71,8 +128,8 @@ async function decodedLogits(model: Model, backend: Backend, tokens: Int32Array,
   }
   const logits: Float32Array[] = [];
   for (let position = start; position < length; position++) {
-    let y = model.embedding.forward(columns(position, position + 1));
     const at = tensor(Int32Array.of(position), []);
+    let y = model.embedding.forward(columns(position, position + 1), at);
     const steps = model.blocks.map((block, i) => {
       const step = block.decode(y, caches[i].leaves(), at);
       y = step.output;
@@ -98,15 +155,12 @@ describe.each(Object.keys(backends))('on %s', (backendName) => {
   afterAll(() => backend.dispose());
 
   it.each(Object.keys(cases))('%s: logits and decoding equal the independent forward', async (name) => {
-    const { config, biased = [] } = cases[name];
-    const checkpoint = randomCheckpoint(config, { biased });
+    const { checkpoint, expected: answers } = cases[name];
     const model = await materialize(await loadModel(checkpoint));
     const tokens = randomTokens(name);
     const [logits] = await backend.evaluate([model.forward(tensor(tokens, [2, TOKENS]))]);
     const actual = await readFloats(logits);
-    const expected = [0, 1].map((i) =>
-      independentLogits(config as IndependentConfig, checkpoint.weights, tokens.subarray(i * TOKENS, (i + 1) * TOKENS)),
-    );
+    const expected = [0, 1].map((i) => answers(tokens.subarray(i * TOKENS, (i + 1) * TOKENS)));
     const flat = expected.flat().flatMap((row) => [...row]);
     expect(relativeError(actual, flat)).toBeLessThan(1e-5); // 1e-4 is promised; 1e-6 measured
 

@@ -1,6 +1,6 @@
-// A second implementation of the Llama family's forward pass: float64 loops over one sequence, sharing no code with the toolkit.
+// A second implementation of the forward pass of Llama's families: float64 loops over one sequence, sharing no code with the toolkit.
 // Written from the papers and config.json semantics: arXiv 2302.13971 (Llama), 1910.07467 (RMSNorm), 2104.09864 (RoPE),
-// 2305.13245 (GQA), 2002.05202 (SwiGLU), and the published frequency scaling of Llama 3.1.
+// 2305.13245 (GQA), 2002.05202 (SwiGLU), 2505.09388 (Qwen3's norms of queries and keys), and the published frequency scaling of Llama 3.1.
 
 export interface IndependentConfig {
   vocab_size: number;
@@ -87,6 +87,10 @@ export function independentLogits(config: IndependentConfig, weights: Weights, t
   for (let layer = 0; layer < config.num_hidden_layers; layer++) {
     const path = `model.layers.${layer}`;
     const headOf = (x: Vector, head: number): Vector => x.subarray(head * headDim, (head + 1) * headDim);
+    const normalizedHead = (x: Vector, head: number, norm: string): Vector => {
+      const weight = weights.get(`${path}.self_attn.${norm}.weight`);
+      return weight ? normalized(headOf(x, head), weight, config.rms_norm_eps) : headOf(x, head);
+    };
     const queries: Vector[] = [];
     const keys: Vector[] = [];
     const values: Vector[] = [];
@@ -100,10 +104,10 @@ export function independentLogits(config: IndependentConfig, weights: Weights, t
       const joined = new Float64Array(heads * headDim);
       for (let h = 0; h < heads; h++) {
         const shared = Math.floor(h / (heads / kvHeads));
-        const query = rotated(headOf(queries[t], h), t, turns);
+        const query = rotated(normalizedHead(queries[t], h, 'q_norm'), t, turns);
         const scores: number[] = [];
         for (let s = 0; s <= t; s++) {
-          const key = rotated(headOf(keys[s], shared), s, turns);
+          const key = rotated(normalizedHead(keys[s], shared, 'k_norm'), s, turns);
           let dot = 0;
           for (let i = 0; i < headDim; i++) dot += query[i] * key[i];
           scores.push(dot / Math.sqrt(headDim));

@@ -1,4 +1,4 @@
-// Random checkpoints of the Llama family in memory, with their weights at hand.
+// Random checkpoints in memory, with their weights at hand: of any shapes, and of Llama's families.
 import { createRng, type LinearState, LowbitError, lazyTensor, type Shape, sizeOf } from '@lowbit/core';
 import type { Checkpoint } from '@lowbit/formats';
 
@@ -54,22 +54,28 @@ export function tensorShapes(config: SmallConfig, biased: readonly string[] = []
       if (biased.includes(name)) shapes.set(`model.layers.${layer}.${name}.bias`, [out]);
     }
     for (const name of ['input_layernorm', 'post_attention_layernorm']) shapes.set(`model.layers.${layer}.${name}.weight`, [width]);
+    if (config.model_type !== 'qwen3') continue;
+    for (const name of ['q_norm', 'k_norm']) shapes.set(`model.layers.${layer}.self_attn.${name}.weight`, [headDim]);
   }
   return shapes;
 }
 
 /** A checkpoint of random weights, large enough that attention is far from uniform. */
 export function randomCheckpoint(config: SmallConfig, { biased = [] as readonly string[], seed = 1 } = {}): MemoryCheckpoint {
+  return randomCheckpointOf(config, tensorShapes(config, biased), seed);
+}
+
+/** The same for tensors of any names and shapes. */
+export function randomCheckpointOf(config: Record<string, unknown>, shapes: ReadonlyMap<string, Shape>, seed = 1): MemoryCheckpoint {
   const rng = createRng(seed);
-  const shapes = tensorShapes(config, biased);
   const weights = new Map([...shapes].map(([name, shape]) => [name, randomWeights(rng.at(name), name, shape)]));
   return memoryCheckpoint(config, weights, shapes);
 }
 
 function randomWeights(rng: ReturnType<typeof createRng>, name: string, shape: Shape): Float32Array {
   const normal = rng.normal(sizeOf(shape));
-  if (name.includes('norm')) return normal.map((z) => 1 + 0.2 * z);
   if (name.endsWith('.bias')) return normal.map((z) => 0.5 * z);
+  if (shape.length === 1) return normal.map((z) => 1 + 0.2 * z); // of a norm
   return normal.map((z) => (1.5 * z) / Math.sqrt(shape[1]));
 }
 
