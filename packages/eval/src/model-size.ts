@@ -161,7 +161,7 @@ function restBits({ embedding, blocks, norm, head }: Model): number {
   const normSize = ({ weight, bias }: Norm): number => (weight?.size ?? 0) + (bias?.size ?? 0);
   const blockElements = ({ norms, linears }: Block): number =>
     total(Object.values(norms).map(normSize)) + total(Object.values(linears).map((linear) => biasElements(linear.state())));
-  const elements = embedding.weight.size + total(blocks.map(blockElements)) + normSize(norm) + biasElements(head.state());
+  const elements = embedding.size + total(blocks.map(blockElements)) + normSize(norm) + biasElements(head.state());
   return elements * elementBits + (isTied ? 0 : head.storageBits);
 }
 
@@ -176,10 +176,11 @@ function parametersOf(model: Model): number {
   const isTied = model.head instanceof DenseLinear && model.head.weight === model.embedding.weight;
   const biases = [...linears, model.head].map((linear) => biasElements(linear.state()));
   const { hiddenSize } = model.config;
-  const vocabulary = model.embedding.weight.size / model.width + (isTied ? 0 : model.head.outFeatures);
+  // Tokens, and positions where they are learned.
+  const embedded = model.embedding.size / model.width + (isTied ? 0 : model.head.outFeatures);
   // A norm whose weight has been folded into its readers had one.
-  const vectors = total(norms.map(({ bias }) => (bias ? 2 : 1))) + vocabulary;
-  return total([...weightsOf(model).values()]) + total(biases) + vectors * hiddenSize;
+  const ofNorms = norms.map(({ size, bias }) => (bias ? 2 : 1) * size);
+  return total([...weightsOf(model).values()]) + total(biases) + total(ofNorms) + embedded * hiddenSize;
 }
 
 function total(values: readonly number[]): number {

@@ -31,7 +31,7 @@ function summarize(model: Model, { linears }: ModelSize): LinearSummary[] {
   };
   for (const block of model.blocks)
     for (const group of block.groups) for (const name of group.linears) add(name, block.linears[name], `${block.path}.${name}`);
-  add('lm_head', model.head);
+  add(model.layout.head, model.head);
   return [...found.values()];
 }
 

@@ -11,7 +11,7 @@ export function checkpointBits({ embedding, blocks, norm, head }: Model): number
   const elementBits = head instanceof DenseLinear ? head.bitsPerElement : 16;
   const linears = blocks.flatMap((block) => Object.values(block.linears));
   const norms = [...blocks.flatMap((block) => Object.values(block.norms)), norm];
-  const elements = total(norms.map(normSize)) + total([...linears, head].map((linear) => biasSize(linear.state()))) + embedding.weight.size;
+  const elements = total(norms.map(normSize)) + total([...linears, head].map((linear) => biasSize(linear.state()))) + embedding.size;
   return elements * elementBits + total(linears.map(bitsWithoutAdapters)) + (isTied ? 0 : bitsWithoutAdapters(head));
 }
 

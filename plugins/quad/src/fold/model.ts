@@ -52,11 +52,12 @@ async function rotatedEnds(
     const graph = (rows: Tensor): Tensor => isometry.rows(gamma ? mul(rows, gamma) : rows);
     return byRows(backend, matrix, width, graph, (values) => stored(values, dtype, where));
   };
-  const head = requireDense(model.head, 'lm_head');
+  const { layout } = model;
+  const head = requireDense(model.head, layout.head);
   return {
-    embedding: new Embedding(await transformed(model.embedding.weight, 'model.embed_tokens')),
+    embedding: new Embedding(await transformed(model.embedding.weight, layout.embedding.weight)),
     norm: model.norm.with({ weight: undefined }),
-    head: new DenseLinear(await transformed(head.weight, 'lm_head', model.norm.weight), head.bias, bitsOf[dtype]),
+    head: new DenseLinear(await transformed(head.weight, layout.head, model.norm.weight), head.bias, bitsOf[dtype]),
   };
 }
 
