@@ -1,5 +1,7 @@
 // @lowbit/eval: evaluators that store their protocol with every number.
-export { type CodeLimits, type CodeSandbox, codeLimits, openCodeSandbox, type Verdict } from './generate-tasks/code/sandbox.js';
+export { type CodeLimits, codeLimits } from './generate-tasks/code/limits.js';
+export { type CodeSandbox, openCodeSandbox } from './generate-tasks/code/sandbox.js';
+export type { Verdict } from './generate-tasks/code/verdict.js';
 export { type GenerationExamples, generationEvaluator, type JudgedAnswer } from './generate-tasks/generation-evaluator.js';
 export { generationTasks } from './generate-tasks/registry.js';
 export type { GenerationTask } from './generate-tasks/task.js';

@@ -219,7 +219,7 @@ describe('gsm8k', () => {
   });
 });
 
-const sandbox = await openCodeSandbox({ seconds: 30, memoryMiB: 256, diskMiB: 4, outputKiB: 64 }).catch((error: unknown) => {
+const sandbox = await openCodeSandbox({ seconds: 60, memoryMiB: 256, diskMiB: 4, outputKiB: 64 }).catch((error: unknown) => {
   if (error instanceof LowbitError) return error;
   throw error;
 });
@@ -247,7 +247,7 @@ describe('humaneval', () => {
       ['    return a - b', 0, /^failed: AssertionError/],
       ['    return a +', 0, /^failed: SyntaxError/],
       ['', 0, /^failed: AssertionError/],
-      ['    while True: pass', 0, /^timeout: ran longer than 5 s$/],
+      ['    while True: pass', 0, /^timeout: ran longer than 1 s$/],
       ['    return bytearray(10**10)', 0, /^memory: needed more than 256 MiB$/],
       ['    import socket; socket.create_connection(("127.0.0.1", 80))', 0, /^failed: PermissionError/],
       ['    open("/tmp/written", "w")', 0, /^failed: FileNotFoundError/],
@@ -255,7 +255,10 @@ describe('humaneval', () => {
       ['    import os; os.fork()', 0, /^failed: PermissionError/],
       ['    import os; os._exit(0)', 0, /^exited: ended with status 0 before its tests did$/],
     ];
-    const hasty = await openCodeSandbox({ seconds: 5, memoryMiB: 256, diskMiB: 4, outputKiB: 64 });
+    // One second for the program that takes all there is; on a busy machine the others may need longer.
+    const hasty = await openCodeSandbox({ seconds: 1, memoryMiB: 256, diskMiB: 4, outputKiB: 64 });
+    const { protocol, run } = sandbox as CodeSandbox;
+    const both: CodeSandbox = { protocol, run: (program, signal) => (program.includes('while True') ? hasty.run : run)(program, signal) };
     const judged: JudgedAnswer[] = [];
     const evaluator = generationEvaluator({
       task: humaneval,
@@ -263,11 +266,11 @@ describe('humaneval', () => {
         'humaneval.test.jsonl',
         answers.map((_, i) => ({ ...addition, task_id: `Own/${i}` })),
       ),
-      ...{ tokenizer: characters, generate: scripted(answers.map(([answer]) => answer)), sandbox: hasty },
+      ...{ tokenizer: characters, generate: scripted(answers.map(([answer]) => answer)), sandbox: both },
       onAnswer: (answer) => judged.push(answer),
     });
     const [score] = await evaluator.evaluate(modelOf(2000), { backend });
-    expect(score).toMatchObject({ evaluator: 'humaneval/pass@1', value: 1 / 11, samples: 11, protocol: { sandbox: { seconds: 5 } } });
+    expect(score).toMatchObject({ evaluator: 'humaneval/pass@1', value: 1 / 11, samples: 11, protocol: { sandbox: { seconds: 60 } } });
     expect(judged.map(({ values }) => values['pass@1'])).toEqual(answers.map(([, value]) => value));
     judged.forEach(({ reason }, i) => {
       expect(reason).toMatch(answers[i][2]);

@@ -8,30 +8,8 @@ import { delimiter, join } from 'node:path';
 import { promisify } from 'node:util';
 import { LowbitError, throwIfAborted } from '@lowbit/core';
 import { type Collected, collect } from './collect.js';
-
-/** What a program may use. */
-export interface CodeLimits {
-  /** Of wall time, from when it begins. */
-  readonly seconds: number;
-  /** Of address space, the interpreter's included. */
-  readonly memoryMiB: number;
-  /** Of its one writable directory, which lies in memory. */
-  readonly diskMiB: number;
-  /** Of what it prints. */
-  readonly outputKiB: number;
-}
-
-/** Three seconds are those of HumanEval's own judge. */
-export const codeLimits: CodeLimits = { seconds: 3, memoryMiB: 1024, diskMiB: 16, outputKiB: 1024 };
-
-/** How a program ended. */
-export interface Verdict {
-  /** Whether it ran to its end without an error. */
-  readonly isPassed: boolean;
-  readonly reason: 'passed' | 'failed' | 'timeout' | 'memory' | 'output' | 'exited';
-  /** For people: 'AssertionError: …', 'ran longer than 3 s', … */
-  readonly detail: string;
-}
+import { type CodeLimits, checkLimits, codeLimits } from './limits.js';
+import { sandboxRefused, type Verdict, verdictOf } from './verdict.js';
 
 export interface CodeSandbox {
   /** Interpreter, limits and isolation: for a score's protocol. */
@@ -40,7 +18,7 @@ export interface CodeSandbox {
 }
 
 /** Time for an interpreter to start and be shut in, on a busy machine. */
-const START_SECONDS = 30;
+const START_SECONDS = 60;
 /** A verdict is one line. */
 const STATUS_BYTES = 64 * 1024;
 const NAMESPACES = ['--user', '--map-root-user', '--mount', '--net', '--ipc', '--uts', '--cgroup', '--pid', '--fork', '--kill-child'];
@@ -48,17 +26,25 @@ const GUARD = new URL('../../../src/generate-tasks/code/guard.py', import.meta.u
 
 /** What a program must not be able to do, tried before any other is let in. */
 const ATTEMPTS = `
-import os, socket, subprocess
-def refused(attempt):
+import _thread, errno, os, socket
+def refused(attempt, *numbers):
     try:
         attempt()
-    except OSError:
-        return True
+    except OSError as error:
+        return not numbers or error.errno in numbers
     return False
+def threads():
+    try:
+        _thread.start_new_thread(int, ())
+    except RuntimeError:
+        return False
+    return True
 assert not os.environ, 'the environment is seen'
-assert refused(lambda: socket.socket()), 'a socket opens'
-assert refused(os.fork), 'a process starts'
-assert refused(lambda: subprocess.run(['/usr/lib'])), 'a program starts'
+# The list of system calls says EPERM before anything is looked up: any other error would be of this one attempt.
+assert refused(lambda: socket.socket(), errno.EPERM), 'a socket opens'
+assert refused(lambda: os.fork() or os._exit(0), errno.EPERM), 'a process starts'
+assert refused(lambda: os.execv('/nothing', ['nothing']), errno.EPERM), 'a program starts'
+assert not threads(), 'a thread starts'
 assert refused(lambda: open('/outside', 'w')), 'a file is written'
 assert refused(lambda: os.listdir('/proc')) and refused(lambda: os.listdir('/etc')), 'files of the host are seen'
 open('inside', 'w').close()
@@ -74,10 +60,11 @@ interface Programs {
 
 /**
  * A sandbox that has been seen to hold on this machine. A program gets Python's standard library, an empty environment and one small
- * directory in memory; no network, no other file, no other process or program; and it ends with its limits.
- * @throws SANDBOX_PLATFORM where there is none, PYTHON_MISSING, SANDBOX_REFUSED when the kernel does not let it be built.
+ * directory in memory; no network, no other file, process, thread or program; and it ends with its limits.
+ * @throws CODE_LIMITS, SANDBOX_PLATFORM where there is none, PYTHON_MISSING, SANDBOX_REFUSED when the kernel does not let it be built.
  */
 export async function openCodeSandbox(limits: CodeLimits = codeLimits, path = process.env.PATH ?? ''): Promise<CodeSandbox> {
+  checkLimits(limits);
   if (process.platform !== 'linux' || process.arch !== 'x64') {
     throw new LowbitError(
       'SANDBOX_PLATFORM',
@@ -87,10 +74,10 @@ export async function openCodeSandbox(limits: CodeLimits = codeLimits, path = pr
   const programs = await findPrograms(path);
   // A busy machine is no reason to refuse.
   const trial = await runProgram(programs, { ...limits, seconds: START_SECONDS }, ATTEMPTS, undefined);
-  if (!trial.isPassed) throw refused(`a trial program ended with ${trial.reason}: ${trial.detail}`);
+  if (!trial.isPassed) throw sandboxRefused(`a trial program ended with ${trial.reason}: ${trial.detail}`);
   const isolation = 'namespaces, own root, seccomp list, no capabilities';
   return {
-    protocol: { python: programs.version, libraries: 'standard', ...limits, isolation },
+    protocol: { python: programs.version, libraries: 'standard, on the path', ...limits, isolation },
     run: (program, signal) => runProgram(programs, limits, program, signal),
   };
 }
@@ -135,7 +122,7 @@ async function runProgram(programs: Programs, limits: CodeLimits, program: strin
     const key = randomBytes(16).toString('hex');
     const ended = await spawnGuard(programs, limits, `${JSON.stringify({ ...limits, root, key })}\n${program}`, signal);
     throwIfAborted(signal);
-    return verdictOf(ended, key, limits);
+    return verdictOf(ended, key, limits, START_SECONDS);
   } finally {
     await rmdir(root);
   }
@@ -164,40 +151,4 @@ function spawnGuard(
     outputBytes: outputKiB * 1024,
     statusBytes: STATUS_BYTES,
   });
-}
-
-function verdictOf({ stopped, status, output, exit }: Collected, key: string, { seconds, memoryMiB, outputKiB }: CodeLimits): Verdict {
-  if (stopped === 'start') throw refused(`the interpreter did not start within ${START_SECONDS} s`);
-  const [first, last] = status.trim().split('\n').map(parsed);
-  if (first !== 'ready') {
-    const said = isObject(first) && typeof first.refused === 'string' ? first.refused : output.trim();
-    throw refused(said === '' ? `it ended with ${exit}` : said);
-  }
-  const failure = (reason: Verdict['reason'], detail: string): Verdict => ({ isPassed: false, reason, detail });
-  if (stopped === 'time') return failure('timeout', `ran longer than ${seconds} s`);
-  if (stopped === 'output') return failure('output', `printed more than ${outputKiB} KiB`);
-  // Without the key it is the program that has written it.
-  if (!isObject(last) || last.key !== key) return failure('exited', `ended with ${exit} before its tests did`);
-  if (last.outcome === 'passed') return { isPassed: true, reason: 'passed', detail: '' };
-  if (last.outcome === 'memory') return failure('memory', `needed more than ${memoryMiB} MiB`);
-  return failure('failed', `${last.error}: ${last.message}`);
-}
-
-function refused(why: string): LowbitError {
-  return new LowbitError(
-    'SANDBOX_REFUSED',
-    `code sandbox: programs cannot be shut in here: ${why}; they are not run without. Containers often forbid user namespaces: run on the machine itself or in a virtual one`,
-  );
-}
-
-function parsed(line: string): unknown {
-  try {
-    return JSON.parse(line);
-  } catch {
-    return undefined;
-  }
-}
-
-function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
