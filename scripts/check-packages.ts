@@ -1,5 +1,5 @@
 // Packs every public package as it would be published and checks the tarballs: exports (publint), types (attw), contents; then installs
-// them in a folder of their own and runs the command there, as a stranger would.
+// them in a folder of their own, runs the command there, and makes and uses a method there, as a stranger would.
 import { execFile } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -75,20 +75,60 @@ async function install(tarballs: ReadonlyMap<string, string>, home: string): Pro
   }
 }
 
+const lowbit = '@lowbit/cli/dist/bin.js';
+
+/** Scripts of the installed packages, one after another until one fails. */
+async function runScripts(
+  name: string,
+  home: string,
+  scripts: readonly (readonly [string, ...string[]])[],
+  folder = home,
+): Promise<string[]> {
+  const problems: string[] = [];
+  for (const [script, ...words] of scripts) {
+    if (problems.length > 0) break;
+    await execute(process.execPath, [join(home, 'node_modules', script), ...words], { cwd: folder }).catch(
+      (error: { stdout?: string; stderr?: string; message: string }) => {
+        problems.push(`${script} ${words.join(' ')}: ${error.stderr || error.stdout || error.message}\n${error.stdout ?? ''}`);
+      },
+    );
+  }
+  report(name, problems);
+  return problems;
+}
+
 /** The command of the installed packages on the model that one of them holds. */
 async function runInstalled(home: string): Promise<string[]> {
-  const lowbit = join(home, 'node_modules/@lowbit/cli/dist/bin.js');
   writeFileSync(join(home, 'package.json'), '{ "type": "module" }\n');
   writeFileSync(join(home, 'recipe.ts'), "import { rtn } from '@lowbit/rtn';\n\nexport default [rtn({ bits: 4 as number })];\n");
-  const commands = [['methods'], ['quantize', 'tiny', '--recipe', 'recipe.ts', '--out', 'tiny-4', '--quiet'], ['inspect', 'tiny-4']];
-  const problems: string[] = [];
-  for (const words of commands) {
-    await execute(process.execPath, [lowbit, ...words], { cwd: home }).catch((error: { stderr?: string; message: string }) => {
-      problems.push(`lowbit ${words.join(' ')}: ${error.stderr || error.message}`);
-    });
-  }
-  report('the installed command', problems);
-  return problems;
+  return runScripts('the installed command', home, [
+    [lowbit, 'methods'],
+    [lowbit, 'quantize', 'tiny', '--recipe', 'recipe.ts', '--out', 'tiny-4', '--quiet'],
+    [lowbit, 'inspect', 'tiny-4'],
+  ]);
+}
+
+/** A method's package as its author makes it: from the template, compiled against the packed types, tested, installed, mixed with another. */
+async function runStranger(home: string): Promise<string[]> {
+  const packageName = 'lowbit-method-importance';
+  const folder = join(home, packageName);
+  for (const tool of ['typescript', 'vitest']) symlinkSync(realpathSync(join('node_modules', tool)), join(home, 'node_modules', tool));
+  const recipe = 'importance:bits=3,targets=["**.self_attn.*"]+gptq:bits=3,targets=["**.mlp.*"]';
+  const made = await runScripts('a new method is made', home, [[lowbit, 'new-method', 'importance']]);
+  if (made.length > 0) return made;
+  const tested = await runScripts(
+    'a new method compiles and passes its tests',
+    home,
+    [['typescript/bin/tsc'], ['vitest/vitest.mjs', 'run']],
+    folder,
+  );
+  symlinkSync(folder, join(home, 'node_modules', packageName));
+  const used = await runScripts('a new method is found and mixed with another', home, [
+    [lowbit, 'methods', 'importance'],
+    [lowbit, 'quantize', 'tiny', '--recipe', recipe, '--windows', '4', '--out', 'tiny-mixed', '--quiet'],
+    [lowbit, 'inspect', 'tiny-mixed'],
+  ]);
+  return [...tested, ...used];
 }
 
 const home = mkdtempSync(join(tmpdir(), 'lowbit-pack-'));
@@ -106,6 +146,7 @@ try {
   await Promise.all(Array.from({ length: CONCURRENCY }, work));
   await install(tarballs, home);
   failures += (await runInstalled(home)).length;
+  failures += (await runStranger(home)).length;
 } finally {
   rmSync(home, { recursive: true, force: true });
 }

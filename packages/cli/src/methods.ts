@@ -1,6 +1,7 @@
 // What recipes and experiments can name: the built-in plugins, and installed packages called lowbit-method-<name>.
+import { readdir } from 'node:fs/promises';
 import { createRequire } from 'node:module';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { didYouMean } from '@lowbit/bench';
 import { type Experiment, LowbitError, type MethodDefinition, type Step } from '@lowbit/core';
@@ -66,8 +67,16 @@ export async function findMethod(name: string, directory: string): Promise<AnyMe
     throw new LowbitError('METHOD_UNKNOWN', `no method '${name}'; ${choices}; or install a package called ${packageOf(name)}`);
   }
   const [method] = plugin.methods;
-  if (method) return method;
-  throw new LowbitError('METHOD_PACKAGE', `${packageOf(name)}: its default export is not a method; export default defineMethod({ … })`);
+  if (!method)
+    throw new LowbitError('METHOD_PACKAGE', `${packageOf(name)}: its default export is not a method; export default defineMethod({ … })`);
+  const own = method.definition.name;
+  // Stored steps have the method's own name, and are found by it.
+  if (own !== name)
+    throw new LowbitError(
+      'METHOD_PACKAGE',
+      `${packageOf(name)}: its method is called '${own}'; call it '${name}', or the package ${packageOf(own)}`,
+    );
+  return method;
 }
 
 /**
@@ -84,8 +93,21 @@ export async function findPlugin(name: string, directory: string): Promise<Plugi
   );
 }
 
+const PREFIX = 'lowbit-method-';
+
 function packageOf(name: string): string {
-  return `lowbit-method-${name}`;
+  return `${PREFIX}${name}`;
+}
+
+/** Names of the packages called lowbit-method-<name> that are installed where the command runs, without their prefix, sorted. */
+export async function installedPlugins(directory: string): Promise<string[]> {
+  const names = new Set<string>();
+  for (let folder = directory; ; folder = dirname(folder)) {
+    // A folder without packages has none of these either.
+    const packages = await readdir(join(folder, 'node_modules')).catch(() => []);
+    for (const name of packages) if (name.startsWith(PREFIX)) names.add(name.slice(PREFIX.length));
+    if (folder === dirname(folder)) return [...names].sort();
+  }
 }
 
 /** Undefined when no such package is installed. */

@@ -1,5 +1,4 @@
 // The command line as a whole: its commands, and how it ends.
-import { readFileSync } from 'node:fs';
 import { LowbitError } from '@lowbit/core';
 import { Command } from 'commander';
 import { addAdviseCommand } from './commands/advise.js';
@@ -9,6 +8,7 @@ import { addEvalCommand } from './commands/evaluate.js';
 import { addGenerateCommand } from './commands/generate.js';
 import { addInspectCommand } from './commands/inspect.js';
 import { addMethodsCommand } from './commands/methods.js';
+import { addNewMethodCommand } from './commands/new-method.js';
 import { addQuantizeCommand } from './commands/quantize.js';
 import { addReplayCommand } from './commands/replay.js';
 import { addReportCommand } from './commands/report.js';
@@ -16,6 +16,7 @@ import { addReproduceCommand } from './commands/reproduce.js';
 import type { CommandContext } from './context.js';
 import { exitCodes, reportError } from './exit.js';
 import type { Terminal } from './terminal.js';
+import { readVersion } from './version.js';
 
 export interface CommandLine {
   /** What follows the command's name. */
@@ -60,10 +61,6 @@ function createProgram(context: CommandContext): Command {
   addGenerateCommand(program, context);
   addInspectCommand(program, context);
   addMethodsCommand(program, context);
+  addNewMethodCommand(program, context);
   return program;
-}
-
-function readVersion(): string {
-  const manifest = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string };
-  return manifest.version;
 }

@@ -2,7 +2,7 @@
 import type { MethodDefinition } from '@lowbit/core';
 import type { Command } from 'commander';
 import type { CommandContext } from '../context.js';
-import { builtInMethods, findMethod } from '../methods.js';
+import { builtInMethods, findMethod, installedPlugins } from '../methods.js';
 import { describeOptions, methodHelp } from '../option-help.js';
 
 /** Stages of the method contract that a method fills. */
@@ -13,11 +13,16 @@ function stagesOf(definition: MethodDefinition): string[] {
 export function addMethodsCommand(program: Command, { terminal, directory }: CommandContext): void {
   program
     .command('methods')
-    .description('list the methods that recipes can name, with their options')
+    .description('list the methods that recipes can name, built in and installed here, with their options')
     .argument('[name]', 'show one method')
     .option('--json', 'one JSON object a method on stdout')
     .action(async (name: string | undefined, { json }: { json?: boolean }) => {
-      const methods = name === undefined ? builtInMethods : [await findMethod(name, directory)];
+      const methods = name === undefined ? [...builtInMethods] : [await findMethod(name, directory)];
+      for (const installed of name === undefined ? await installedPlugins(directory) : []) {
+        // One package that cannot be used hides no other.
+        const method = await findMethod(installed, directory).catch((error: Error) => terminal.err(`${error.message}\n`));
+        if (method) methods.push(method);
+      }
       for (const { definition } of methods) {
         const { version, description } = definition;
         const record = {

@@ -1,0 +1,104 @@
+// lowbit new-method: the package that it makes, names that it refuses, and methods that are installed.
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { runCommandLine } from '../src/program.js';
+import { recordingTerminal, temporaryFolder } from './toy-checkpoint.js';
+
+let folder: string;
+let remove: () => Promise<void>;
+beforeAll(async () => {
+  ({ folder, remove } = await temporaryFolder());
+});
+afterAll(() => remove());
+
+async function lowbit(...words: string[]): Promise<{ code: number; output: string; errors: string }> {
+  const terminal = recordingTerminal();
+  const code = await runCommandLine({ arguments: words, terminal, directory: folder, signal: new AbortController().signal });
+  return { code, output: terminal.output(), errors: terminal.errors() };
+}
+
+async function install(name: string, method: string): Promise<void> {
+  const home = join(folder, 'node_modules', `lowbit-method-${name}`);
+  await mkdir(home, { recursive: true });
+  await writeFile(join(home, 'package.json'), JSON.stringify({ name: `lowbit-method-${name}`, type: 'module', exports: './index.js' }));
+  await writeFile(join(home, 'index.js'), method);
+}
+
+/** A method that does nothing, as compiled. */
+function methodOf(name: string): string {
+  const schema = "{ '~standard': { version: 1, vendor: 'none', validate: (value) => ({ value }) } }";
+  return `const definition = { name: '${name}', version: 1, options: ${schema}, quantizeLinear: async (linear) => linear };
+export default Object.assign((options = {}) => ({ method: definition, options, targets: ['**'], overrides: [] }), { definition });`;
+}
+
+describe('lowbit new-method', () => {
+  it('makes the package that example 03 is, under another name', async () => {
+    expect(await lowbit('new-method', 'own-rounding')).toMatchObject({ code: 0, errors: '' });
+    const home = join(folder, 'lowbit-method-own-rounding');
+    const example = fileURLToPath(new URL('../../../examples/03-write-a-method', import.meta.url));
+    for (const file of ['src/index.ts', 'test/method.test.ts']) {
+      const text = await readFile(join(home, file), 'utf8');
+      expect(text.replaceAll('own-rounding', 'importance')).toBe(await readFile(join(example, file), 'utf8'));
+    }
+    const manifest = JSON.parse(await readFile(join(home, 'package.json'), 'utf8')) as Record<string, Record<string, string>>;
+    expect(manifest).toMatchObject({ name: 'lowbit-method-own-rounding', scripts: { test: 'vitest run', build: 'tsc' } });
+    expect(Object.keys(manifest['peerDependencies'])).toEqual(['@lowbit/core']);
+    expect(await readFile(join(home, 'README.md'), 'utf8')).not.toMatch(/__\w+__/);
+    expect((await readFile(join(home, 'src/index.ts'), 'utf8')).split('\n').length).toBeLessThan(60);
+  });
+
+  it('asks for the versions that it is tested with itself', async () => {
+    await lowbit('new-method', 'ranges');
+    const { devDependencies, dependencies } = JSON.parse(
+      await readFile(join(folder, 'lowbit-method-ranges/package.json'), 'utf8'),
+    ) as Record<string, Record<string, string>>;
+    const own = JSON.parse(await readFile(new URL('../../../package.json', import.meta.url), 'utf8')) as typeof devDependencies & {
+      devDependencies: Record<string, string>;
+    };
+    const { typescript, vitest } = own.devDependencies;
+    expect(devDependencies).toMatchObject({ typescript, vitest });
+    const cli = JSON.parse(await readFile(new URL('../package.json', import.meta.url), 'utf8')) as typeof own & { version: string };
+    expect(dependencies).toEqual({ '@lowbit/quant': `^${cli.version}`, zod: cli.devDependencies['zod'] });
+  });
+
+  it.each(['Big', '2bits', 'a--b', 'a/b', '../a', 'rtn'])('refuses the name %s', async (name) => {
+    expect(await lowbit('new-method', name)).toMatchObject({ code: 2, errors: expect.stringContaining('METHOD_NAME') as string });
+  });
+
+  it('overwrites nothing unless told to', async () => {
+    await mkdir(join(folder, 'full'), { recursive: true });
+    await writeFile(join(folder, 'full', 'notes.txt'), 'mine');
+    expect(await lowbit('new-method', 'mine', '--out', 'full')).toMatchObject({
+      code: 2,
+      errors: expect.stringContaining('OUTPUT_EXISTS') as string,
+    });
+    expect((await lowbit('new-method', 'mine', '--out', 'full', '--force')).code).toBe(0);
+    expect(await readFile(join(folder, 'full', 'notes.txt'), 'utf8')).toBe('mine');
+  });
+});
+
+describe('methods that are installed', () => {
+  it('are listed behind the built-in ones, and one that cannot be used hides no other', async () => {
+    await install('first', methodOf('first'));
+    await install('broken', 'throw new Error("not today");');
+    await install('zeros', methodOf('zeros'));
+    const { code, output, errors } = await lowbit('methods', '--json');
+    const names = output
+      .trim()
+      .split('\n')
+      .map((line) => (JSON.parse(line) as { method: string }).method);
+    expect(code).toBe(0);
+    expect(names.slice(-2)).toEqual(['first', 'zeros']);
+    expect(errors).toMatch(/^METHOD_PACKAGE: lowbit-method-broken: .*not today/);
+  });
+
+  it('are called as their packages are', async () => {
+    await install('nick', methodOf('name'));
+    expect(await lowbit('methods', 'nick')).toMatchObject({
+      code: 2,
+      errors: expect.stringContaining("its method is called 'name'") as string,
+    });
+  });
+});
