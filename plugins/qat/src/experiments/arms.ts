@@ -67,9 +67,15 @@ export function qatStep(bits: number, changes: QatInput = {}): StepReference {
 /** Of that rate, which is for dense weights of small models: for larger ones, and for codes that were chosen with care. */
 const CAREFUL = 0.2;
 
-/** From the codes of what was quantized, with dense weights behind them. */
+/** What is too little for the one model is too much for the other, the more so the finer the codes. */
+function carefulRateAt(bits: number): number {
+  return CAREFUL * RATE * 4 ** (2 - bits);
+}
+
+/** From the codes of what was quantized, with dense weights behind them. Above 2 bits at the better of two rates on held-out windows. */
 export function codesStep(bits: number, changes: QatInput = {}): StepReference {
-  return qatStep(bits, { latent: 'codes', learningRate: CAREFUL * rateAt(bits), ...changes });
+  const learningRate = [...new Set([CAREFUL * rateAt(bits), carefulRateAt(bits)])];
+  return qatStep(bits, { latent: 'codes', learningRate, ...changes });
 }
 
 /** Codes stay as they are. */
@@ -88,7 +94,7 @@ export function blocksStep(bits: number): StepReference {
  * held-out windows, since where there are no codes to begin with the best depends on the model.
  */
 export function straightThroughStep(format: Format, changes: QatInput = {}): StepReference {
-  const learningRate = [rateAt(format.bits), CAREFUL * rateAt(format.bits)];
+  const learningRate = [rateAt(format.bits), carefulRateAt(format.bits)];
   return qatStep(format.bits, { ...format, learningRate, quantizer: 'minmax', zero: 'integer', clip: 'minmax', ...changes });
 }
 

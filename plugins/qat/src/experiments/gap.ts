@@ -91,7 +91,7 @@ export const gap: RecipeExperiment = {
   title: 'Training the model against keeping its layers, at 2, 3, 4 and 8 bits',
   description:
     'Codes in groups of 32. RTN, GPTQ and decoupleQ keep the outputs of the layers on calibration text; QAT trains the weights of the whole model, through the rounding, on the same windows, three passes in steps of 1024 tokens, towards the answers of the dense model (KL), at the better of two rates on held-out windows. ' +
-    '"QAT from rounding" has the quantizer of the paper, grids that are recomputed from the weights at every step; "decoupleQ + QAT" starts from the codes, scales and offsets of decoupleQ, with weights behind them that are the dense ones as far as the codes allow, and trains all of them at the smaller rate. ' +
+    '"QAT from rounding" has the quantizer of the paper, grids that are recomputed from the weights at every step; "decoupleQ + QAT" starts from the codes, scales and offsets of decoupleQ, with weights behind them that are the dense ones as far as the codes allow, and trains all of them at smaller rates. ' +
     'Look for a distance to GPTQ that widens as bits fall, and for the order of decoupleQ and training from rounding at 2 bits, which the paper does not compare.',
   source: 'arXiv 2410.14570, figures of loss by bits; decoupleQ is arXiv 2404.12759',
   ...protocol,
