@@ -68,6 +68,7 @@ export {
 } from './linear.js';
 export {
   type BlockContext,
+  type Cost,
   DEFAULT_TARGETS,
   defineMethod,
   type FinetuneAim,
@@ -81,6 +82,7 @@ export {
   type Step,
   type StepSettings,
   type TransformContext,
+  type Workload,
 } from './method.js';
 export { type CheckpointLayout, Model, type ModelConfig, type ModelParts, materialize, tensorsOf } from './model.js';
 export { Norm } from './norm.js';

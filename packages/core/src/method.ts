@@ -110,6 +110,35 @@ export interface LinearShape {
   readonly outFeatures: number;
 }
 
+/** What a step works on, known before any weight is read. */
+export interface Workload<Options> {
+  readonly options: Options;
+  /** Targeted Linears in the order of computation, each with the options that hold for it. */
+  readonly linears: readonly (LinearShape & { readonly options: Options })[];
+  /** Blocks that hold a targeted Linear. */
+  readonly blocks: number;
+  /** Elements of all Linears of all blocks. */
+  readonly weights: number;
+  /** Of the residual stream. */
+  readonly width: number;
+  readonly vocabularySize: number;
+  /** Calibration windows, or those of the run's task for a method that is after it; and tokens of each. */
+  readonly windows: number;
+  readonly tokens: number;
+  /** A forward pass of one window through all blocks, and its largest moment in one block. */
+  readonly forward: Cost;
+}
+
+/** What work takes. Costs add up, but for `bytes`, of which the largest moment counts. */
+export interface Cost {
+  /** Floating-point operations in matrix products, 2·m·k·n each. */
+  readonly flops: number;
+  /** Values computed one by one: by elementwise kernels, or in loops on the host. */
+  readonly elements: number;
+  /** Working memory at the largest moment. */
+  readonly bytes: number;
+}
+
 /** Statistics that depend on options. Taken from a method signature, so that a step of any options is a `Step`. */
 type StatisticsFor<Options> = { of(options: Options): Readonly<Record<string, Statistic>> }['of'];
 
@@ -147,6 +176,11 @@ export interface MethodDefinition<Schema extends StandardSchemaV1 = StandardSche
    * What statistics and `refineBlock` need is known without.
    */
   readsCalibration?(options: Options): boolean;
+  /**
+   * What the step takes beside the runner's own walk (reading weights, statistics, forward passes between blocks), for a plan made before
+   * any weight is read. Absent: nothing worth telling.
+   */
+  cost?(work: Workload<Options>): Cost;
   transform?(model: Model, context: TransformContext<Options>): Promise<Model>;
   quantizeLinear?(linear: Linear, context: LinearContext<Options>): Promise<Linear>;
   refineBlock?(block: Block, context: BlockContext<Options>): Promise<Block>;
