@@ -23,7 +23,7 @@ export function isHubReference(text: string): boolean {
 
 const PART = /^(?!\.)(?!.*(\.\.|--))[\w.-]+(?<![.-])$/;
 /** What git allows in names of branches and tags, as far as it can be told from a path. */
-const REVISION = /^(?!.*(\.\.|\/\/))[\w.+=-][\w.+=/-]*(?<![./])$/;
+const REVISION = /^(?!.*(\.\.|\/\/))[\w.+=][\w.+=/-]*(?<![./])$/;
 /** Revisions that the hub itself makes have slashes in them: 'refs/pr/1', 'refs/convert/parquet'. */
 const OWN_REVISION = /^@(refs\/(?:pr|convert)\/[^/]+)(?:\/(.*))?$/;
 

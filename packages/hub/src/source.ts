@@ -1,0 +1,193 @@
+// A repository at a commit: which files it has, and those that are asked for brought into the cache.
+import { mkdir, statfs } from 'node:fs/promises';
+import { join } from 'node:path';
+import { datasetInfo, type ListFileEntry, listFiles, modelInfo } from '@huggingface/hub';
+import { LowbitError } from '@lowbit/core';
+import { fileSize, filesBelow, isCommit, type RepositoryCache, repositoryCache } from './cache.js';
+import { download, type RemoteFile } from './download.js';
+import { cacheError, offlineError, type Question } from './errors.js';
+import { formatHubReference, type HubKind, isPathPart, parseHubReference } from './reference.js';
+import { hubFetch, type RequestOptions, responseError } from './request.js';
+import { type HubSettings, hubSettings } from './settings.js';
+
+export interface HubOptions extends RequestOptions {
+  /** Those of this process by default. */
+  readonly settings?: HubSettings | undefined;
+  readonly onProgress?: ((progress: HubProgress) => void) | undefined;
+}
+
+/** Of the files that are being fetched together. */
+export interface HubProgress {
+  /** 'owner/name' */
+  readonly repository: string;
+  /** The file that is being fetched. */
+  readonly path: string;
+  /** Bytes, of all of them. */
+  readonly done: number;
+  readonly total: number;
+}
+
+/** A model or dataset at a commit. */
+export interface HubSource {
+  /** 'hf:owner/name@commit', with the folder: what it is called wherever it must be the same again. */
+  readonly reference: string;
+  /** 'owner/name' */
+  readonly repository: string;
+  readonly commit: string;
+  /** Where its files are once they are fetched: of the folder, if there is one. */
+  readonly directory: string;
+  /** Paths within it; offline, of what is in the cache. */
+  readonly files: readonly string[];
+  /** Brings files into the directory; those that it does not have are passed over, unless it is only the cache that has not. @throws HUB_OFFLINE, HUB_CHECKSUM, DISK_FULL, HUB_CACHE, and what requests throw. */
+  fetch(paths: readonly string[]): Promise<void>;
+}
+
+/**
+ * Opens what a reference names. A commit that is in the cache is used when the hub cannot be reached.
+ * @throws HUB_REFERENCE; HUB_MISSING, HUB_GATED, HUB_ACCESS, HUB_BUSY, HUB_NETWORK, HUB_RESPONSE; HUB_OFFLINE; ABORTED
+ */
+export async function openSource(text: string, kind: HubKind, options: HubOptions = {}): Promise<HubSource> {
+  const reference = parseHubReference(text, kind);
+  const settings = options.settings ?? hubSettings();
+  const question: Question = { reference, settings };
+  const cache = repositoryCache(settings.cache, reference);
+  if (settings.isOffline) return cached(question, cache);
+  try {
+    return await remote(question, cache, options);
+  } catch (error) {
+    if (!(error instanceof LowbitError) || error.code !== 'HUB_NETWORK' || !isCommit(reference.revision)) throw error;
+    return await cached(question, cache).catch(() => {
+      throw error;
+    });
+  }
+}
+
+async function cached(question: Question, cache: RepositoryCache): Promise<HubSource> {
+  const { reference } = question;
+  const commit = await cache.commitOf(reference.revision);
+  const directory = join(cache.snapshot(commit ?? ''), reference.folder);
+  const files = commit === undefined ? [] : await filesBelow(directory);
+  if (commit === undefined || files.length === 0) throw offlineError(question, `${formatHubReference(reference)} is not`);
+  return {
+    ...{ reference: formatHubReference({ ...reference, revision: commit }), repository: reference.repository, commit, directory, files },
+    async fetch(paths) {
+      const missing = [...new Set(paths.flatMap(partsOf))].filter((path) => !files.includes(path));
+      if (missing.length > 0) throw offlineError(question, `${missing.join(', ')} of it ${missing.length > 1 ? 'are' : 'is'} not`);
+    },
+  };
+}
+
+/** All parts of a file that is one: 'train-00000-of-00002.parquet' is in the cache only if 'train-00001-of-00002.parquet' is. */
+function partsOf(path: string): string[] {
+  const [, before, count, after] = /^(.*-)\d{5}-of-(\d{5})(.*)$/.exec(path) ?? [];
+  if (count === undefined) return [path];
+  return Array.from({ length: Number(count) }, (_, i) => {
+    // Datasets count from 0, weights from 1.
+    const number = after.startsWith('.safetensors') ? i + 1 : i;
+    return `${before}${String(number).padStart(5, '0')}-of-${count}${after}`;
+  });
+}
+
+async function remote(question: Question, cache: RepositoryCache, options: HubOptions): Promise<HubSource> {
+  const { reference, settings } = question;
+  const { repository, revision, folder } = reference;
+  const commit = isCommit(revision) ? revision : await askCommit(question, options);
+  const listed = await list(question, commit, options);
+  const prefix = folder === '' ? '' : `${folder}/`;
+  const within = new Map(listed.filter(({ path }) => path.startsWith(prefix)).map((file) => [file.path.slice(prefix.length), file]));
+  return {
+    ...{ reference: formatHubReference({ ...reference, revision: commit }), repository, commit },
+    directory: join(cache.snapshot(commit), folder),
+    files: [...within.keys()].sort(),
+    async fetch(paths) {
+      const wanted = paths.flatMap((path) => within.get(path) ?? []);
+      await bring({ reference: { ...reference, revision: commit }, settings }, cache, wanted, options);
+      await cache.setCommit(revision, commit);
+    },
+  };
+}
+
+async function askCommit(question: Question, options: HubOptions): Promise<string> {
+  const { reference, settings } = question;
+  const asked = {
+    name: reference.repository,
+    revision: reference.revision,
+    hubUrl: settings.endpoint,
+    fetch: hubFetch(question, options, true),
+  };
+  const info =
+    reference.kind === 'model' ? modelInfo({ ...asked, additionalFields: ['sha'] }) : datasetInfo({ ...asked, additionalFields: ['sha'] });
+  const { sha } = await info.catch((cause: unknown) => {
+    throw responseError(question, cause);
+  });
+  if (typeof sha === 'string' && isCommit(sha)) return sha;
+  throw responseError(question, new Error('it names no commit'));
+}
+
+async function list(question: Question, commit: string, options: HubOptions): Promise<RemoteFile[]> {
+  const { reference, settings } = question;
+  const files: RemoteFile[] = [];
+  try {
+    const entries = listFiles({
+      repo: { type: reference.kind, name: reference.repository },
+      recursive: true,
+      path: reference.folder.split('/').map(encodeURIComponent).join('/'),
+      revision: commit,
+      hubUrl: settings.endpoint,
+      fetch: hubFetch(question, options, true),
+    });
+    for await (const entry of entries) files.push(...remoteFile(entry));
+  } catch (cause) {
+    throw responseError(question, cause);
+  }
+  return files;
+}
+
+/** None for what is no file, or has a name that would lead out of the cache. */
+function remoteFile({ type, path, size, oid, lfs }: ListFileEntry): RemoteFile[] {
+  const hash = lfs?.oid ?? oid ?? '';
+  const isFile = type === 'file' && path.split('/').every(isPathPart) && /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/.test(hash);
+  return isFile ? [{ path, size: lfs?.size ?? size, hash }] : [];
+}
+
+/** One after another. Files that are there are left alone. */
+async function bring(question: Question, cache: RepositoryCache, wanted: readonly RemoteFile[], options: HubOptions): Promise<void> {
+  const { repository, revision: commit } = question.reference;
+  const absent: RemoteFile[] = [];
+  for (const file of wanted) {
+    if ((await fileSize(join(cache.snapshot(commit), file.path))) !== file.size) absent.push(file);
+  }
+  const missing: RemoteFile[] = [];
+  for (const file of absent) if ((await fileSize(join(cache.blobs, file.hash))) !== file.size) missing.push(file);
+  const total = missing.reduce((sum, { size }) => sum + size, 0);
+  await requireSpace(question, total);
+  let done = 0;
+  for (const file of absent) {
+    if (missing.includes(file)) {
+      const report = (size: number): void => options.onProgress?.({ repository, path: file.path, done: done + size, total });
+      report(0);
+      await download(question, file, cache.blobs, options, report);
+      done += file.size;
+    }
+    await cache.link(commit, file.path, join(cache.blobs, file.hash));
+  }
+}
+
+/** Better found out now than after half of it. @throws DISK_FULL, HUB_CACHE */
+async function requireSpace({ reference, settings: { cache } }: Question, bytes: number): Promise<void> {
+  if (bytes === 0) return;
+  let free: number;
+  try {
+    await mkdir(cache, { recursive: true });
+    const { bavail, bsize } = await statfs(cache);
+    free = bavail * bsize;
+  } catch (cause) {
+    throw cacheError(cause, cache);
+  }
+  if (bytes <= free) return;
+  const gib = (amount: number): string => `${(amount / 2 ** 30).toFixed(1)} GiB`;
+  throw new LowbitError(
+    'DISK_FULL',
+    `${reference.kind} ${reference.repository}: is ${gib(bytes)}, and ${cache} has ${gib(free)} free; free some space, or have the cache elsewhere with HF_HUB_CACHE`,
+  );
+}
