@@ -13,6 +13,7 @@ import { openCheckpoint } from '@lowbit/formats';
 import { loadModel } from '@lowbit/models';
 import { preparePython } from '../../../scripts/python-environment.js';
 import { type ChoiceTask, choiceTasks, judgeChoices, measure } from '../src/index.js';
+import { agrees, BAR, type Comparison, missing } from './comparison.js';
 import { itemsOf, itemTasks } from './items.js';
 import { environmentFor, requirements } from './requirements.js';
 
@@ -26,28 +27,11 @@ const RUNS = [
   { shots: 2, items: 40 },
 ];
 
-/** Largest difference of log-likelihoods allowed, in nats: both sides sum float32 numbers. */
-const BAR = 1e-3;
-
 interface Answers {
   readonly task: string;
   /** 'acc', 'acc_stderr', … */
   readonly scores: Readonly<Record<string, number | 'N/A'>>;
   readonly samples: readonly { readonly logLikelihoods: readonly number[]; readonly sha256: string }[];
-}
-
-interface Comparison {
-  readonly task: string;
-  readonly shots: number;
-  readonly metric: string;
-  readonly ours: number;
-  readonly theirs: number;
-  readonly stderr: number;
-  readonly theirStderr: number;
-  /** Largest difference of a log-likelihood. */
-  readonly difference: number;
-  /** Share of records with the same digest. */
-  readonly sameHashes: number;
 }
 
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
@@ -89,14 +73,14 @@ async function comparer(path: string, directory: string, backend: Backend) {
         ...{ task: name, shots: count, metric, ours: value, theirs: Number(theirs.scores[metric]), stderr },
         theirStderr: Number(theirs.scores[`${metric}_stderr`]),
         difference: differences.reduce((largest, one) => Math.max(largest, one), 0),
-        sameHashes: same.length / judged.length,
+        sameHashes: same.length / Math.max(judged.length, theirs.samples.length),
       };
     });
   };
 }
 
-/** What the harness says, task by task. */
-async function* askHarness(program: string, args: readonly string[]): AsyncGenerator<Answers> {
+/** What the harness says, task by task, of the records in a directory. */
+async function* askHarness(program: string, directory: string, args: readonly string[]): AsyncGenerator<Answers> {
   const script = fileURLToPath(new URL('harness.py', import.meta.url));
   const env = { ...process.env, ...environmentFor(directory) };
   const child = spawn(program, [script, ...args], { stdio: ['ignore', 'pipe', 'inherit'], env });
@@ -109,12 +93,6 @@ async function* askHarness(program: string, args: readonly string[]): AsyncGener
   }
   const code = await ended;
   if (code !== 0) throw new Error(`${script} ended with ${code}; what it wrote is above`);
-}
-
-/** Equal where both count the same examples; perplexities are as near as their log-likelihoods. */
-function agrees({ metric, ours, theirs, difference }: Comparison): boolean {
-  const isEqual = metric === 'perplexity' ? Math.abs(Math.log(ours / theirs)) <= BAR : Math.abs(ours - theirs) < 1e-9;
-  return isEqual && difference <= BAR;
 }
 
 function line(cells: readonly string[]): string {
@@ -134,7 +112,7 @@ try {
   const rows: Comparison[] = [];
   say(line(['task', 'shots', 'metric', 'ours', 'harness', 'stderr', 'harness', 'difference', 'hashes']));
   for (const { shots, items } of RUNS) {
-    for await (const answers of askHarness(python, [model, directory, String(shots), String(items), ...names])) {
+    for await (const answers of askHarness(python, directory, [model, directory, String(shots), String(items), ...names])) {
       for (const row of await compare(shots, items, answers)) {
         rows.push(row);
         const { ours, theirs, stderr, theirStderr, difference, sameHashes } = row;
@@ -144,14 +122,23 @@ try {
     }
   }
   const apart = rows.filter((row) => !agrees(row)).map(({ task, shots, metric }) => `${task}/${metric} with ${shots} shots`);
-  say(apart.length === 0 ? `all equal, log-likelihoods within ${BAR} nats` : `not equal: ${apart.join(', ')}`);
+  const unanswered = missing(
+    rows,
+    names.map(taskOf),
+    RUNS.map(({ shots }) => shots),
+  );
+  if (apart.length > 0) say(`not equal: ${apart.join(', ')}`);
+  if (unanswered.length > 0) say(`not answered by the harness: ${unanswered.join(', ')}`);
+  const isAgreed = apart.length === 0 && unanswered.length === 0;
+  if (isAgreed) say(`all equal, with the same records and standard errors, log-likelihoods within ${BAR} nats`);
   const metrics = {
     scores: rows.length,
     equal: rows.length - apart.length,
+    unanswered: unanswered.length,
     difference: rows.reduce((largest, row) => Math.max(largest, row.difference), 0),
   };
   say(JSON.stringify({ oracle: 'lm-eval', metrics }));
-  if (apart.length > 0) process.exitCode = 1;
+  if (!isAgreed) process.exitCode = 1;
 } finally {
   await backend.dispose();
   await rm(directory, { recursive: true, force: true });
