@@ -43,7 +43,10 @@ export async function writeFilesTogether(
     await mkdir(staging);
     const names = await write(staging);
     for (const name of obsolete) await rm(join(directory, name));
-    for (const name of names) await rename(join(staging, name), join(directory, name));
+    for (const name of names) {
+      await mkdir(dirname(join(directory, name)), { recursive: true });
+      await rename(join(staging, name), join(directory, name));
+    }
     await rm(staging, { recursive: true });
   });
 }

@@ -1,6 +1,6 @@
 // Saves a model: Hugging Face layout for what is dense, packed codes and a section in config.json for what is quantized.
 import { readdir } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { DenseLinear, type Linear, LowbitError, type Model, type Step, throwIfAborted } from '@lowbit/core';
 import { writeFileAtomically, writeFilesTogether } from './atomic-write.js';
 import type { SideFile, TaskRecord } from './checkpoint.js';
@@ -10,6 +10,7 @@ import { tensorsToStore, tiesEmbeddings } from './model-tensors.js';
 import { fileError } from './read-file.js';
 import { requireJson } from './require-json.js';
 import { INDEX_FILE, WEIGHTS_FILE, writeShards } from './safetensors-write.js';
+import { isSideFileName } from './side-files.js';
 import { type StepRecord, stepRecord } from './step-record.js';
 
 export interface SaveOptions {
@@ -80,10 +81,10 @@ const isCheckpointFile = (name: string): boolean =>
 
 function checkSideFiles(directory: string, sideFiles: ReadonlyMap<string, SideFile>): void {
   for (const name of sideFiles.keys()) {
-    if (name !== basename(name) || name.startsWith('.') || isCheckpointFile(name)) {
+    if (!isSideFileName(name) || isCheckpointFile(name)) {
       throw new LowbitError(
         'SIDE_FILE',
-        `${directory}: '${name}' cannot be a side file; give plain names other than those of config and weights`,
+        `${directory}: '${name}' cannot be a side file; give plain names other than those of config and weights, or a template in additional_chat_templates/`,
       );
     }
   }

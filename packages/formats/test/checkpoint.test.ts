@@ -52,16 +52,42 @@ describe('a plain checkpoint', () => {
 
   it('carries side files along, byte for byte, and no weights', async () => {
     await saveCheckpoint(at('source'), toy());
-    const side = { 'tokenizer.json': '{"a": 1 }\n', 'chat_template.jinja': '{{ x }}', LICENSE: 'as is', 'generation_config.json': '{' };
-    for (const [name, text] of Object.entries({ ...side, 'pytorch_model.bin': 'weights', '.gitattributes': 'x' }))
-      await writeFile(at('source', name), text);
+    // Not one of them as its own program would write it again: line ends, spaces, order, bytes that are no text.
+    const side: Record<string, string | Uint8Array> = {
+      'tokenizer.json': '{"a": 1 }\n',
+      'tokenizer_config.json': '{\r\n"bos_token" :"<s>"}',
+      'special_tokens_map.json': '{ }',
+      'added_tokens.json': '{"<x>":  5}',
+      'vocab.json': '{"a":0}',
+      'merges.txt': '#version: 0.2\n\u0120 a\n',
+      'tokenizer.model': Uint8Array.of(0, 255, 10, 13, 128),
+      'spiece.model': Uint8Array.of(255, 254),
+      'vocab.txt': 'a\nb',
+      'chat_template.jinja': '{{ x }}',
+      'chat_template.json': '{"chat_template": "{{ x }}"}',
+      'additional_chat_templates/tool_use.jinja': '{{ tools }}\r\n',
+      'generation_config.json': '{',
+      LICENSE: 'as is',
+    };
+    const foreign = {
+      'pytorch_model.bin': 'weights',
+      'pytorch_model.bin.index.json': '{}',
+      'model.fp16.safetensors.index.json': '{}',
+      '.gitattributes': 'x',
+      'additional_chat_templates/.hidden.jinja': 'x',
+      'additional_chat_templates/notes.txt': 'x',
+    };
+    await mkdir(at('source', 'additional_chat_templates'));
     await mkdir(at('source', 'original'));
+    await writeFile(at('source', 'original', 'params.json'), '{}');
+    for (const [name, text] of Object.entries({ ...side, ...foreign })) await writeFile(at('source', name), text);
     const source = await openCheckpoint(at('source'));
     await saveCheckpoint(at('out'), toy(), { sideFiles: source.sideFiles });
-    const out = await filesOf(at('out'));
-    expect(Object.keys(out).sort()).toEqual([...Object.keys(side), 'config.json', 'model.safetensors'].sort());
-    for (const [name, text] of Object.entries(side)) expect(String(out[name])).toBe(text);
-    expect(await (await openCheckpoint(at('out'))).tokenizer()).toEqual({ tokenizer: { a: 1 }, config: {} });
+    expect([...source.sideFiles.keys()].sort()).toEqual(Object.keys(side).sort());
+    const written = (await readdir(at('out'), { recursive: true })).map((name) => name.replaceAll('\\', '/'));
+    expect(written.sort()).toEqual([...Object.keys(side), 'additional_chat_templates', 'config.json', 'model.safetensors'].sort());
+    for (const [name, content] of Object.entries(side)) expect(await readFile(at('out', name)), name).toEqual(Buffer.from(content));
+    expect(await (await openCheckpoint(at('out'))).tokenizer()).toEqual({ tokenizer: { a: 1 }, config: { bos_token: '<s>' } });
     expect(await (await openCheckpoint(at('source'))).sideFiles.get('LICENSE')?.read()).toEqual(new Uint8Array(Buffer.from('as is')));
   });
 
@@ -132,7 +158,16 @@ describe('saving', () => {
       /NOT_JSON: saveCheckpoint\.recipe\[0\]\.options\.f: a function cannot be kept as JSON/,
     );
     await expect(saveCheckpoint(at('out'), model.with({ config: { ...model.config, source: {} } }))).rejects.toThrow(/CONFIG_JSON/);
-    for (const name of ['../x', 'config.json', 'model.safetensors', '.hidden']) {
+    const unfit = [
+      '../x',
+      'a/x',
+      'config.json',
+      'model.safetensors',
+      '.hidden',
+      'additional_chat_templates/../x',
+      'additional_chat_templates/',
+    ];
+    for (const name of unfit) {
       const sideFiles = new Map([[name, { read: async () => new Uint8Array() }]]);
       await expect(saveCheckpoint(at('out'), model, { sideFiles })).rejects.toThrow(/SIDE_FILE/);
     }
