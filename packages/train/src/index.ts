@@ -25,6 +25,7 @@ export { gatherWindows, windowCount } from './stream-windows.js';
 export { calibrationTask, type TaskBatch, taskBatches, taskTraining } from './task-batches.js';
 export { judgeTask, type TaskResult, taskJudgement, taskLoss } from './task-loss.js';
 export { type EpochReport, type TrainOptions, type TrainResult, train, type Validation } from './train.js';
+export { type TrainingCourse, trainingCost } from './training-cost.js';
 export { nextTokenLoss, type PositionWeights, positionWeights, stagedTaskLoss, type WindowLossRequest, windowLoss } from './window-loss.js';
 export {
   planRounds,

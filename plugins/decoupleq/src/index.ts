@@ -3,6 +3,7 @@ import { checkDense, defineMethod, gram, LowbitError, readFloats, requireDense, 
 import { AffineWeight, checkGroups, QuantizedLinear, resolveGroupSize } from '@lowbit/quant';
 import { refineBlock } from './block.js';
 import { codeStepOf } from './code-steps/select.js';
+import { decoupleqCost } from './cost.js';
 import { type DecoupleResult, decouple } from './layer.js';
 import { decoupleqOptions } from './options.js';
 import type { LayerProblem } from './problem.js';
@@ -25,6 +26,7 @@ export const decoupleq = defineMethod({
   options: decoupleqOptions,
   statistics: { gram },
   makes: 'affine',
+  cost: decoupleqCost,
   check(linear, { groupSize }) {
     checkDense(linear);
     checkGroups(linear, groupSize);

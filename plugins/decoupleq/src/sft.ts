@@ -19,6 +19,7 @@ import {
   type NamedTensors,
   splitWindows,
   train,
+  trainingCost,
   windowCount,
   withParameters,
 } from '@lowbit/train';
@@ -59,6 +60,12 @@ export const decoupleqSft = defineMethod({
   aim: ({ objective }) => (objective === 'cross-entropy' ? 'text' : 'reference'),
   check({ kind, path }) {
     if (kind === 'dense') throw notAffine(path, kind);
+  },
+  cost(work) {
+    const { epochs, batch, holdOut, objective } = work.options;
+    // Scales and offsets of groups of 64, about; the codes are of any method.
+    const parameters = work.weights / 32;
+    return trainingCost(work, { epochs, batchWindows: batch, holdOut, judgements: epochs + 1, parameters, hasTeacher: objective === 'kl' });
   },
   async finetune(given, context) {
     const { options, backend, signal, rng, calibration, log, warn } = context;

@@ -2,6 +2,7 @@
 import { checkDense, defineMethod, gram, type LinearContext, readFloats, requireDense } from '@lowbit/core';
 import { checkGroups, clipOption, type GptqFactor, gridOptions, QuantizedLinear } from '@lowbit/quant';
 import { z } from 'zod';
+import { gptqCost } from './cost.js';
 import { type GptqOutcome, gptqWeight } from './gptq-weight.js';
 import { sharedFactor } from './shared-factor.js';
 
@@ -27,6 +28,7 @@ export const gptq = defineMethod({
   options,
   statistics: { gram },
   makes: 'affine',
+  cost: gptqCost,
   check(linear, { groupSize }) {
     checkDense(linear);
     checkGroups(linear, groupSize);

@@ -2,6 +2,7 @@
 import { defineMethod, type FinetuneContext, type FinetuneTask, type LinearShape, type Model, materialize } from '@lowbit/core';
 import { checkGroups } from '@lowbit/quant';
 import { meanLoss, type RateSearchResult, type Resumption, Stopwatch, searchRates, type TrainResult, train } from '@lowbit/train';
+import { qatCost } from './cost.js';
 import { optimizerOf, ratesOf, roundsOf, scheduleOf } from './course.js';
 import { type Material, taskMaterial, windowMaterial } from './material.js';
 import { type QatOptions, qatOptions } from './options.js';
@@ -19,6 +20,7 @@ export const qat = defineMethod({
   description: 'Quantization-aware fine-tuning: weights, scales and offsets trained through the rounding, end to end',
   options: qatOptions,
   check: checkLinear,
+  cost: (work) => qatCost(work, { hasTeacher: work.options.objective !== 'ce', windowsAtOnce: work.options.windowsAtOnce }),
   finetune: (model, context) =>
     context.task && context.options.objective === 'ce'
       ? tune(model, context, () => Promise.resolve(taskMaterial(context.task as FinetuneTask, context)))

@@ -1,5 +1,6 @@
 // QUAD (arXiv 2503.19353): the directions of most energy stay in full precision, and the rest of the residual stream is rotated.
 import { defineMethod } from '@lowbit/core';
+import { rotationCost } from './cost.js';
 import { requireFullPrecision } from './fold/requirements.js';
 import { checkModel, readsActivations } from './model-check.js';
 import { quadOptions } from './options.js';
@@ -14,5 +15,6 @@ export const quad = defineMethod({
   check: requireFullPrecision,
   checkModel,
   readsCalibration: readsActivations,
+  cost: rotationCost,
   transform: (model, context) => transformModel(model, context.options, context),
 });

@@ -1,5 +1,6 @@
 // QuaRot (arXiv 2404.00456): the residual stream and what lies inside the blocks in Hadamard bases, activations rounded.
 import { defineMethod } from '@lowbit/core';
+import { rotationCost } from './cost.js';
 import { requireFullPrecision } from './fold/requirements.js';
 import { checkModel } from './model-check.js';
 import { type QuadOptions, type RotateOptions, rotateOptions } from './options.js';
@@ -14,6 +15,7 @@ export const rotate = defineMethod({
   check: requireFullPrecision,
   checkModel: (model, options) => checkModel(model, withoutOutliers(options)),
   readsCalibration: () => false,
+  cost: (work) => rotationCost({ ...work, options: withoutOutliers(work.options) }),
   transform: (model, context) => transformModel(model, withoutOutliers(context.options), context),
 });
 

@@ -1,5 +1,6 @@
 // Zeroth-order fine-tuning as a method.
 import { checkDense, defineMethod, type FinetuneContext, type LinearShape, LowbitError, type Model } from '@lowbit/core';
+import { quzoCost } from './cost.js';
 import type { Progress } from './log/progress.js';
 import { reopenRun, replaySteps } from './log/replay.js';
 import { logRecord } from './log/text.js';
@@ -19,6 +20,7 @@ export const quzo = defineMethod({
   description: 'Zeroth-order fine-tuning of codes, scales, adapters or dense weights: forward passes alone (QuZO, arXiv 2502.12346)',
   options: quzoOptions,
   check,
+  cost: quzoCost,
   finetune,
   aim: 'task',
 });

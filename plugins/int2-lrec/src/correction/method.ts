@@ -3,6 +3,7 @@ import { defineMethod, type Linear, type LinearContext, type LinearShape, Lowbit
 import { closedForms, LowRankLinear, QuantizedLinear } from '@lowbit/quant';
 import { sizedByOverrides } from '../adapters/overrides.js';
 import { adapterRanks, checkRank } from '../adapters/ranks.js';
+import { correctionCost } from '../cost.js';
 import { type CorrectedLayer, correctFrozen, correctRounding, type FoundCorrection } from './correct.js';
 import { type CorrectionForm, correctionOptions, type LowRankCorrectionOptions, roundsAgain } from './options.js';
 import { sharedRoot } from './shared-root.js';
@@ -23,6 +24,7 @@ export const lowRankCorrection = sizedByOverrides(
       checkRank(linear, options);
       checkKind(linear, options);
     },
+    cost: correctionCost,
     quantizeLinear: correct,
   }),
 );

@@ -5,6 +5,7 @@ import { attachAdapters } from '../adapters/attach.js';
 import { sizedByOverrides } from '../adapters/overrides.js';
 import { checkRank } from '../adapters/ranks.js';
 import { storedFactors } from '../adapters/stored-factors.js';
+import { adapterTrainingCost } from '../cost.js';
 import { learningRateOf } from '../lrec/learning-rate.js';
 import { finetuningLoss } from './finetuning-loss.js';
 import { type Material, taskMaterial, windowMaterial } from './material.js';
@@ -26,6 +27,7 @@ export const emef = sizedByOverrides(
     description: 'LoRA fine-tuning on packed codes, in the memory of the codes',
     options: emefOptions,
     check: checkRank,
+    cost: (work) => adapterTrainingCost(work, false),
     finetune: tune,
     aim: 'task',
   }),

@@ -15,6 +15,7 @@ import {
 import { sizedByOverrides } from '../adapters/overrides.js';
 import { checkRank } from '../adapters/ranks.js';
 import { storedFactors } from '../adapters/stored-factors.js';
+import { adapterTrainingCost } from '../cost.js';
 import { adaptersOn, oldAdapters } from './adapters.js';
 import { type Distillation, judgedDivergence, lossWeights, trainedLoss } from './distillation.js';
 import { materializeBoth } from './in-memory.js';
@@ -37,6 +38,7 @@ export const lrec = sizedByOverrides(
       // An adapter that is trained on keeps its rank.
       if (options.stack || linear.kind !== 'low-rank') checkRank(linear, options);
     },
+    cost: (work) => adapterTrainingCost(work, true),
     finetune: correct,
   }),
 );

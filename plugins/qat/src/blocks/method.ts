@@ -1,6 +1,7 @@
 // Quantization-aware training block by block as a method: the first phase of EfficientQAT.
 import { type Block, type BlockContext, defineMethod } from '@lowbit/core';
 import { inMemory, meanLoss, type RateSearchResult, searchRates, type TrainResult, train } from '@lowbit/train';
+import { qatCost } from '../cost.js';
 import { optimizerOf, ratesOf, roundsOf, scheduleOf } from '../course.js';
 import { checkLinear } from '../method.js';
 import { hasDenseTarget } from '../parts.js';
@@ -20,6 +21,8 @@ export const qatBlocks = defineMethod({
   description: 'Quantization-aware training block by block, towards the dense output of each (EfficientQAT, Block-AP)',
   options: qatBlocksOptions,
   check: checkLinear,
+  // The dense stream is computed beside the other one.
+  cost: (work) => qatCost(work, { hasTeacher: work.options.target === 'dense-stream', oneByOne: true }),
   refineBlock,
 });
 

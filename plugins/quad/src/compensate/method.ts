@@ -3,6 +3,7 @@ import {
   add,
   type Block,
   type BlockContext,
+  type Cost,
   defineMethod,
   type LinearGroup,
   LowbitError,
@@ -11,6 +12,7 @@ import {
   slice,
   type Tensor,
   tensor,
+  type Workload,
 } from '@lowbit/core';
 import { ActivationQuantizedLinear, SplitLinear } from '@lowbit/quant';
 import { storedColumns } from '../stored.js';
@@ -30,7 +32,22 @@ export const compensate = defineMethod({
   description: 'Outlier columns that make up for the rounding of the other weights and of activations, in closed form',
   options: compensateOptions,
   refineBlock: compensateBlock,
+  cost: compensationCost,
 });
+
+/** Columns of the residual stream that are set apart, about: how many there are is known once a step before has been taken. */
+const COLUMNS = 64;
+
+/** Of every group of Linears a forward pass up to it over all windows, with the outputs of both weights; sums over the outlier columns. */
+function compensationCost({ linears, windows, tokens, forward }: Workload<CompensateOptions>): Cost {
+  const rows = windows * tokens;
+  let [flops, bytes] = [2 * windows * forward.flops, 0];
+  for (const { inFeatures, outFeatures } of linears) {
+    flops += 2 * rows * (2 * outFeatures * inFeatures + COLUMNS * outFeatures + COLUMNS ** 2) + COLUMNS ** 3;
+    bytes = Math.max(bytes, 4 * (4 * outFeatures * inFeatures + 8 * COLUMNS * outFeatures));
+  }
+  return { flops, elements: 3 * windows * forward.elements, bytes: bytes + 8 * forward.bytes };
+}
 
 /** A targeted Linear with outlier columns. */
 interface Target {

@@ -11,6 +11,7 @@ import {
   type TrainResult,
   train,
   trainingBatches,
+  trainingCost,
   windowLoss,
   withParameters,
 } from '@lowbit/train';
@@ -28,6 +29,12 @@ export const tune = defineMethod({
   description: 'Outlier columns and scales trained on a task or towards the dense model, codes frozen (QUAD, arXiv 2503.19353)',
   options: tuneOptions,
   check: checkKind,
+  cost(work) {
+    const { epochs, maxTokens, batchWindows, windowsAtOnce, holdOut, loss } = work.options;
+    // Outlier columns are some of the inputs of each Linear, scales one for each group: a sixteenth of the weights is more than either.
+    const course = { epochs, maxTokens, batchWindows, windowsAtOnce, holdOut, parameters: work.weights / 16 };
+    return trainingCost(work, { ...course, hasTeacher: loss === 'kd' });
+  },
   finetune,
   aim: ({ loss }) => (loss === 'ce' ? 'text' : 'reference'),
 });
