@@ -26,9 +26,11 @@ export { type ExperimentOptions, runExperiment } from './experiment/run-experime
 export { type ExperimentSettings, settingsOf } from './experiment/settings.js';
 export {
   type CellResult,
+  engineIn,
   holdsRun,
   type LogLine,
   openRunFolder,
+  REPORT,
   type RunFiles,
   type RunFolder,
   type RunRecord,
@@ -46,10 +48,12 @@ export {
   cellsOf,
   makePlan,
   type PlanDraft,
+  type PlanEngine,
   planDigest,
 } from './plan.js';
+export { checkPlanFiles, planFiles } from './plan-files.js';
 export { presetNames, presetOf } from './presets.js';
-export { provenanceOf } from './provenance.js';
+export { describeCode, provenanceOf, queueName } from './provenance.js';
 export { runQueued } from './queue/coordinator.js';
 export { runInProcesses } from './queue/local.js';
 export { lostCellRows } from './queue/lost-cell.js';
@@ -60,8 +64,9 @@ export { serveQueue } from './queue/worker.js';
 export { type ClosedGap, closedGaps } from './ranking.js';
 export { type NamedRecipe, needsData, summarizeRecipe } from './recipe.js';
 export { type ReportOptions, renderReport } from './report/page.js';
-export { type BenchRow, type FailedRow, isScore, type Provenance, readRow, type ScoreRow } from './row.js';
+export { type BenchRow, type FailedRow, hasFailed, isScore, type Provenance, readRow, type ScoreRow } from './row.js';
 export { type Benchmark, type BenchOptions, openPlan, type PlanContext, runBenchmark, runCells } from './run.js';
+export { dropLostLock } from './run-lock.js';
 export { didYouMean } from './suggestion.js';
 export { openSuite, type SuiteSource, suiteData, suiteName, suiteNames } from './suite.js';
 export { summarizeRows } from './summary.js';

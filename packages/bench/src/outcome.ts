@@ -7,7 +7,7 @@ import type { BenchRow } from './row.js';
 export interface BenchCell {
   /** As rows call it. */
   readonly model: string;
-  /** Name of the recipe, or 'dense' (judged once, with the first of the seeds). */
+  /** Name of the recipe, or 'dense': judged once, as seed 0, whichever seeds the others have. */
   readonly recipe: string;
   readonly seed: number;
 }

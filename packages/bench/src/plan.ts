@@ -1,5 +1,6 @@
 // A benchmark as plain data: it can be written to a file, sent to another process, and compared with another.
 import { createHash } from 'node:crypto';
+import type { Provider } from '@lowbit/backend-onnxruntime';
 import type { Recipe, SampleRequest, Step, StepReference } from '@lowbit/core';
 import { stepRecord } from '@lowbit/formats';
 import { modelName } from './model-reference.js';
@@ -31,8 +32,18 @@ export interface BenchPlan extends Protocol {
   readonly seeds: readonly number[];
   /** Text that every model writes once it has been judged. */
   readonly samples?: SampleRequest | undefined;
-  /** sha256 of texts and examples by path: those that the cells are to read. */
+  /** What the cells are to be computed with; without it, with whatever they are given. */
+  readonly engine?: PlanEngine | undefined;
+  /** sha256 of texts and examples by path, of records by task and split: those that the cells are to read. */
   readonly files?: Readonly<Record<string, string>> | undefined;
+  /** sha256 over the files of models by reference: of those that are directories. */
+  readonly weights?: Readonly<Record<string, string>> | undefined;
+}
+
+/** Engines give equal bytes for an equal number of threads. */
+export interface PlanEngine {
+  readonly provider: Provider;
+  readonly threads: number;
 }
 
 /** A plan without versions of methods: what a person or a preset says. */
@@ -48,15 +59,16 @@ export function cellsOf({ models, recipes, seeds }: Cells): BenchCell[] {
   return models
     .map(modelName)
     .flatMap((model) => [
-      { model, recipe: DENSE, seed: seeds[0] },
+      { model, recipe: DENSE, seed: 0 },
       ...recipes.flatMap(({ name: recipe }) => seeds.map((seed) => ({ model, recipe, seed }))),
     ]);
 }
 
 /** sha256 over everything that decides the numbers of a cell, as far as the plan says it. */
-export function cellKey({ models, recipes, seeds: _, ...protocol }: BenchPlan, { model, recipe, seed }: BenchCell): string {
+export function cellKey({ models, recipes, weights, seeds: _, ...protocol }: BenchPlan, { model, recipe, seed }: BenchCell): string {
   const reference = models.find((one) => modelName(one) === model);
-  return digestOf({ ...protocol, model: reference, recipe: recipes.find(({ name }) => name === recipe) ?? recipe, seed });
+  const own = reference === undefined ? undefined : weights?.[reference];
+  return digestOf({ ...protocol, model: reference, weights: own, recipe: recipes.find(({ name }) => name === recipe) ?? recipe, seed });
 }
 
 /** sha256 over the whole plan. */

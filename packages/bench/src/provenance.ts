@@ -1,5 +1,6 @@
 // Which code produced a number.
 import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
@@ -11,10 +12,26 @@ const here = dirname(fileURLToPath(import.meta.url));
 
 /** Versions of our package, of Node and of the engine, and the commit of the checkout that this file lies in. */
 export function provenanceOf(backend: Backend): Provenance {
-  const versions: Record<string, string> = { '@lowbit/bench': ownVersion(), node: process.versions.node };
+  return { versions: versions(), backend: backend.fingerprint, commit: commitOf(here) };
+}
+
+/** What computes here, with this provider, for people: '@lowbit/bench 0.1.0, node 20.19.0, onnxruntime-node 1.24.1, cpu'. */
+export function describeCode(provider: string): string {
+  return [...Object.entries(versions()).map(([name, version]) => `${name} ${version}`), provider].join(', ');
+}
+
+/** The queue of cells of this provider: only who computes what this process would compute takes them, and finds what is left of them. */
+export function queueName(provider: string): string {
+  return `lowbit-bench-${createHash('sha256').update(describeCode(provider)).digest('hex').slice(0, 12)}`;
+}
+
+function versions(): Record<string, string> {
   const engine = engineVersion();
-  if (engine !== undefined) versions['onnxruntime-node'] = engine;
-  return { versions, backend: backend.name, commit: commitOf(here) };
+  return {
+    '@lowbit/bench': ownVersion(),
+    node: process.versions.node,
+    ...(engine !== undefined && { 'onnxruntime-node': engine }),
+  };
 }
 
 function ownVersion(): string {

@@ -1,7 +1,7 @@
 // Tasks of the literature by their names, over files of their datasets.
 import { resolve } from 'node:path';
 import { type Evaluator, LowbitError } from '@lowbit/core';
-import { isHubReference, openRecords, type RecordTable } from '@lowbit/data';
+import { findRecords, isHubReference, openRecords, type RecordsPlace, type RecordTable } from '@lowbit/data';
 import {
   type ChoiceTask,
   type CodeSandbox,
@@ -69,14 +69,28 @@ export async function openSuite(source: SuiteSource, context: SuiteContext): Pro
   return evaluators;
 }
 
-/** Records of a split; of several tasks in one place, each must have files that name it. */
-function recordsOf(
-  { name, split, onHub }: ChoiceTask | GenerationTask,
-  { data, names }: SuiteSource,
-  wanted: string,
-): Promise<RecordTable> {
+/** Paths of the records that tasks read, by task and split: 'arc_easy test'. @throws TASK_UNKNOWN, and what `findRecords` throws. */
+export async function suiteFiles(source: SuiteSource): Promise<ReadonlyMap<string, readonly string[]>> {
+  const files = new Map<string, readonly string[]>();
+  for (const name of source.names) {
+    const choice = choiceTasks.get(suiteName(name));
+    const task = choice ?? (generationTasks.get(name) as GenerationTask);
+    const shots = source.shots ?? (choice ? 0 : (task as GenerationTask).shots);
+    for (const split of [task.split, ...(shots > 0 ? ['train'] : [])]) {
+      files.set(`${name} ${split}`, await findRecords(source.data, name, split, placeOf(task, source, split)));
+    }
+  }
+  return files;
+}
+
+function recordsOf(task: ChoiceTask | GenerationTask, source: SuiteSource, wanted: string): Promise<RecordTable> {
+  return openRecords(source.data, task.name, wanted, placeOf(task, source, wanted));
+}
+
+/** Of several tasks in one place, each must have files that name it. */
+function placeOf({ split, onHub }: ChoiceTask | GenerationTask, { names }: SuiteSource, wanted: string): RecordsPlace {
   const place = onHub && { folder: onHub.folder, split: wanted === split ? onHub.split : wanted };
-  return openRecords(data, name, wanted, { onHub: place, isShared: names.length > 1 });
+  return { onHub: place, isShared: names.length > 1 };
 }
 
 async function openChoice(task: ChoiceTask, source: SuiteSource, { tokenizer }: SuiteContext): Promise<Evaluator> {

@@ -1,19 +1,21 @@
 // The folder of a benchmark: what is kept when a run is killed, goes on, or starts again.
-import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createOnnxBackend } from '@lowbit/backend-onnxruntime';
 import type { Backend } from '@lowbit/core';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { buildBuiltIn } from '../src/built-in.js';
-import { type CellResult, holdsRun, openRunFolder, type RunRecord, readRun, recordOf } from '../src/folder.js';
-import { makePlan, type PlanDraft } from '../src/plan.js';
+import { type CellResult, engineIn, holdsRun, openRunFolder, type RunFolder, type RunRecord, readRun, recordOf } from '../src/folder.js';
+import { makePlan, type PlanDraft, planDigest } from '../src/plan.js';
 import type { BenchRow } from '../src/row.js';
 import { failedRow, scoreRow } from './rows.js';
 
 let directory: string;
+let opened: RunFolder | undefined;
 beforeEach(() => {
   directory = mkdtempSync(join(tmpdir(), 'lowbit-bench-'));
+  opened = undefined;
 });
 afterEach(() => rmSync(directory, { recursive: true, force: true }));
 let backend: Backend;
@@ -34,8 +36,22 @@ const draft: PlanDraft = {
   heldOut: { windows: 2 },
 };
 
+/** The folder, when whoever had it before has left it. */
+function open(of: RunRecord, isResumed: boolean): RunFolder {
+  opened?.close();
+  opened = openRunFolder(directory, of, isResumed);
+  return opened;
+}
+
+/** Versions are looked up once. */
+let made: RunRecord;
+beforeAll(async () => {
+  made = recordOf(await makePlan(draft, buildBuiltIn), backend);
+});
+
 async function record(changed: Partial<PlanDraft> = {}): Promise<RunRecord> {
-  return recordOf(await makePlan({ ...draft, ...changed }, buildBuiltIn), backend);
+  const plan = await makePlan({ ...draft, ...changed }, buildBuiltIn);
+  return { ...made, plan, digest: planDigest(plan) };
 }
 
 function result(rows: readonly BenchRow[], logs: CellResult['logs'] = []): CellResult {
@@ -49,13 +65,13 @@ const gptq = result([scoreRow('gptq', 2, 15), scoreRow('gptq', 2, 0.5, { evaluat
 
 describe('openRunFolder', () => {
   it('writes nothing before a cell is done, and then its rows and logs at once', async () => {
-    const folder = openRunFolder(directory, await record(), false);
+    const folder = open(await record(), false);
     expect(holdsRun(directory)).toBe(false);
     expect(folder.missing).toHaveLength(5);
     folder.add(dense);
     folder.add(rtn);
     expect(readRun(directory)).toMatchObject({
-      record: { digest: folder.record.digest, plan: { models: ['tiny'] }, backend: backend.name, commits: [expect.anything()] },
+      record: { digest: (await record()).digest, plan: { models: ['tiny'] }, backend: backend.fingerprint, commits: [null] },
       rows: [...dense.rows, ...rtn.rows],
       logs: [{ model: 'tiny', recipe: 'rtn-2', seed: 0, path: 'a', record: { step: 1, loss: 2 } }],
     });
@@ -63,7 +79,7 @@ describe('openRunFolder', () => {
   });
 
   it('leaves files of a run out of the logs', async () => {
-    openRunFolder(directory, await record(), false).add({
+    open(await record(), false).add({
       ...rtn,
       logs: [{ path: '', record: { file: 'x.jsonl', lines: [{}] } }, ...rtn.logs],
     });
@@ -71,11 +87,11 @@ describe('openRunFolder', () => {
   });
 
   it('goes on with cells that did not fail, drops what else there is of the others, and ends in the order of the plan', async () => {
-    const first = openRunFolder(directory, await record(), false);
+    const first = open(await record(), false);
     first.add(gptq);
     first.add(dense);
     first.add(result([failedRow('rtn', 2, 'GROUP_SIZE')], rtn.logs));
-    const second = openRunFolder(directory, await record(), true);
+    const second = open(await record(), true);
     expect(second.kept).toEqual([...gptq.rows, ...dense.rows]);
     expect(second.missing.map(({ recipe, seed }) => `${recipe} ${seed}`)).toEqual(['rtn-2 0', 'rtn-2 1', 'gptq-2 1']);
     expect(read('results.jsonl')).toContain('GROUP_SIZE');
@@ -89,28 +105,88 @@ describe('openRunFolder', () => {
   });
 
   it('drops a cell that was cut off', async () => {
-    const first = openRunFolder(directory, await record(), false);
+    const first = open(await record(), false);
     first.add(dense);
     first.add(rtn);
     const [, , last] = read('results.jsonl').split('\n');
     for (const torn of [last.slice(0, 40), last.slice(0, -1), '']) {
       writeFileSync(at('results.jsonl'), `${read('results.jsonl').split('\n').slice(0, 2).join('\n')}\n${torn}`);
       if (torn === '') appendFileSync(at('results.jsonl'), '{"mo');
-      const { kept, missing } = openRunFolder(directory, await record(), true);
+      const { kept, missing } = open(await record(), true);
       expect(kept).toEqual(dense.rows);
       expect(missing).toHaveLength(4);
     }
   });
 
   it('goes on with a plan that has more models, recipes and seeds', async () => {
-    openRunFolder(directory, await record(), false).add(gptq);
+    open(await record(), false).add(gptq);
     const more = await record({ models: ['tiny', 'stories15M'], recipes: [step('rtn', 3), ...draft.recipes], seeds: [0, 1, 2] });
-    const { kept, missing } = openRunFolder(directory, more, true);
+    const { kept, missing } = open(more, true);
     expect(kept).toEqual(gptq.rows);
     expect(missing).toHaveLength(19);
   });
 
+  it('takes seeds in any order, before those that are there as well', async () => {
+    open(await record({ seeds: [1] }), false).add(dense);
+    const { kept, missing } = open(await record({ seeds: [0, 1] }), true);
+    expect(kept).toEqual(dense.rows);
+    expect(missing.map(({ recipe, seed }) => `${recipe} ${seed}`)).toEqual(['rtn-2 0', 'rtn-2 1', 'gptq-2 0', 'gptq-2 1']);
+  });
+
+  it('says which commits rows come from, and no others', async () => {
+    const of = (rows: readonly BenchRow[], commit: string): CellResult => result(rows.map((row) => ({ ...row, commit })));
+    const commits = () => readRun(directory).record?.commits;
+    const first = open(await record(), false);
+    first.add(of(dense.rows, 'a'));
+    expect(commits()).toEqual(['a']);
+    first.add(of(rtn.rows, 'b'));
+    expect(commits()).toEqual(['a', 'b']);
+    const second = open(await record(), true);
+    second.finish(() => '');
+    expect(commits()).toEqual(['a', 'b']);
+  });
+
+  it('runs what is not applicable no more', async () => {
+    const row = failedRow('gptq', 2, 'NOT_APPLICABLE');
+    open(await record(), false).add(result([row]));
+    expect(open(await record(), true).kept).toEqual([row]);
+  });
+
+  it('runs cells again that are there twice, which others count once', async () => {
+    open(await record(), false).add(dense);
+    opened?.add(rtn);
+    appendFileSync(at('results.jsonl'), read('results.jsonl').split('\n').slice(1, 3).join('\n').concat('\n'));
+    expect(readRun(directory).rows).toEqual([...dense.rows, ...rtn.rows]);
+    const { kept, missing } = open(await record(), true);
+    expect(kept).toEqual(dense.rows);
+    expect(missing.map(({ recipe, seed }) => `${recipe} ${seed}`)).toContain('rtn-2 0');
+  });
+
+  it('leaves no rows of another run beside its plan, nor its report, wherever it is cut off', async () => {
+    open(await record(), false).add(gptq);
+    writeFileSync(at('report.html'), 'of the other run');
+    // The first file that is written after the rows of the other run were removed cannot be.
+    mkdirSync(at('plan.json.new'));
+    const folder = open(await record({ heldOut: { windows: 3 } }), false);
+    expect(() => folder.add(gptq)).toThrow(expect.objectContaining({ code: 'RESULTS_WRITE' }) as Error);
+    expect([existsSync(at('results.jsonl')), existsSync(at('report.html'))]).toEqual([false, false]);
+    expect(holdsRun(directory)).toBe(false);
+  });
+
+  it('goes on when a model is added, and not when the files of one have changed', async () => {
+    const weights = { toy: 'a' };
+    open(await record({ models: ['toy'], weights }), false).add(gptq);
+    const added = await record({ models: ['toy', 'more'], weights: { ...weights, more: 'b' } });
+    expect(open(added, true).missing).toHaveLength(10);
+    const changed = await record({ models: ['toy'], weights: { toy: 'c' } });
+    expect(() => open(changed, true)).toThrow(
+      expect.objectContaining({ code: 'RESUME_SETTINGS', message: expect.stringContaining('(weights of toy)') as string }) as Error,
+    );
+  });
+
   it.each<[string, Partial<PlanDraft>]>([
+    ['file a.txt', { files: { 'a.txt': 'b' } }],
+    ['engine', { engine: { provider: 'cpu', threads: 2 } }],
     ['heldOut', { heldOut: { windows: 3 } }],
     ['calibration', { calibration: { windows: 4, source: { kind: 'self' } } }],
     ['evaluators', { evaluators: ['text', 'size'] }],
@@ -122,25 +198,35 @@ describe('openRunFolder', () => {
     ['tiny, gptq-2, seed 1 left out', { seeds: [0] }],
     ['tiny, rtn-2, seed 0 left out', { recipes: [step('gptq', 2)] }],
   ])('refuses rows that were made with other settings: %s', async (difference, changed) => {
-    openRunFolder(directory, await record(), false).add(gptq);
+    open(await record(), false).add(gptq);
     const other = await record(changed);
-    expect(() => openRunFolder(directory, other, true)).toThrow(
+    expect(() => open(other, true)).toThrow(
       expect.objectContaining({ code: 'RESUME_SETTINGS', message: expect.stringContaining(difference) as string }) as Error,
     );
     expect(readRun(directory).rows).toEqual(gptq.rows);
   });
 
-  it('refuses rows of other versions of what computes', async () => {
-    openRunFolder(directory, await record(), false).add(gptq);
-    const other = { ...(await record()), versions: { node: '1' } };
-    expect(() => openRunFolder(directory, other, true)).toThrow(expect.objectContaining({ code: 'RESUME_SETTINGS' }) as Error);
+  it('refuses rows of other versions of what computes, and of another number of threads', async () => {
+    open(await record(), false).add(gptq);
+    const now = await record();
+    const two = await createOnnxBackend({ threads: 2 });
+    for (const other of [{ ...now, versions: { node: '1' } }, recordOf(now.plan, two)]) {
+      expect(() => open(other, true)).toThrow(expect.objectContaining({ code: 'RESUME_SETTINGS' }) as Error);
+    }
+    await two.dispose();
+  });
+
+  it('knows the engine of the run that is there', async () => {
+    const engine = { provider: 'cpu', threads: 3 } as const;
+    open(await record({ engine }), false).add(gptq);
+    expect(engineIn(directory)).toEqual(engine);
   });
 
   it('says what it cannot read', async () => {
-    openRunFolder(directory, await record(), false).add(gptq);
+    open(await record(), false).add(gptq);
     const now = await record();
     writeFileSync(at('results.jsonl'), 'no JSON\n');
-    expect(() => openRunFolder(directory, now, true)).toThrow(expect.objectContaining({ code: 'RESUME_ROWS' }) as Error);
+    expect(() => open(now, true)).toThrow(expect.objectContaining({ code: 'RESUME_ROWS' }) as Error);
   });
 });
 

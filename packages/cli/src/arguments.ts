@@ -65,12 +65,14 @@ export function addWindowOptions(command: Command, { use, count, seed }: { use: 
     .option('--seed <number>', seed, integer(0), 0);
 }
 
-export function addEngineOptions(command: Command): Command {
-  return command
-    .addOption(
-      new Option('--provider <name>', 'where ONNX Runtime computes').choices(['cpu', 'webgpu', 'cuda', 'coreml', 'dml']).default('cpu'),
-    )
-    .option('--threads <count>', 'threads within an operator (all cores)', integer(1));
+export function addProviderOption(command: Command): Command {
+  const choices = ['cpu', 'webgpu', 'cuda', 'coreml', 'dml'];
+  return command.addOption(new Option('--provider <name>', 'where ONNX Runtime computes').choices(choices).default('cpu'));
+}
+
+/** `threads` says how many there are where nobody says. */
+export function addEngineOptions(command: Command, threads = 'all cores'): Command {
+  return addProviderOption(command).option('--threads <count>', `threads within an operator (${threads})`, integer(1));
 }
 
 export function addOutputOptions(command: Command, json: string): Command {

@@ -14,7 +14,9 @@ import {
   DENSE,
   lostCellRows,
   type PlanContext,
+  type PlanEngine,
   provenanceOf,
+  queueName,
   type RunHooks,
   readRow,
   runCells,
@@ -40,20 +42,36 @@ export function addPlaceOptions(command: Command): Command {
     .option('--queue <url>', 'have cells run by lowbit bench-worker processes that are connected to this Redis server: redis://host:6379');
 }
 
+/**
+ * The engine of a plan's cells. Results depend on its number of threads, so that it must not depend on how many processes there are: one
+ * where cells run side by side, all cores where they run one after another, and in a run that goes on what it began with.
+ */
+export function engineFor({ provider, threads, workers, queue }: PlaceArguments, earlier: PlanEngine | undefined): PlanEngine {
+  const isAlone = workers === undefined && queue === undefined;
+  return { provider, threads: threads ?? earlier?.threads ?? (isAlone ? availableParallelism() : 1) };
+}
+
 /** What is sent to another process. */
 export interface CellWork {
   readonly plan: BenchPlan;
   readonly cell: BenchCell;
 }
 
-/** The module that runs cells in a process of its own, with this engine. */
-export function cellProcess({ provider, threads }: EngineArguments, directory: string): TaskModule {
+/** How a process for cells is started. */
+export interface CellProcessOptions {
+  /** What is opened before the first cell; each plan says what its own cells run on. */
+  readonly engine: PlanEngine;
+  /** Whether plans are of other machines, whose files may be others. */
+  readonly isElsewhere: boolean;
+}
+
+/** The module that runs cells in a process of its own. */
+export function cellProcess(options: CellProcessOptions, directory: string): TaskModule {
   const own = fileURLToPath(import.meta.url);
   const type = extname(own);
   // Sources run unbuilt, whatever this process was started with.
   const nodeOptions = type === '.ts' ? ['--import', pathToFileURL(createRequire(own).resolve('tsx')).href] : [];
-  const engine: EngineArguments = { provider, ...(threads !== undefined && { threads }) };
-  return { path: join(dirname(own), `cell-process${type}`), arguments: [JSON.stringify(engine)], nodeOptions, directory };
+  return { path: join(dirname(own), `cell-process${type}`), arguments: [JSON.stringify(options)], nodeOptions, directory };
 }
 
 export interface CellHooks extends Pick<RunHooks, 'onRow' | 'onProgress'> {
@@ -67,7 +85,8 @@ export interface CellHooks extends Pick<RunHooks, 'onRow' | 'onProgress'> {
  * @throws BENCH_OPTIONS for two places; what `runCells`, `runInProcesses` and `runQueued` throw.
  */
 export async function runCellsAt(
-  { workers, queue, provider, threads }: PlaceArguments,
+  { workers, queue }: Pick<PlaceArguments, 'workers' | 'queue'>,
+  engine: PlanEngine,
   plan: BenchPlan,
   cells: readonly BenchCell[],
   { signal, isResumed, ...context }: PlanContext & Pick<RunHooks, 'signal'> & { readonly isResumed: boolean },
@@ -101,7 +120,7 @@ export async function runCellsAt(
     onResult: (_, result) => take({ ...result, rows: result.rows.map(readRow) }),
     async onFailure({ work: { cell } }, failure) {
       // Of a cell's own failures its process makes rows. What it throws is about models and text, and is as it would be here.
-      if (queue === undefined && failure.code !== 'PROCESS_LOST') throw taskError(failure);
+      if (queue === undefined && !failure.code.startsWith('PROCESS_')) throw taskError(failure);
       const planned = plan.recipes.find(({ name }) => name === cell.recipe);
       const recipe = cell.recipe === DENSE || !planned ? [] : await context.buildRecipe(planned);
       take({ ...cell, rows: lostCellRows(plan, cell, { recipe, failure, provenance: provenanceOf(context.backend) }), logs: [] });
@@ -111,10 +130,13 @@ export async function runCellsAt(
   if (queue !== undefined) {
     const wanted = new Set(tasks.map(({ key }) => key));
     const stale = cellsOf(plan).map(keyOf);
-    await runQueued(tasks, { url: queue, stale: isResumed ? stale.filter((key) => !wanted.has(key)) : stale, signal }, taskHooks);
+    await runQueued(
+      tasks,
+      { url: queue, name: queueName(engine.provider), stale: isResumed ? stale.filter((key) => !wanted.has(key)) : stale, signal },
+      taskHooks,
+    );
   } else if (workers !== undefined) {
-    const shared = Math.max(1, Math.floor(availableParallelism() / workers));
-    const module = cellProcess({ provider, threads: threads ?? shared }, context.directory);
+    const module = cellProcess({ engine, isElsewhere: false }, context.directory);
     await runInProcesses(tasks, { module, workers, signal }, taskHooks);
   }
   return rows;

@@ -1,6 +1,6 @@
 // From a benchmark's plan back to a command that runs it: what a report says about how to repeat its numbers.
 import { isDeepStrictEqual } from 'node:util';
-import { type BenchPlan, type BenchRecipe, modelName, presetNames, presetOf, type TextSource } from '@lowbit/bench';
+import { type BenchPlan, type BenchRecipe, modelName, presetNames, presetOf } from '@lowbit/bench';
 import { formatInlineRecipe } from './inline-recipe.js';
 
 /** A part of a plan: one recipe on one model. */
@@ -15,10 +15,10 @@ export interface PlanPart {
  * or recipe that it does not have.
  */
 export function benchCommand(plan: BenchPlan, part?: PlanPart): string | undefined {
-  const { calibration, heldOut, evaluators, seeds, samples } = plan;
+  const { calibration, heldOut, evaluators, seeds, samples, engine } = plan;
   const models = plan.models.filter((reference) => !part || modelName(reference) === part.model);
   const recipes = plan.recipes.filter(({ name }) => !part || name === part.recipe);
-  const texts = textWords(calibration.source, heldOut.source);
+  const texts = textWords(plan);
   const isSayable = heldOut.protocol === undefined && calibration.window === heldOut.window && samples === undefined && texts !== undefined;
   if (!isSayable || models.length === 0 || (recipes.length === 0 && part?.recipe !== 'dense')) return undefined;
   const calibrationWindows = new Set(recipes.map((recipe) => recipe.calibrationWindows ?? calibration.windows));
@@ -34,6 +34,8 @@ export function benchCommand(plan: BenchPlan, part?: PlanPart): string | undefin
     ...texts,
     ...taskWords(plan),
     ...suiteWords(plan),
+    // Results depend on both, and what they are by default on the machine.
+    ...(engine ? ['--provider', engine.provider, '--threads', String(engine.threads)] : []),
   ];
   return ['lowbit bench', ...lines(words)].join(' \\\n  ');
 }
@@ -58,15 +60,21 @@ function recipeWords(recipes: readonly BenchRecipe[]): string[] {
   ]);
 }
 
-/** Undefined where the two are not parts of one text. */
-function textWords(calibration: TextSource | undefined, heldOut: TextSource | undefined): string[] | undefined {
-  if (!calibration || !heldOut) return calibration === heldOut ? [] : undefined;
-  const { split: _, ...text } = { split: undefined, ...calibration };
-  const { split: __, ...other } = { split: undefined, ...heldOut };
-  if (!isDeepStrictEqual(text, other)) return undefined;
-  if (text.kind !== 'file') return ['--text', text.kind];
-  const { path, documents = 'whole', field = 'text' } = text;
-  return ['--text', path, '--documents', documents, '--field', field];
+/** Undefined where the two are not parts of one text, or a task's text is read in another way than they are: there is one option for both. */
+function textWords({ calibration, heldOut, task }: BenchPlan): string[] | undefined {
+  const [first, second] = [calibration.source, heldOut.source].map((source) => source && { ...source, split: undefined });
+  if (!isDeepStrictEqual(first, second)) return undefined;
+  const named = first === undefined ? [] : ['--text', first.kind === 'file' ? first.path : first.kind];
+  // Of examples, which have a template, nothing is read as text.
+  const ofTask = task?.template === undefined ? task?.text : undefined;
+  const ways = [...(first?.kind === 'file' ? [first] : []), ...(ofTask ? [ofTask] : [])].map(({ documents = 'whole', field = 'text' }) => [
+    '--documents',
+    documents,
+    '--field',
+    field,
+  ]);
+  if (ways.some((way) => !isDeepStrictEqual(way, ways[0]))) return undefined;
+  return [...named, ...(ways[0] ?? [])];
 }
 
 function taskWords({ task }: BenchPlan): string[] {

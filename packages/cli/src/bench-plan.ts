@@ -7,12 +7,13 @@ import {
   modelEvaluatorNames,
   modelName,
   type PlanDraft,
+  type PlanEngine,
+  planFiles,
   presetNames,
   presetOf,
 } from '@lowbit/bench';
 import { LowbitError } from '@lowbit/core';
 import { requireDistinct, type TextArguments, textParts } from './arguments.js';
-import { fileDigests } from './plan-files.js';
 import { buildRecipe, draftRecipes } from './recipe.js';
 import { type SuiteArguments, suiteSource } from './suite-arguments.js';
 import { type TaskArguments, taskSource } from './task-arguments.js';
@@ -29,7 +30,7 @@ export interface PlanArguments extends SuiteArguments, TaskArguments, TextArgume
 }
 
 /** The preset with the parts that options replace, or what the options say alone. */
-export async function planOf(options: PlanArguments, directory: string): Promise<BenchPlan> {
+export async function planOf(options: PlanArguments, engine: PlanEngine, directory: string): Promise<BenchPlan> {
   const base = options.preset === undefined ? undefined : presetOf(options.preset);
   const recipes = await draftRecipes(options.recipe ?? [], directory);
   const models = options.model?.map((reference) => lasting(reference, directory)) ?? base?.models;
@@ -43,7 +44,7 @@ export async function planOf(options: PlanArguments, directory: string): Promise
   const { calibration, heldOut, ...rest } = base ?? presetOf('tiny');
   const sources = textParts(options, directory);
   const task = taskSource(options, directory);
-  const evaluators = options.evaluators?.map((name) => evaluatorName(name, modelEvaluatorNames));
+  const evaluators = options.evaluators && [...new Set(options.evaluators.map((name) => evaluatorName(name, modelEvaluatorNames)))];
   const draft: PlanDraft = {
     ...rest,
     models,
@@ -65,7 +66,7 @@ export async function planOf(options: PlanArguments, directory: string): Promise
       window: window ?? heldOut.window,
     },
   };
-  return makePlan({ ...draft, files: await fileDigests(draft) }, (recipe) => buildRecipe(recipe, directory));
+  return makePlan({ ...draft, engine, ...(await planFiles(draft, directory)) }, (recipe) => buildRecipe(recipe, directory));
 }
 
 /** A reference that names the same model wherever the plan is run: '.' and '..' say nothing elsewhere. */

@@ -1,12 +1,9 @@
 // The report of a run, as a file beside what it was made from.
 import { writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { readRun, renderReport } from '@lowbit/bench';
+import { REPORT, readRun, renderReport } from '@lowbit/bench';
 import { LowbitError } from '@lowbit/core';
 import { benchCommand } from './bench-command.js';
-
-/** In the folder of a run. */
-const REPORT = 'report.html';
 
 /**
  * Makes the page of a run's folder, and replaces the one that was there. @returns its path.

@@ -1,7 +1,7 @@
 // lowbit bench with its cells in other processes: the rows are those of one process, and killing a worker costs none.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
@@ -23,7 +23,7 @@ beforeAll(async () => {
   await writeToyCheckpoint(folder);
   const text = Array.from({ length: 60 }, (_, i) => `Line ${i}: the quick brown fox jumps over the lazy dog ${i * 7} times.`).join('\n');
   await writeFile(join(folder, 'text.txt'), text);
-  expected = figures((await bench(['--out', 'here'])).rows);
+  expected = figures((await bench(['--out', 'here', '--threads', '1'])).rows);
 });
 afterAll(() => remove());
 
@@ -42,7 +42,7 @@ interface Settings {
 /** Runs a benchmark and reads its rows from the directory after --out. */
 async function bench(words: readonly string[], { signal, model = 'toy', recipes = four }: Settings = {}): Promise<Outcome> {
   const terminal = recordingTerminal();
-  const small = ['--text', 'text.txt', '--window', '32', '--windows', '8', '--calibration-windows', '8', '--threads', '1'];
+  const small = ['--text', 'text.txt', '--window', '32', '--windows', '8', '--calibration-windows', '8'];
   const code = await runCommandLine({
     arguments: ['bench', '--model', model, ...recipes.flatMap((recipe) => ['--recipe', recipe]), ...small, ...words],
     ...{ terminal, directory: folder, signal: signal ?? new AbortController().signal },
@@ -61,12 +61,27 @@ function figures(rows: readonly BenchRow[]): string[] {
 }
 
 describe('bench --workers', () => {
-  it('gives the rows of one process, in the order of the plan', async () => {
+  it('gives the rows of one process on one thread, in the order of the plan', async () => {
     const { code, errors, rows } = await bench(['--workers', '2', '--out', 'two']);
+    expect(errors).toContain('each cell runs on 1 thread;');
     expect(code).toBe(1);
     expect(errors).toContain(`CELLS_FAILED: 1 of ${ROWS} rows`);
     expect(rows).toHaveLength(ROWS);
     expect(figures(rows)).toEqual(expected);
+  });
+
+  it('goes on with the number of threads that a run has, and refuses another', async () => {
+    const recipes = ['rtn:bits=4,groupSize=16'];
+    expect((await bench(['--threads', '2', '--out', 'threads'], { recipes })).code).toBe(0);
+    const more = [...recipes, 'rtn:bits=2,groupSize=16'];
+    expect(await bench(['--workers', '1', '--threads', '1', '--out', 'threads', '--resume'], { recipes: more })).toMatchObject({
+      code: 2,
+      errors: expect.stringMatching(/RESUME_SETTINGS.*\(engine, backend\)/) as unknown,
+    });
+    const { code, rows } = await bench(['--workers', '1', '--out', 'threads', '--resume'], { recipes: more });
+    expect(code).toBe(0);
+    expect(rows).toHaveLength(12);
+    expect(new Set(rows.map(({ backend }) => backend))).toEqual(new Set([expect.stringContaining('2 threads')]));
   });
 
   it('finds a model that is not there as one process does', async () => {
@@ -124,11 +139,11 @@ describe.skipIf(missing !== undefined)(`bench --queue${missing === undefined ? '
   });
 
   /** lowbit bench-worker as a process, when it waits for cells; `says` keeps what it writes. */
-  async function startWorker(): Promise<{ process: ChildProcess; says: () => string }> {
+  async function startWorker(directory = folder, ...more: string[]): Promise<{ process: ChildProcess; says: () => string }> {
     const bin = fileURLToPath(new URL('../src/bin.ts', import.meta.url));
     const tsx = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href;
-    const words = ['bench-worker', '--queue', redis.url, '--lost-after', '3', '--threads', '1'];
-    const worker = spawn(process.execPath, ['--import', tsx, bin, ...words], { cwd: folder, stdio: ['ignore', 'ignore', 'pipe'] });
+    const words = ['bench-worker', '--queue', redis.url, '--lost-after', '3', ...more];
+    const worker = spawn(process.execPath, ['--import', tsx, bin, ...words], { cwd: directory, stdio: ['ignore', 'ignore', 'pipe'] });
     workers.push(worker);
     let said = '';
     worker.stderr.setEncoding('utf8').on('data', (text: string) => {
@@ -148,6 +163,22 @@ describe.skipIf(missing !== undefined)(`bench --queue${missing === undefined ? '
     expect(first.process.signalCode).toBe('SIGKILL');
     expect(code).toBe(1);
     expect(figures(rows)).toEqual(expected);
+  });
+
+  it('leaves no cell to a worker whose files are others, nor to one whose engine does not start', async () => {
+    const elsewhere = join(folder, 'elsewhere');
+    await mkdir(elsewhere);
+    await cp(join(folder, 'toy'), join(elsewhere, 'toy'), { recursive: true });
+    await writeFile(join(elsewhere, 'toy', 'tokenizer_config.json'), '{}');
+    const unfit = await startWorker(elsewhere);
+    const ended = once(unfit.process, 'exit');
+    const running = bench(['--queue', redis.url, '--out', 'elsewhere'], { recipes: four.slice(0, 1) });
+    expect(await ended).toEqual([1, null]);
+    expect(unfit.says()).toMatch(/PLAN_FILES: .*: toy: not here as the plan was made with/);
+    await startWorker();
+    const { code, rows } = await running;
+    expect(code).toBe(0);
+    expect(figures(rows)).toEqual(expected.filter((row) => /"recipe":"(dense|rtn:bits=4,groupSize=16)"/.test(row)));
   });
 
   it('goes on with --resume, with what workers finished meanwhile', async () => {

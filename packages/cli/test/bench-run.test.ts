@@ -1,6 +1,8 @@
 // lowbit bench as a run that is cut off, goes on, and is compared with another.
+import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { runCommandLine } from '../src/program.js';
@@ -47,7 +49,7 @@ describe('a run', () => {
     expect(code).toBe(0);
     expect(cells(await rowsIn('first'))).toEqual(['dense 0', 'gptq:bits=2 0', 'gptq:bits=2 1', 'gptq:bits=4 0', 'gptq:bits=4 1']);
     expect(output).toMatch(/\| toy +\| gptq:bits=2 +\| +2 \| +16 \| +[\d.]+ \| +2 \|/);
-    expect(output).toContain('± is the deviation between 2 seeds');
+    expect(output).toContain('± is the standard error of the mean over the held-out text and over the seeds.');
     expect(await read('first', 'results.md')).toBe(output);
     expect(JSON.parse(await read('first', 'plan.json'))).toMatchObject({
       digest: expect.stringMatching(/^[0-9a-f]{64}$/) as string,
@@ -112,8 +114,63 @@ describe('a run on a file', () => {
     await writeFile(join(folder, 'text.txt'), `${text}.`);
     expect(await bench(...words, '--resume')).toMatchObject({
       code: 2,
-      errors: expect.stringMatching(/RESUME_SETTINGS.*\(files\)/) as string,
+      errors: expect.stringMatching(/RESUME_SETTINGS.*\(file .*text\.txt\)/) as string,
     });
+  });
+
+  it('does not go on when the weights of its model have changed', async () => {
+    const changed = await temporaryFolder();
+    await writeToyCheckpoint(changed.folder);
+    const model = join(changed.folder, 'toy');
+    const words = [...small.slice(2), '--model', model, '--recipe', 'rtn:groupSize=16', '--out', 'on-weights'];
+    expect((await bench(...words)).code).toBe(0);
+    await writeFile(join(model, 'README.md'), 'What is written about it decides nothing.');
+    expect((await bench(...words, '--resume')).code).toBe(0);
+    const weights = await readFile(join(model, 'model.safetensors'));
+    weights[weights.length - 1] ^= 1;
+    await writeFile(join(model, 'model.safetensors'), weights);
+    expect(await bench(...words, '--resume')).toMatchObject({
+      code: 2,
+      errors: expect.stringMatching(/RESUME_SETTINGS.*\(weights of .*toy\)/) as string,
+    });
+    await changed.remove();
+  });
+
+  it('does not go on when the records of its tasks have changed', async () => {
+    const record = (question: string): string =>
+      `${JSON.stringify({ question, choices: { text: ['one', 'two'], label: ['A', 'B'] }, answerKey: 'A' })}\n`;
+    await mkdir(join(folder, 'records'), { recursive: true });
+    const file = join(folder, 'records', 'arc_easy.test.jsonl');
+    await writeFile(file, record('What?'));
+    const words = [...small, '--recipe', 'rtn:groupSize=16', '--tasks', 'arc_easy', '--task-data', 'records', '--out', 'on-records'];
+    expect((await bench(...words)).code).toBe(0);
+    expect((await bench(...words, '--resume')).code).toBe(0);
+    await writeFile(file, record('Who?'));
+    expect(await bench(...words, '--resume')).toMatchObject({
+      code: 2,
+      errors: expect.stringMatching(/RESUME_SETTINGS.*\(file arc_easy test\)/) as string,
+    });
+  });
+});
+
+describe('a directory that a run is written into', () => {
+  const words = [...small, '--recipe', 'rtn:groupSize=16', '--out', 'in-use'];
+  const lock = (): string => join(folder, 'in-use', 'run.lock');
+
+  it('is no other run’s meanwhile', async () => {
+    await mkdir(join(folder, 'in-use'));
+    await writeFile(lock(), JSON.stringify({ pid: process.pid, host: hostname() }));
+    for (const more of [[], ['--resume'], ['--force']]) {
+      expect(await bench(...words, ...more)).toMatchObject({ code: 2, errors: expect.stringContaining('RUN_LOCKED') as string });
+    }
+    expect(existsSync(lock())).toBe(true);
+  });
+
+  it('is anybody’s when that run is gone, and is left behind free', async () => {
+    const { pid } = spawnSync(process.execPath, ['-e', '']);
+    await writeFile(lock(), JSON.stringify({ pid, host: hostname() }));
+    expect((await bench(...words)).code).toBe(0);
+    expect((await readdir(join(folder, 'in-use'))).sort()).toEqual(['logs.jsonl', 'plan.json', 'results.jsonl', 'results.md']);
   });
 });
 

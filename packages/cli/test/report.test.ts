@@ -67,6 +67,8 @@ describe('lowbit report', () => {
   });
 });
 
+const engine = { provider: 'cpu', threads: 3 } as const;
+
 describe('benchCommand', () => {
   it('is a command with the same plan, of all of it and of a recipe', async () => {
     const plan = await planIn('run');
@@ -81,15 +83,27 @@ describe('benchCommand', () => {
   });
 
   it('names the preset whose recipes these are', async () => {
-    const plan = await planOf({ preset: 'quick', seeds: [3], documents: 'whole', field: 'text' }, folder);
+    const plan = await planOf({ preset: 'quick', seeds: [3], documents: 'whole', field: 'text' }, engine, folder);
     const command = benchCommand(plan) as string;
     expect(command).toMatch(/--preset quick \\\n/);
     expect(command).toContain('--seeds 3');
     expect(command).not.toContain('--recipe');
+    expect(command).toContain('--provider cpu \\\n  --threads 3');
+  });
+
+  it('says how the text of a task is read', async () => {
+    await writeFile(join(folder, 'notes.jsonl'), '{"body":"One."}\n');
+    const words = { preset: 'quick', documents: 'blank-lines', field: 'body' } as const;
+    const plan = await planOf({ ...words, task: 'notes.jsonl' }, engine, folder);
+    expect(benchCommand(plan)).toContain('--documents blank-lines \\\n  --field body');
+    const both = await planOf({ ...words, task: 'notes.jsonl', text: 'notes.jsonl' }, engine, folder);
+    expect(benchCommand(both)).toContain('--field body');
+    expect(benchCommand({ ...both, task: { source: 'notes.jsonl', text: { field: 'text' } } })).toBeUndefined();
+    expect(benchCommand({ ...both, task: { source: 'notes.jsonl', template: '{a}', text: { field: 'text' } } })).toContain('--template');
   });
 
   it('is none where options cannot say it', async () => {
-    const plan = await planOf({ preset: 'quick', documents: 'whole', field: 'text' }, folder);
+    const plan = await planOf({ preset: 'quick', documents: 'whole', field: 'text' }, engine, folder);
     expect(benchCommand(plan, { model: 'other', recipe: plan.recipes[0].name })).toBeUndefined();
     expect(benchCommand({ ...plan, heldOut: { ...plan.heldOut, protocol: 'window-256' } })).toBeUndefined();
     expect(benchCommand({ ...plan, calibration: { ...plan.calibration, source: { kind: 'self' } } })).toBeUndefined();

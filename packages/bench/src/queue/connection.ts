@@ -1,9 +1,13 @@
-// The queue on a Redis server: one name for all, and connections that say what is wrong with them.
+// A queue on a Redis server, and connections that say what is wrong with them.
 import { LowbitError } from '@lowbit/core';
 import { Queue, type RedisOptions } from 'bullmq';
 
-/** Its jobs are tasks: data is a `Task`, what is returned a `JobResult`, the id its key. */
-export const QUEUE_NAME = 'lowbit-bench';
+/** Where a queue is. Its jobs are tasks: data is a `Task`, what is returned a `JobResult`, the id its key. */
+export interface QueueAddress {
+  readonly url: string;
+  /** Of several on a server: who puts tasks in and who does them must be of one kind. Letters, digits and dashes. */
+  readonly name: string;
+}
 
 /** A job that has none failed, or is not done. */
 export interface JobResult {
@@ -25,7 +29,7 @@ export interface QueueServer {
  * Connects to a server once; later connections that are lost are made again for as long as it takes.
  * @throws QUEUE_URL for what is no address of a Redis server; QUEUE_UNREACHABLE when nothing that can be used answers there.
  */
-export async function connectQueue(url: string): Promise<QueueServer> {
+export async function connectQueue({ url, name }: QueueAddress): Promise<QueueServer> {
   const label = labelOf(url);
   let isConnected = false;
   const connection: RedisOptions = {
@@ -34,7 +38,7 @@ export async function connectQueue(url: string): Promise<QueueServer> {
     retryStrategy: (times) => (isConnected ? Math.min(100 * times, RECONNECT_MILLISECONDS) : null),
   };
   // Workers wait for the server as long as it takes; who looks at the queue now and then looks again.
-  const queue = new Queue(QUEUE_NAME, { connection: { ...connection, maxRetriesPerRequest: 1 } });
+  const queue = new Queue(name, { connection: { ...connection, maxRetriesPerRequest: 1 } });
   // What goes wrong is known by the commands that fail.
   queue.on('error', () => undefined);
   let timer: NodeJS.Timeout | undefined;

@@ -2,11 +2,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { throwIfAborted } from '@lowbit/core';
 import type { Job, JobType, Queue } from 'bullmq';
-import { connectQueue, type JobResult } from './connection.js';
+import { connectQueue, type JobResult, type QueueAddress } from './connection.js';
 import { ATTEMPTS, type Task, type TaskFailure, type TaskHooks } from './task.js';
 
-export interface QueueOptions {
-  readonly url: string;
+export interface QueueOptions extends QueueAddress {
   /** Keys of tasks whose results from before are not wanted: they are removed from the queue. */
   readonly stale?: readonly string[] | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -16,6 +15,9 @@ export interface QueueOptions {
 
 const FINISHED = ['completed', 'failed'] as const satisfies readonly JobType[];
 const PENDING = ['wait', 'delayed', 'prioritized', 'active'] as const satisfies readonly JobType[];
+
+/** Workers that have gone are noticed now and then. */
+const LOOKS_BETWEEN_COUNTS = 20;
 
 /** Results nobody came for are gone after a week. */
 const KEPT_SECONDS = 7 * 24 * 3600;
@@ -28,19 +30,20 @@ const KEPT_SECONDS = 7 * 24 * 3600;
  */
 export async function runQueued<Work, Result>(
   tasks: readonly Task<Work>[],
-  { url, stale = [], signal, interval = 500 }: QueueOptions,
+  { stale = [], signal, interval = 500, ...address }: QueueOptions,
   hooks: TaskHooks<Work, Result>,
 ): Promise<void> {
   throwIfAborted(signal);
-  const { queue, label } = await connectQueue(url);
+  const { queue, label } = await connectQueue(address);
   const open = new Map(tasks.map((task) => [task.key, task]));
   try {
     await removeStale(queue, stale, open);
     await queue.addBulk([...open.values()].map(jobOf));
-    await noteWorkers(queue, label, hooks);
+    const watch = workersWatch(queue, label, hooks);
     let isReachable = true;
-    while (open.size > 0) {
+    for (let looks = 0; open.size > 0; looks++) {
       throwIfAborted(signal);
+      if (looks % LOOKS_BETWEEN_COUNTS === 0) await watch();
       let finished: Finished[];
       try {
         finished = await look(queue, open);
@@ -126,8 +129,15 @@ async function withdraw(queue: Queue, keys: Iterable<string>): Promise<void> {
   for (const key of keys) if (waiting.has(key)) await queue.remove(key).catch(() => undefined);
 }
 
-async function noteWorkers(queue: Queue, label: string, { onNote }: Pick<TaskHooks<never, never>, 'onNote'>): Promise<void> {
-  // Some servers do not tell.
-  const count = await queue.getWorkersCount().catch(() => undefined);
-  if (count === 0) onNote?.(`${label}: no worker is connected yet; start some with lowbit bench-worker --queue ${label}`);
+/** Counts workers, and says so when there are none. */
+function workersWatch(queue: Queue, label: string, { onNote }: Pick<TaskHooks<never, never>, 'onNote'>): () => Promise<void> {
+  let known: number | undefined;
+  return async () => {
+    // Some servers do not tell.
+    const count = await queue.getWorkersCount().catch(() => undefined);
+    const remedy = `start some with lowbit bench-worker --queue ${label}`;
+    if (count === 0 && known === undefined) onNote?.(`${label}: no worker of this kind is connected yet; ${remedy}`);
+    if (count === 0 && known) onNote?.(`${label}: no worker is connected any more; ${remedy}`);
+    known = count ?? known;
+  };
 }

@@ -38,8 +38,9 @@ export async function runInProcesses<Work, Result>(
           continue;
         }
         const { code, message } = failureOf(outcome.error);
-        if (code === 'PROCESS_LOST') hooks.onNote?.(message);
-        if (code === 'PROCESS_LOST' && attempt < ATTEMPTS) waiting.push({ task, attempt: attempt + 1 });
+        const isLost = code === 'PROCESS_LOST' || code === 'PROCESS_START';
+        if (isLost) hooks.onNote?.(message);
+        if (isLost && attempt < ATTEMPTS) waiting.push({ task, attempt: attempt + 1 });
         else await hooks.onFailure(task, { code, message });
       }
     } catch (error) {

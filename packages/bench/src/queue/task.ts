@@ -27,6 +27,13 @@ export interface TaskHooks<Work, Result> {
 /** Tries of a task whose process or machine is lost. */
 export const ATTEMPTS = 3;
 
+/** Codes that say nothing of a task, but that this machine is none for it: others may do it. */
+const UNFIT: readonly string[] = ['PROCESS_START', 'METHOD_VERSION', 'PLAN_FILES'];
+
+export function isUnfit({ code }: TaskFailure): boolean {
+  return UNFIT.includes(code);
+}
+
 /** The failure that an error's message tells: of errors thrown on purpose it begins with their code. */
 export function failureOf(error: unknown): TaskFailure {
   if (error instanceof LowbitError) return { code: error.code, message: error.message };

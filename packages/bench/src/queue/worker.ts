@@ -2,53 +2,78 @@
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { throwIfAborted } from '@lowbit/core';
-import { type Job, type Processor, WaitingError, Worker } from 'bullmq';
-import { connectQueue, type JobResult, QUEUE_NAME } from './connection.js';
-import { ATTEMPTS, failureOf, type Task, taskError } from './task.js';
+import { type Job, type Processor, UnrecoverableError, WaitingError, Worker } from 'bullmq';
+import { connectQueue, type JobResult, type QueueAddress } from './connection.js';
+import { ATTEMPTS, failureOf, isUnfit, type Task, taskError } from './task.js';
 
-export interface WorkerOptions {
-  readonly url: string;
+export interface WorkerOptions extends QueueAddress {
   /** Seconds without a sign of life after which another worker takes over what this one was doing. */
   readonly lostAfter: number;
   /** Stops the worker; what it is doing goes back into the queue. */
   readonly signal: AbortSignal;
   readonly onNote?: ((text: string) => void) | undefined;
+  /** Called when the server has answered, before any task is taken. What it throws ends the worker. */
+  readonly prepare?: (() => Promise<void>) | undefined;
   /** The worker is connected and waits for tasks. */
   readonly onReady?: (() => void) | undefined;
+  /** Milliseconds before the next task when processes were lost in the middle of two; twice as long with each further one. */
+  readonly rest?: number | undefined;
 }
+
+const LONGEST_REST = 60_000;
 
 /** A server that has gone away is not waited for longer: the task comes back to others when this worker counts as lost. */
 const CLOSE_MILLISECONDS = 5_000;
 
 /**
  * Does tasks until the signal is aborted. `run` must leave this process free to show signs of life: it is meant for `openTaskProcess`.
- * @throws QUEUE_URL, QUEUE_UNREACHABLE before it begins.
+ * A task whose process is lost is tried again, here or elsewhere; other errors are the task's own and would be the same everywhere.
+ * @throws QUEUE_URL, QUEUE_UNREACHABLE, and what `prepare` throws, before it begins; PROCESS_START, METHOD_VERSION, PLAN_FILES when `run`
+ * does: such a worker would fail one task after the other faster than others do them, so that it gives the task back and ends.
  */
 export async function serveQueue<Work, Result>(
   run: (task: Task<Work>, signal: AbortSignal) => Promise<Result>,
-  { url, lostAfter, signal, onNote, onReady }: WorkerOptions,
+  { url, name, lostAfter, signal, onNote, prepare, onReady, rest = 1000 }: WorkerOptions,
 ): Promise<void> {
   throwIfAborted(signal);
-  const { queue, connection, label } = await connectQueue(url);
+  const { queue, connection, label } = await connectQueue({ url, name });
   await queue.close();
+  await prepare?.();
+  throwIfAborted(signal);
   const stop = new AbortController();
+  const unfit = new AbortController();
+  let losses = 0;
 
   const work = async (job: Job<Task<Work>, JobResult>, token?: string, lost?: AbortSignal): Promise<JobResult> => {
     const task = job.data;
-    onNote?.(`${task.label}: begun`);
+    const giveBack = async (): Promise<never> => {
+      await job.moveToWait(token);
+      onNote?.(`${task.label}: given back`);
+      throw new WaitingError();
+    };
+    const either = AbortSignal.any([stop.signal, ...(lost ? [lost] : [])]);
     try {
-      const result = await run(task, AbortSignal.any([stop.signal, ...(lost ? [lost] : [])]));
+      // One that has not the memory for its tasks loses them faster than others do them.
+      if (losses > 1) await sleep(Math.min(LONGEST_REST, rest * 2 ** (losses - 2)), undefined, { signal: either });
+      onNote?.(`${task.label}: begun`);
+      const result = await run(task, either);
+      losses = 0;
       onNote?.(`${task.label}: done`);
       return { result };
     } catch (error) {
-      if (stop.signal.aborted) {
-        await job.moveToWait(token);
-        onNote?.(`${task.label}: given back`);
-        throw new WaitingError();
+      if (stop.signal.aborted) return await giveBack();
+      const failure = failureOf(error);
+      onNote?.(`${task.label}: ${failure.message}`);
+      if (isUnfit(failure)) {
+        // First of all, take no other task: this one would be the next.
+        await worker.pause(true);
+        unfit.abort(taskError(failure));
+        return await giveBack();
       }
-      const { code, message } = failureOf(error);
-      onNote?.(`${task.label}: ${message}`);
-      throw taskError({ code, message });
+      // With its process, or to others that count this worker as lost, a task may come out otherwise.
+      if (failure.code === 'PROCESS_LOST') losses++;
+      else if (!lost?.aborted) throw new UnrecoverableError(taskError(failure).message);
+      throw taskError(failure);
     }
   };
 
@@ -59,7 +84,7 @@ export async function serveQueue<Work, Result>(
     busy = done.catch(() => undefined);
     return done;
   };
-  const worker = new Worker<Task<Work>, JobResult>(QUEUE_NAME, begin, {
+  const worker = new Worker<Task<Work>, JobResult>(name, begin, {
     connection,
     lockDuration: 1000 * lostAfter,
     stalledInterval: 500 * lostAfter,
@@ -82,11 +107,13 @@ export async function serveQueue<Work, Result>(
     onReady?.();
   });
 
-  if (!signal.aborted) await once(signal, 'abort');
+  const ended = AbortSignal.any([signal, unfit.signal]);
+  if (!ended.aborted) await once(ended, 'abort');
   // First of all, take no other task: the one that goes back would be the next.
   await worker.pause(true);
   stop.abort();
   const isFree = await Promise.race([busy.then(() => true), sleep(CLOSE_MILLISECONDS, false, { ref: false })]);
   // Of a server that has gone away it would wait for answers.
   await worker.close(!isFree || !isReachable);
+  if (unfit.signal.aborted) throw unfit.signal.reason;
 }

@@ -1,6 +1,8 @@
 // Tasks in local processes: every one has its outcome once, whatever happens to the processes.
+import { writeFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { runInProcesses } from '../../src/queue/local.js';
+import { openTaskProcess, type TaskModule } from '../../src/queue/process.js';
 import { begunIn, isAlive, journalFile, readJournal, recordingHooks, type TestWork, taskModule, tasksOf, until } from './tasks.js';
 
 let journal: string;
@@ -11,6 +13,19 @@ beforeEach(async () => {
 afterEach(() => remove());
 
 const work = (name: string, more: Partial<TestWork> = {}): TestWork => ({ journal, name, milliseconds: 20, ...more });
+
+/** A module that Node runs as it is, and the name of a file beside it that is its argument. */
+function plainModule(code: string): TaskModule & { readonly arguments: readonly [string] } {
+  const path = `${journal}.mjs`;
+  writeFileSync(path, code);
+  return { path, arguments: [`${journal}.argument`], nodeOptions: [] };
+}
+
+/** One that cannot open what tasks need. */
+function refusing(): TaskModule {
+  const failure = { code: 'BACKEND_UNAVAILABLE', message: 'BACKEND_UNAVAILABLE: no driver' };
+  return plainModule(`process.on('message', () => process.send({ failure: ${JSON.stringify(failure)} }));`);
+}
 
 describe('runInProcesses', () => {
   it('gives every task one outcome: results, errors by their codes, lost processes after three tries', async () => {
@@ -25,6 +40,30 @@ describe('runInProcesses', () => {
     expect(['a', 'b', 'c', 'd', 'e'].map((name) => begunIn(journal, name))).toEqual([1, 2, 3, 1, 1]);
     expect(hooks.notes).toHaveLength(4);
     expect(readJournal(journal).map(({ pid }) => isAlive(pid))).not.toContain(true);
+  });
+
+  it('tries again when a process does not start', async () => {
+    const hooks = recordingHooks();
+    const module = plainModule(`
+      import { existsSync, rmSync } from 'node:fs';
+      const once = process.argv[2];
+      process.on('message', () => {
+        if (!existsSync(once)) return process.send({ result: 'a' });
+        rmSync(once);
+        process.exit(3);
+      });`);
+    writeFileSync(module.arguments[0], '');
+    await runInProcesses(tasksOf([work('a')]), { module, workers: 1 }, hooks);
+    expect(hooks.results).toEqual(['a']);
+    expect(hooks.notes).toEqual([expect.stringMatching(/^PROCESS_START: a: .*PROCESS_LOST.*ended with code 3/)]);
+  });
+
+  it('says what keeps processes from starting', async () => {
+    const hooks = recordingHooks();
+    await runInProcesses(tasksOf([work('a')]), { module: refusing(), workers: 1 }, hooks);
+    const message = expect.stringContaining('BACKEND_UNAVAILABLE: no driver') as string;
+    expect(hooks.failures).toEqual({ a: { code: 'PROCESS_START', message } });
+    expect(hooks.notes).toHaveLength(3);
   });
 
   it('stops its processes when it is cancelled', async () => {
@@ -59,5 +98,22 @@ describe('runInProcesses', () => {
     );
     await expect(running).rejects.toBe(full);
     expect(hooks.failures).toEqual({});
+  });
+});
+
+describe('openTaskProcess', () => {
+  it('says by its code why a process cannot be opened', async () => {
+    const tasks = openTaskProcess(refusing());
+    await expect(tasks.open()).rejects.toMatchObject({ code: 'BACKEND_UNAVAILABLE' });
+    tasks.close();
+  });
+
+  it('opens one process, which does the tasks', async () => {
+    const tasks = openTaskProcess<TestWork, string>(taskModule);
+    await tasks.open();
+    await tasks.open();
+    for (const task of tasksOf([work('a'), work('b')])) await tasks.run(task);
+    expect(new Set(readJournal(journal).map(({ pid }) => pid)).size).toBe(1);
+    tasks.close();
   });
 });

@@ -2,4 +2,4 @@
 import { serveTasks } from '../../src/queue/serve.js';
 import { doWork } from './tasks.js';
 
-serveTasks(doWork);
+serveTasks({ run: doWork });

@@ -18,6 +18,8 @@ export interface TestWork {
   /** On each of its first tries, in the journal's count: the process ends, or the work throws. */
   readonly dies?: number;
   readonly throws?: number;
+  /** Of what it throws. */
+  readonly code?: string;
 }
 
 /** `worker` is the process that was asked, `pid` the one that does the work. */
@@ -29,12 +31,12 @@ export interface JournalEntry {
 }
 
 /** What a task process does. Gives the name of the work back. */
-export async function doWork({ journal, name, milliseconds, dies = 0, throws = 0 }: TestWork): Promise<string> {
+export async function doWork({ journal, name, milliseconds, dies = 0, throws = 0, code = 'TEST_FAILURE' }: TestWork): Promise<string> {
   const write = (event: JournalEntry['event']): void =>
     appendFileSync(journal, `${JSON.stringify({ name, event, worker: process.ppid, pid: process.pid })}\n`);
   write('begun');
   const attempt = begunIn(journal, name);
-  if (attempt <= throws) throw new LowbitError('TEST_FAILURE', `${name}: thrown on attempt ${attempt}`);
+  if (attempt <= throws) throw new LowbitError(code, `${name}: thrown on attempt ${attempt}`);
   await sleep(milliseconds / 2);
   if (attempt <= dies) {
     process.stderr.write(`${name} gives up\n`);

@@ -5,10 +5,14 @@ import {
   type BenchRecipe,
   type BenchRow,
   cellsOf,
+  dropLostLock,
+  engineIn,
+  hasFailed,
   holdsRun,
   isScore,
   modelEvaluatorNames,
   openRunFolder,
+  type PlanEngine,
   presetNames,
   type RunFolder,
   recordOf,
@@ -17,7 +21,7 @@ import {
 import { type Backend, LowbitError } from '@lowbit/core';
 import type { Command } from 'commander';
 import { addEngineOptions, addOutputOptions, addTextOptions, collect, integer, type OutputArguments, openBackend } from '../arguments.js';
-import { addPlaceOptions, type PlaceArguments, runCellsAt } from '../bench-cells.js';
+import { addPlaceOptions, engineFor, type PlaceArguments, runCellsAt } from '../bench-cells.js';
 import { type PlanArguments, planOf } from '../bench-plan.js';
 import { type CommandContext, claimDirectory } from '../context.js';
 import { buildRecipe } from '../recipe.js';
@@ -51,7 +55,7 @@ export function addBenchCommand(program: Command, context: CommandContext): void
   addTaskOptions(command, 'what recipes with a step for tasks are tuned for, and what all are judged by as well');
   addSuiteOptions(command);
   addPlaceOptions(command);
-  addEngineOptions(command);
+  addEngineOptions(command, 'all cores; with --workers or --queue 1');
   addOutputOptions(command, 'rows on stdout, one JSON object each, instead of the table');
   command.action((options: BenchArguments) => runBench(options, context));
   addBenchDiffCommand(command, context);
@@ -65,17 +69,21 @@ async function runBench(options: BenchArguments, context: CommandContext): Promi
   if (options.resume && options.out === undefined) {
     throw new LowbitError('BENCH_OPTIONS', '--resume goes on with the rows of a directory; name it with --out');
   }
-  const plan = await planOf(options, directory);
   const out = options.out === undefined ? undefined : resolve(directory, options.out);
   const goesOn = out !== undefined && options.resume === true && holdsRun(out);
+  const engine = engineFor(options, goesOn ? engineIn(out) : undefined);
+  const plan = await planOf(options, engine, directory);
+  if (out !== undefined) dropLostLock(out);
   const claimed =
     out === undefined ? undefined : await claimDirectory(out, options.force === true || goesOn, 'go on with its rows with --resume');
   try {
-    const backend = await openBackend(options);
+    const backend = await openBackend(engine);
+    let folder: RunFolder | undefined;
     try {
-      const folder = out === undefined ? undefined : openRunFolder(out, recordOf(plan, backend), options.resume === true);
-      await benchInto(folder, plan, backend, options, context);
+      folder = out === undefined ? undefined : openRunFolder(out, recordOf(plan, backend), options.resume === true);
+      await benchInto(folder, plan, { engine, backend }, options, context);
     } finally {
+      folder?.close();
       await backend.dispose();
     }
   } finally {
@@ -86,19 +94,21 @@ async function runBench(options: BenchArguments, context: CommandContext): Promi
 async function benchInto(
   folder: RunFolder | undefined,
   plan: BenchPlan,
-  backend: Backend,
+  { engine, backend }: { readonly engine: PlanEngine; readonly backend: Backend },
   options: BenchArguments,
   context: CommandContext,
 ): Promise<void> {
   const { terminal, directory, signal } = context;
   const reporter = createReporter(terminal, { isQuiet: options.quiet === true });
-  const { commits = [] } = folder?.record ?? {};
-  if (commits.length > 1) reporter.warn(`the rows come from different commits: ${commits.join(', ')}`);
+  if (options.threads === undefined && (options.workers ?? options.queue) !== undefined) {
+    const count = `${engine.threads} thread${engine.threads === 1 ? '' : 's'}`;
+    reporter.note(`each cell runs on ${count}; on another number, the last digits are others (--threads)`);
+  }
   try {
     if (options.json) for (const row of folder?.kept ?? []) terminal.out(`${JSON.stringify(row)}\n`);
     const isResumed = options.resume === true;
     const place = { backend, directory, signal, isResumed, buildRecipe: (recipe: BenchRecipe) => buildRecipe(recipe, directory) };
-    const made = await runCellsAt(options, plan, folder?.missing ?? cellsOf(plan), place, {
+    const made = await runCellsAt(options, engine, plan, folder?.missing ?? cellsOf(plan), place, {
       onProgress: (progress) => {
         if (progress.type === 'note') reporter.note(progress.text);
         else if (progress.type === 'run') reporter.event(progress.event, progress.recipe);
@@ -115,8 +125,10 @@ async function benchInto(
     reporter.end();
     context.startWork();
     const rows = folder?.finish(summarizeRows) ?? made;
+    const commits = new Set(rows.map(({ commit }) => commit));
+    if (commits.size > 1) reporter.warn(`the rows come from different commits: ${[...commits].join(', ')}`);
     if (!options.json) terminal.out(`${summarizeRows(rows)}\n`);
-    const failed = rows.filter((row) => !isScore(row));
+    const failed = rows.filter(hasFailed);
     if (failed.length > 0)
       throw new LowbitError(
         'CELLS_FAILED',
@@ -131,7 +143,7 @@ async function benchInto(
 }
 
 function noteRow(row: BenchRow, reporter: Reporter): void {
-  if (!isScore(row)) reporter.warn(`${row.model} ${row.recipe} ${row.evaluator}: ${row.error.message}`);
-  else if (row.evaluator === 'perplexity')
+  if (hasFailed(row)) reporter.warn(`${row.model} ${row.recipe} ${row.evaluator}: ${row.error.message}`);
+  else if (isScore(row) && row.evaluator === 'perplexity')
     reporter.note(`${row.model} ${row.recipe}: perplexity ${row.value.toPrecision(5)}, quantized in ${row.seconds.toFixed(1)} s`);
 }
