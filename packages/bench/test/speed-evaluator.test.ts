@@ -23,7 +23,19 @@ describe('speed and memory', () => {
     evaluate.mockRestore();
     expect(steps).toEqual([0, 1, 2, 3, 4, 5].map((round) => [round, 5]));
     expect(scores.map(({ evaluator }) => evaluator)).toEqual(['prefill-tokens-per-second', 'decode-tokens-per-second']);
+    const run = backend.evaluate.bind(backend);
+    let resident = 0;
+    const holding = vi.spyOn(backend, 'evaluate').mockImplementation((...args) => {
+      if (resident === 0) {
+        // What is held here alone is part of the peak, and seldom of what is resident at the end.
+        const held = new Uint8Array(2 ** 26).fill(1);
+        resident = process.memoryUsage.rss() + held[0] - 1;
+      }
+      return run(...args);
+    });
     const [peak] = await memory.evaluate(model, { backend });
+    const since = process.resourceUsage().maxRSS / 2 ** 10;
+    holding.mockRestore();
     expect(peak).toMatchObject({ evaluator: 'peak-rss-mib', samples: 1, stderr: 0, higherIsBetter: false });
     for (const { value, samples, higherIsBetter, stderr } of scores) {
       expect(value).toBeGreaterThan(0);
@@ -33,8 +45,8 @@ describe('speed and memory', () => {
     for (const { protocol } of [...scores, peak]) {
       expect(protocol).toMatchObject({ promptTokens, newTokens, sequences: 1, backend: backend.name });
     }
-    // A process that runs tests holds more than this, and less than all memory there is.
-    expect(peak.value).toBeGreaterThan(20);
-    expect(peak.value).toBeLessThan(2 ** 20);
+    // The kernel counts pages of threads in batches, so that two readings of one moment may be some MiB apart.
+    expect(peak.value).toBeGreaterThanOrEqual(resident / 2 ** 20 - 16);
+    expect(peak.value).toBeLessThanOrEqual(since + 16);
   });
 });
