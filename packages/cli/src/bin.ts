@@ -5,14 +5,18 @@ import { runCommandLine } from './program.js';
 import { processTerminal } from './terminal.js';
 
 const abort = new AbortController();
+const signals = ['SIGINT', 'SIGTERM'] as const;
 let interrupts = 0;
-for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-  process.on(signal, () => {
-    // The first asks the run to stop at its next step; the second does not wait.
-    if (++interrupts > 1) process.exit(exitCodes.cancelled);
-    abort.abort();
+function interrupt(): void {
+  if (++interrupts > 1) process.exit(exitCodes.cancelled);
+  abort.abort();
+  // Those that have come by now are still seen above. From here on the system ends the process, whatever it computes just then.
+  setImmediate(() => {
+    for (const signal of signals) process.off(signal, interrupt);
+    process.stderr.write('\nlowbit: stopping as soon as the work at hand allows; once more ends at once\n');
   });
 }
+for (const signal of signals) process.on(signal, interrupt);
 // A reader that closed its end (head, less) is no failure.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error;

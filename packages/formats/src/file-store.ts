@@ -1,5 +1,5 @@
 // A run's store in a directory: one safetensors file per entry, the entry's JSON in its metadata.
-import { rm } from 'node:fs/promises';
+import { readdir, rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { LowbitError, type Store } from '@lowbit/core';
 import { fileError, parseJsonObject } from './read-file.js';
@@ -11,6 +11,14 @@ import { isFile } from './weights.js';
 /** Name of the metadata field that holds an entry's JSON: safetensors metadata are strings. */
 const METADATA = 'entry';
 
+/** A store that can be emptied. */
+export interface FileStore extends Store {
+  /** Whether there is no file in the directory, except what a killed process was writing. */
+  isEmpty(): Promise<boolean>;
+  /** Deletes all entries, and the directory when nothing else is in it. Entries that were got can no longer be read. */
+  clear(): Promise<void>;
+}
+
 /**
  * A store in `directory`, which is created when something is put. The key 'blocks/003' becomes `blocks/003.safetensors`. `put` is
  * atomic and on the disk when it resolves. Tensors of an entry that was got are lazy; once the key is put again or deleted, reading
@@ -20,7 +28,7 @@ const METADATA = 'entry';
  * STORE_CORRUPT instead of passing it off as absent: a run that silently computed for hours what it had already would hide a
  * failing disk.
  */
-export function createFileStore(directory: string): Store {
+export function createFileStore(directory: string): FileStore {
   const pathOf = (key: string): string => {
     // Segments of plain characters that do not begin with a dot: no key leads out of the directory or to a temporary file.
     if (!/^[A-Za-z0-9_][A-Za-z0-9_.-]*(\/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$/.test(key)) {
@@ -54,7 +62,44 @@ export function createFileStore(directory: string): Store {
         throw fileError(cause, 'delete', path);
       }
     },
+    isEmpty: async () => (await filesBelow(directory)).every((path) => UNFINISHED.test(path)),
+    async clear() {
+      try {
+        for (const path of await filesBelow(directory)) if (ENTRY.test(path) || UNFINISHED.test(path)) await rm(path, { force: true });
+        await removeEmpty(directory);
+      } catch (cause) {
+        throw fileError(cause, 'delete', directory);
+      }
+    },
   };
+}
+
+const ENTRY = /\.safetensors$/;
+
+/** What a killed process was writing. */
+const UNFINISHED = /\.safetensors\.\d+-[0-9a-f]{8}\.tmp$/;
+
+/** Paths of all files, none where there is no directory. */
+async function filesBelow(directory: string): Promise<string[]> {
+  try {
+    const entries = await readdir(directory, { recursive: true, withFileTypes: true });
+    return entries.filter((entry) => !entry.isDirectory()).map((entry) => join(entry.parentPath, entry.name));
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw fileError(cause, 'read', directory);
+  }
+}
+
+/** Removes directories that hold no file, innermost first. */
+async function removeEmpty(directory: string): Promise<void> {
+  const entries = await readdir(directory, { withFileTypes: true }).catch((cause: NodeJS.ErrnoException) => {
+    if (cause.code === 'ENOENT') return undefined;
+    throw cause;
+  });
+  if (!entries) return;
+  for (const entry of entries) if (entry.isDirectory()) await removeEmpty(join(directory, entry.name));
+  const left = await readdir(directory);
+  if (left.length === 0) await rmdir(directory);
 }
 
 async function openEntry(path: string, key: string): Promise<SafetensorsFile> {

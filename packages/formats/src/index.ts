@@ -2,7 +2,7 @@
 export type { Checkpoint, CheckpointEntry, Provenance, SideFile, TaskRecord, TokenizerFiles } from './checkpoint.js';
 export { CONFIG_FILE, readConfig } from './checkpoint-config.js';
 export { directoryBytes, fileSha256 } from './disk-usage.js';
-export { createFileStore } from './file-store.js';
+export { createFileStore, type FileStore } from './file-store.js';
 export { openCheckpoint } from './open-checkpoint.js';
 export { type FileRange, type Llama2cFiles, openLlama2c } from './open-llama2c.js';
 export { openSafetensors, type SafetensorsFile } from './safetensors-file.js';

@@ -27,6 +27,7 @@ interface Passed {
 export async function quantizeBlocks(run: Run, planned: PlannedStep, model: Model, dense: Model | undefined): Promise<Model> {
   const walk = new BlockWalk(run, planned, model, dense);
   const { blocks, last } = await walk.reuse();
+  run.told();
   const total = model.blocks.length;
   const report = (index: number, milliseconds: number): void =>
     run.emit({ type: 'block-done', step: planned.index, path: model.blocks[index].path, done: index + 1, total, milliseconds });
@@ -86,6 +87,7 @@ class BlockWalk {
       if (this.#isWorked(index) && !entry) break;
       const turn = entry && decodeTurn(given, entry, storage.kinds);
       if (turn) emit({ type: 'log', step: this.#planned.index, path: given.path, record: { reusedFromStore: true } });
+      for (const event of turn?.events ?? []) emit(event);
       blocks.push(turn?.block ?? given);
       last = turn?.after ?? last;
     }
@@ -213,12 +215,13 @@ class BlockWalk {
   async #keep(given: Block, block: Block, outputs: Stream): Promise<Block> {
     const { storage } = this.#run;
     const isChanged = this.#changes(given);
+    const events = this.#run.told();
     if (!storage) return isChanged ? block : given;
     const dense = this.#denseStream.state;
     const after: StreamsAfter = { ...(outputs.key !== undefined && { stream: outputs.key }), ...(dense && { dense }) };
     const key = this.#entryKey(given);
-    const kept = isChanged ? await storeTurn(storage, key, block, after) : given;
-    if (!isChanged) await storePassed(storage, key, after);
+    const kept = isChanged ? await storeTurn(storage, key, block, { after, events }) : given;
+    if (!isChanged) await storePassed(storage, key, { after, events });
     await storage.sweep();
     return kept;
   }

@@ -125,6 +125,7 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeResult
     storage: store && identity && (await RunStorage.open(store, identity, kinds)),
     memory,
     emit: emitter.emit,
+    told: emitter.told,
   };
   const linears = plan.reduce((total, { step, options: targeted }) => total + (step.method.quantizeLinear ? targeted.size : 0), 0);
   run.emit({ type: 'run-start', steps: recipe.length, blocks: given.blocks.length, linears });
@@ -199,6 +200,7 @@ async function runStep(
     // Transforms are not piled up, and training wants all blocks at once.
     const isLeftToNext = !method.finetune && next !== undefined && walksBlocks(next) && !next.transform;
     if (walksBlocks(method) || (hasExpressions(model) && !isLeftToNext)) model = await quantizeBlocks(run, planned, model, reshaped);
+    run.told();
     if (method.finetune) model = await storeTuned(run, index, await finetune(run, planned, model, { reference, dense: reshaped }), model);
   }
   run.emit({ type: 'step-done', step: index, method: method.name, milliseconds: performance.now() - started });

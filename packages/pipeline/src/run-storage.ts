@@ -5,6 +5,11 @@ import { differences, type RunIdentity } from './run-identity.js';
 /** Entry that says which run the others belong to. */
 const RUN = 'run';
 
+/** Whether a store has something of a run, finished or not. */
+export async function holdsRun(store: Store): Promise<boolean> {
+  return (await store.get(RUN)) !== undefined;
+}
+
 export class RunStorage {
   /** Restorers of the Linears in finished blocks; without them an earlier run's blocks are not reused. */
   readonly kinds: LinearKinds | undefined;

@@ -36,6 +36,8 @@ export interface Run {
   /** Bytes of activations that are kept in memory; more go to the store. */
   readonly memory: number;
   emit(event: RunEvent): void;
+  /** What was told about the weights since the last call. */
+  told(): RunEvent[];
 }
 
 export type Stage = 'transform' | 'quantize' | 'refine' | 'finetune';

@@ -1,5 +1,5 @@
 // A block whose turn is over as an entry of a store, with the activations that a resumed run goes on with.
-import type { Block, KeyValueQuantization, LinearKinds, StoreEntry, Tensor } from '@lowbit/core';
+import type { Block, KeyValueQuantization, LinearKinds, RunEvent, StoreEntry, Tensor } from '@lowbit/core';
 import type { DenseState } from './dense-stream.js';
 import type { RunStorage } from './run-storage.js';
 import {
@@ -31,7 +31,12 @@ export interface StreamsAfter {
 interface TurnRecord {
   readonly block?: BlockRecord;
   readonly after: StreamsAfter;
+  /** What was told of it. */
+  readonly events: readonly RunEvent[];
 }
+
+/** What an entry says of a turn besides the block. */
+export type Turn = Omit<TurnRecord, 'block'>;
 
 function encodeBlock(block: Block): { record: BlockRecord; tensors: Record<string, Tensor> } {
   const tensors: Record<string, Tensor> = {};
@@ -48,16 +53,16 @@ function encodeBlock(block: Block): { record: BlockRecord; tensors: Record<strin
  * where the step left it as it was.
  * @throws LINEAR_KIND when `kinds` does not know one of its Linears; STORE_ENTRY when a tensor is missing.
  */
-export function decodeTurn(template: Block, entry: StoreEntry, kinds: LinearKinds): { block: Block; after: StreamsAfter } {
-  const { block: record, after } = entry.metadata as unknown as TurnRecord;
-  if (!record) return { block: template, after };
+export function decodeTurn(template: Block, entry: StoreEntry, kinds: LinearKinds): Turn & { block: Block } {
+  const { block: record, ...turn } = entry.metadata as unknown as TurnRecord;
+  if (!record) return { ...turn, block: template };
   const { linears, norms, keyValues } = record;
   const block = template.with({
     linears: mapValues(linears, (linear, name) => decodeLinear(linear, name, entry.tensors, kinds)),
     norms: mapValues(norms, (norm, name) => decodeNorm(norm, name, entry.tensors)),
     keyValues,
   });
-  return { block, after };
+  return { ...turn, block };
 }
 
 /**
@@ -65,16 +70,23 @@ export function decodeTurn(template: Block, entry: StoreEntry, kinds: LinearKind
  * Linears stay the objects they are, so no restorer is needed. The activations it names are there already: this entry is what makes
  * them count.
  */
-export async function storeTurn(storage: RunStorage, key: string, block: Block, after: StreamsAfter = {}): Promise<Block> {
+export async function storeTurn(storage: RunStorage, key: string, block: Block, turn: Turn): Promise<Block> {
   const { record, tensors } = encodeBlock(block);
-  const turn: TurnRecord = { block: record, after };
-  const stored = await storage.keep(key, { metadata: { ...turn }, tensors });
+  const stored = await storage.keep(key, { metadata: metadataOf({ ...turn, block: record }), tensors });
   const readBack = new Map(Object.entries(tensors).map(([name, t]) => [t, requireTensor(stored.tensors, name)]));
   return block.map((t) => readBack.get(t) ?? t);
 }
 
 /** The same for a block that the step left as it was. */
-export async function storePassed(storage: RunStorage, key: string, after: StreamsAfter): Promise<void> {
-  const turn: TurnRecord = { after };
-  await storage.put(key, { metadata: { ...turn }, tensors: {} });
+export async function storePassed(storage: RunStorage, key: string, turn: Turn): Promise<void> {
+  await storage.put(key, { metadata: metadataOf(turn), tensors: {} });
+}
+
+function metadataOf({ events, ...rest }: TurnRecord): StoreEntry['metadata'] {
+  return { ...rest, events: plainEvents(events) };
+}
+
+/** Events as JSON: a method may log what that has no word for. */
+export function plainEvents(events: readonly RunEvent[]): readonly RunEvent[] {
+  return JSON.parse(JSON.stringify(events)) as readonly RunEvent[];
 }

@@ -1,20 +1,26 @@
 // A model that a finetune has made as entries of a store: one for each block, and a last one for what is around them.
-import { type Block, Embedding, LowbitError, type Model, type Tensor, tensorsOf } from '@lowbit/core';
+import { type Block, LowbitError, type Model, type RunEvent, type Tensor } from '@lowbit/core';
 import { entryKey, type Run } from './run.js';
-import { decodeTurn, storeTurn } from './stored-block.js';
+import { decodeTurn, plainEvents, storeTurn } from './stored-block.js';
 import { decodeLinear, decodeNorm, encodeLinear, encodeNorm, type LinearRecord, type NormRecord, requireTensor } from './stored-parts.js';
-
-const EMBEDDING = 'model.embed_tokens.weight';
 
 interface ModelRecord {
   readonly norm: NormRecord;
   readonly head: LinearRecord;
-  /** Tensors that are others of the given model, or of this entry, by their names: what a finetune leaves alone is not stored, what is tied stays tied. */
+  /**
+   * Tensors that are others of this entry, or of the given model ('given.head.weight'), by their names: what is tied stays tied, and what
+   * the finetune leaves alone is not stored.
+   */
   readonly same: Readonly<Record<string, string>>;
+  /** What was told of the stage. */
+  readonly events: readonly RunEvent[];
 }
 
-function around(model: Model): Model {
-  return model.with({ blocks: [] });
+/** What is around the blocks as records, and its tensors by name. */
+function encodeAround({ embedding, norm, head }: Model): Pick<ModelRecord, 'norm' | 'head'> & { tensors: Record<string, Tensor> } {
+  const tensors: Record<string, Tensor> = {};
+  embedding.map((t, name) => (tensors[`embedding.${name}`] = t));
+  return { norm: encodeNorm(norm, 'norm', tensors), head: encodeLinear(head, 'head', tensors), tensors };
 }
 
 /** Stores what the finetune of a step has made of `given`; without a store it is given back as it is. */
@@ -22,10 +28,10 @@ export async function storeTuned(run: Run, step: number, tuned: Model, given: Mo
   const { storage } = run;
   if (!storage) return tuned;
   const blocks: Block[] = [];
-  for (const block of tuned.blocks) blocks.push(await storeTurn(storage, entryKey(step, 'tuned', block.path), block));
-  const tensors: Record<string, Tensor> = { [EMBEDDING]: tuned.embedding.weight };
-  const records = { norm: encodeNorm(tuned.norm, 'model.norm', tensors), head: encodeLinear(tuned.head, 'lm_head', tensors) };
-  const known = new Map([...tensorsOf(around(given))].map(([name, t]) => [t, name]));
+  for (const block of tuned.blocks)
+    blocks.push(await storeTurn(storage, entryKey(step, 'tuned', block.path), block, { after: {}, events: [] }));
+  const { norm, head, tensors } = encodeAround(tuned);
+  const known = new Map(Object.entries(encodeAround(given).tensors).map(([name, t]) => [t, `given.${name}`]));
   const same: Record<string, string> = {};
   const own: Record<string, Tensor> = {};
   for (const [name, t] of Object.entries(tensors)) {
@@ -34,7 +40,7 @@ export async function storeTuned(run: Run, step: number, tuned: Model, given: Mo
     else same[name] = elsewhere;
     known.set(t, elsewhere ?? name);
   }
-  const record: ModelRecord = { ...records, same };
+  const record: ModelRecord = { norm, head, same, events: plainEvents(run.told()) };
   await storage.put(entryKey(step, 'tuned', 'model'), { metadata: { ...record }, tensors: own });
   await storage.sweep();
   return tuned.with({ blocks });
@@ -52,15 +58,17 @@ export async function restoreTuned({ storage, emit }: Run, step: number, given: 
     if (!stored) throw new LowbitError('STORE_ENTRY', `the store has lost the tuned block ${block.path}; begin anew in another store`);
     blocks.push(decodeTurn(block, stored, kinds).block);
   }
-  const { norm, head, same } = entry.metadata as unknown as ModelRecord;
+  const { norm, head, same, events } = entry.metadata as unknown as ModelRecord;
+  const ofGiven = Object.entries(encodeAround(given).tensors).map(([name, t]): [string, Tensor] => [`given.${name}`, t]);
+  const known = { ...Object.fromEntries(ofGiven), ...entry.tensors };
   const tensors: Record<string, Tensor> = { ...entry.tensors };
-  const known = { ...Object.fromEntries(tensorsOf(around(given))), ...entry.tensors };
   for (const [name, elsewhere] of Object.entries(same)) tensors[name] = requireTensor(known, elsewhere);
   emit({ type: 'log', step, path: 'model', record: { reusedFromStore: true } });
+  for (const event of events) emit(event);
   return given.with({
     blocks,
-    embedding: new Embedding(requireTensor(tensors, EMBEDDING)),
-    norm: decodeNorm(norm, 'model.norm', tensors),
-    head: decodeLinear(head, 'lm_head', tensors, kinds),
+    embedding: given.embedding.map((_, name) => requireTensor(tensors, `embedding.${name}`)),
+    norm: decodeNorm(norm, 'norm', tensors),
+    head: decodeLinear(head, 'head', tensors, kinds),
   });
 }

@@ -3,7 +3,7 @@ import { realpath } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { calibrationText, nearestRounding, needsData, openTask, provenanceOf, type ResolvedModel, resolveModel } from '@lowbit/bench';
 import { LowbitError, type Recipe } from '@lowbit/core';
-import { createFileStore, directoryBytes, saveCheckpoint } from '@lowbit/formats';
+import { directoryBytes, saveCheckpoint } from '@lowbit/formats';
 import { checkRecipe, type Propagation, quantize } from '@lowbit/pipeline';
 import { linearKinds } from '@lowbit/quant';
 import { type Command, Option } from 'commander';
@@ -21,18 +21,18 @@ import {
   type WindowArguments,
 } from '../arguments.js';
 import { type CommandContext, claimDirectory } from '../context.js';
+import { activationMemory, addKeptRunOptions, findKeptRun, type KeptRun, type KeptRunArguments, locateRefusal } from '../kept-run.js';
 import { builtInMethods } from '../methods.js';
 import { methodHelp } from '../option-help.js';
 import { readRecipe } from '../recipe.js';
-import { createReporter } from '../reporter.js';
+import { createReporter, type Reporter } from '../reporter.js';
 import { createRunFiles } from '../run-files.js';
 import { addTaskOptions, type TaskArguments, taskSource } from '../task-arguments.js';
 
-interface QuantizeArguments extends EngineArguments, OutputArguments, TaskArguments, TextArguments, WindowArguments {
+interface QuantizeArguments extends EngineArguments, KeptRunArguments, OutputArguments, TaskArguments, TextArguments, WindowArguments {
   readonly recipe: readonly string[];
   readonly out: string;
   readonly propagate: Propagation;
-  readonly store?: string;
   readonly force?: boolean;
 }
 
@@ -47,11 +47,10 @@ export function addQuantizeCommand(program: Command, context: CommandContext): v
       collect(String),
     )
     .requiredOption('--out <directory>', 'where the checkpoint goes')
-    .option('--force', 'overwrite the checkpoint that is there');
+    .option('--force', 'overwrite the checkpoint that is there, and drop an unfinished run');
   addWindowOptions(command, { use: 'calibration windows', count: 128, seed: 'of every random choice' });
-  command
-    .addOption(new Option('--propagate <stream>', 'what feeds the next block').choices(['quantized', 'dense']).default('quantized'))
-    .option('--store <directory>', 'keep finished blocks there; the same command continues where a killed one stopped');
+  command.addOption(new Option('--propagate <stream>', 'what feeds the next block').choices(['quantized', 'dense']).default('quantized'));
+  addKeptRunOptions(command);
   addTextOptions(command, 'calibration text');
   addTaskOptions(command, 'what to tune for');
   addEngineOptions(command);
@@ -84,6 +83,9 @@ async function quantizeInto(
   if ((await realpath(out)) === (await realpath(resolved.checkpoint.path))) {
     throw new LowbitError('OUTPUT_IS_SOURCE', `${out}: is the model that is to be quantized; choose another output directory`);
   }
+  const isForced = options.force === true;
+  const memory = activationMemory(options);
+  const kept = await findKeptRun(out, options, { directory, force: isForced });
   // Calibration text may take minutes to write.
   checkRecipe(recipe, resolved.model);
   const source = taskSource(options, directory);
@@ -103,6 +105,7 @@ async function quantizeInto(
         })
       : undefined;
     if (calibration) reporter.note(`calibration: ${calibration.report}`);
+    if (kept) await beginKeptRun(kept, options.resume === true, reporter);
     const result = await quantize({
       model: resolved.model,
       backend,
@@ -111,7 +114,8 @@ async function quantizeInto(
       task: opened?.task,
       seed: options.seed,
       propagate: options.propagate,
-      store: options.store === undefined ? undefined : createFileStore(resolve(directory, options.store)),
+      store: kept?.store,
+      memory,
       kinds: linearKinds,
       nearest: nearestRounding(backend),
       signal,
@@ -131,10 +135,12 @@ async function quantizeInto(
       seed: options.seed,
       task: opened?.task ?? provenance.task,
       sideFiles: new Map([...resolved.checkpoint.sideFiles, ...runFiles.files()]),
-      overwrite: options.force === true,
+      overwrite: isForced,
       signal,
       progress: (done, total) => reporter.progress('writing', out, done, total),
     });
+    // The checkpoint is whole: nothing will go on from what led to it.
+    await kept?.store.clear();
     reporter.end();
     const bytes = await directoryBytes(out);
     const { bitsPerWeight } = result;
@@ -145,14 +151,25 @@ async function quantizeInto(
         : `${out}: ${bitsPerWeight.toFixed(3)} bits per weight, ${(bytes / 2 ** 20).toFixed(1)} MiB on disk, ${seconds.toFixed(1)} s${result.warnings.length > 0 ? `, ${result.warnings.length} warnings` : ''}\n`,
     );
   } catch (error) {
-    // A store has what it takes to go on, into a directory that is still empty. What went wrong first is what is told.
-    const left = options.store === undefined ? await runFiles.leave(out).catch(() => []) : [];
+    reporter.end();
+    // What is kept has what it takes to go on, into a directory that is still empty. What went wrong first is what is told.
+    const isKept = kept !== undefined && (await kept.holdsRun().catch(() => false));
+    const left = isKept ? [] : await runFiles.leave(out).catch(() => []);
     for (const path of left) reporter.note(`${path}: the run as far as it went`);
-    throw error;
+    const located = kept ? locateRefusal(error, kept) : error;
+    if (isKept && located === error) terminal.err(`${kept.path}: the run as far as it went; the same command with --resume goes on\n`);
+    throw located;
   } finally {
     reporter.end();
     await backend.dispose();
   }
+}
+
+/** Drops what is kept when it is not to be gone on with, and says what happens. */
+async function beginKeptRun(kept: KeptRun, isResumed: boolean, reporter: Reporter): Promise<void> {
+  const isHeld = await kept.holdsRun();
+  if (isResumed) reporter.note(isHeld ? `${kept.path}: going on with what is there` : `${kept.path}: nothing to go on with; beginning`);
+  else if (isHeld) await kept.store.clear();
 }
 
 /** The steps of all recipes, one after another. */

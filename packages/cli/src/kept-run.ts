@@ -1,0 +1,82 @@
+// Where quantize keeps what it has finished, so that a run that is stopped goes on: a store beside the output.
+import { resolve } from 'node:path';
+import { LowbitError } from '@lowbit/core';
+import { createFileStore, type FileStore } from '@lowbit/formats';
+import { holdsRun } from '@lowbit/pipeline';
+import { type Command, InvalidArgumentError } from 'commander';
+
+export interface KeptRunArguments {
+  /** A directory; false for --no-store. */
+  readonly store?: string | false;
+  readonly resume?: boolean;
+  /** Bytes. */
+  readonly memory?: number;
+}
+
+/** What is kept of a run. */
+export interface KeptRun {
+  readonly path: string;
+  readonly store: FileStore;
+  /** Whether there is something to go on from. */
+  holdsRun(): Promise<boolean>;
+}
+
+/** Activations that stay in memory where nobody says otherwise. */
+const MEMORY = 2 * 2 ** 30;
+
+const units: Readonly<Record<string, number>> = { B: 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30, KB: 1e3, MB: 1e6, GB: 1e9 };
+
+function byteCount(text: string): number {
+  const [, count, unit] = /^(\d+(?:\.\d+)?) *([A-Za-z]+)$/.exec(text) ?? [];
+  const bytes = Number(count) * (units[unit ?? ''] ?? Number.NaN);
+  if (!(bytes >= 0)) throw new InvalidArgumentError(`expected a size such as 2GiB or 500MB; units are ${Object.keys(units).join(', ')}.`);
+  return bytes;
+}
+
+export function addKeptRunOptions(command: Command): Command {
+  return command
+    .option('--resume', 'go on with the unfinished run of the same command, if there is one')
+    .option('--store <directory>', 'where finished blocks are kept until the run is done (beside the output: <out>.partial)')
+    .option('--no-store', 'keep nothing: a run that is stopped has to begin anew')
+    .option('--memory <size>', 'activations between blocks that stay in memory; what is more lies in the store (2GiB)', byteCount);
+}
+
+/** The limit of memory for activations; undefined for none. @throws STORE_OPTIONS when there is one and no store. */
+export function activationMemory({ store, memory }: KeptRunArguments): number | undefined {
+  if (store !== false) return memory ?? MEMORY;
+  if (memory === undefined) return undefined;
+  throw new LowbitError('STORE_OPTIONS', '--memory: activations beyond the limit lie in the store; leave out --no-store, or --memory');
+}
+
+/**
+ * The store of a run whose output goes to `out`; undefined for --no-store. Writes nothing.
+ * @throws STORE_OPTIONS; STORE_UNFINISHED when it holds a run that nobody said to go on with or to drop; STORE_DIRECTORY when it holds
+ * something else.
+ */
+export async function findKeptRun(
+  out: string,
+  { store: name, resume = false }: KeptRunArguments,
+  { directory, force }: { readonly directory: string; readonly force: boolean },
+): Promise<KeptRun | undefined> {
+  if (name === false) {
+    if (resume) throw new LowbitError('STORE_OPTIONS', '--resume: goes on from a store; leave out --no-store, or --resume');
+    return undefined;
+  }
+  const path = name === undefined ? `${out}.partial` : resolve(directory, name);
+  const store = createFileStore(path);
+  const kept: KeptRun = { path, store, holdsRun: () => holdsRun(store) };
+  if (await kept.holdsRun()) {
+    if (resume || force) return kept;
+    const remedies = 'go on with it with --resume, or drop it and begin anew with --force';
+    throw new LowbitError('STORE_UNFINISHED', `${path}: holds a run that was not finished; ${remedies}`);
+  }
+  if (await store.isEmpty()) return kept;
+  throw new LowbitError('STORE_DIRECTORY', `${path}: is not empty and holds no run; choose another directory with --store`);
+}
+
+/** A refusal of the store names where it lies, and what else there is to do. */
+export function locateRefusal(error: unknown, { path }: KeptRun): unknown {
+  if (!(error instanceof LowbitError) || error.code !== 'STORE_RUN') return error;
+  const message = error.message.slice(error.code.length + 2);
+  return new LowbitError(error.code, `${path}: ${message}, or drop this one with --force and without --resume`, { cause: error });
+}
