@@ -6,7 +6,7 @@ import type { Browser, Page } from 'puppeteer-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { renderReport } from '../../src/report/page.js';
 import { browserPath, openBrowser, openPage } from './browser.js';
-import { hostile, run } from './rows.js';
+import { hostile, hostileRun, run } from './rows.js';
 
 const tiny = '.model[data-model="tiny"]';
 const command = "lowbit bench --model tiny --recipe 'rtn:bits=2|4'";
@@ -20,6 +20,7 @@ describe.skipIf(browserPath === undefined)('the report in Chromium (skipped wher
     path = join(folder, 'report.html');
     const commandFor = (model: string, recipe: string): string => `lowbit bench --model ${model} --recipe '${recipe}'`;
     writeFileSync(path, await renderReport(run, { title: `Run ${hostile}`, command, commandFor }));
+    writeFileSync(join(folder, 'hostile.html'), await renderReport(hostileRun, { title: 'hostile' }));
     browser = await openBrowser();
   }, 120_000);
   afterAll(async () => {
@@ -58,6 +59,26 @@ describe.skipIf(browserPath === undefined)('the report in Chromium (skipped wher
       expect(await text(page, '.model .winners')).toMatch(/2\s+gptq-2\s+0\.705\d*\s+0\.8 ahead of rtn-2/);
       expect(await text(page, 'main > section .command pre')).toBe(command);
     });
+  });
+
+  it('runs and loads nothing that a name asks for, in charts and maps either', async () => {
+    const { page, problems } = await openPage(browser, join(folder, 'hostile.html'));
+    expect(await page.title()).toBe('hostile');
+    expect(await page.$$('img, main script')).toEqual([]);
+    const names = (await page.evaluate(
+      `[...document.querySelectorAll('svg[aria-label], svg [aria-label]')].map((mark) => mark.getAttribute('aria-label'))`,
+    )) as string[];
+    // Of the plot and the curve: the drawing and a point.
+    for (const name of [
+      `${hostile} against bits per weight, ${hostile}`,
+      `${hostile}2\n2.50 bits`,
+      `Losses of ${hostile}2`,
+      `${hostile} loss, `,
+    ])
+      expect(names.some((one) => one.startsWith(name))).toBe(true);
+    expect(await page.$$('.heat tbody tr')).toHaveLength(2);
+    expect(problems).toEqual([]);
+    await page.close();
   });
 
   it('sorts by a column both ways and back, failures last, by the keyboard as well', async () => {

@@ -2,6 +2,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { RunFiles } from '../../src/folder.js';
+import { chart } from '../../src/report/chart.js';
 import { curvesOf } from '../../src/report/curves.js';
 import { html } from '../../src/report/html.js';
 import { placeLabels } from '../../src/report/labels.js';
@@ -11,7 +12,7 @@ import { renderReport } from '../../src/report/page.js';
 import { frontier } from '../../src/report/pareto.js';
 import { axisOf, linearAxis, pixelsOf } from '../../src/report/scales.js';
 import { byWidth, partsOf, type Summary, summarize } from '../../src/report/summary.js';
-import { scoreRow } from '../rows.js';
+import { failedRow, scoreRow } from '../rows.js';
 import { run } from './rows.js';
 
 describe('axes', () => {
@@ -93,6 +94,25 @@ describe('labels', () => {
     );
     expect(label).toMatchObject({ align: 'right' });
     expect(placeLabels([{ x: 5, y: 5, text: 'a name that is too long' }], [], 60, 20)).toEqual([undefined]);
+  });
+});
+
+describe('a chart', () => {
+  it('shows names as they are, whatever they look like', async () => {
+    const name = `a role="x" <b> opacity="1" $& $' transform="x 1.2345"`;
+    const data = { values: [{ name, at: 1.2345 }] };
+    const text = { field: 'name', type: 'nominal' };
+    const { text: svg } = await chart(
+      { data, mark: 'text', encoding: { text, description: text, x: { field: 'at', type: 'quantitative' } } },
+      name,
+    );
+    const escaped = name.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;');
+    expect(svg).toContain(`>${escaped}</text>`);
+    expect(svg).toContain(`aria-label="${escaped.replaceAll('"', '&quot;')}"`);
+    expect(svg).toMatch(/^<svg role="group" aria-label="a role=&quot;x&quot; &lt;b&gt; opacity=&quot;1&quot; \$&amp; \$&#39; /);
+    // What is dropped is dropped.
+    expect(svg).not.toMatch(/<[^>]* (?:xmlns|font-family|aria-roledescription|opacity)="/);
+    expect(svg).not.toMatch(/<[^>]* transform="[^"]*\.\d\d/);
   });
 });
 
@@ -224,6 +244,21 @@ describe('what is written', () => {
   it('is escaped unless it is HTML', () => {
     const inner = html`<b>${'<&"\'>'}</b>`;
     expect(html`<p title="${'"'}">${[inner, 1, undefined]}</p>`.text).toBe('<p title="&quot;"><b>&lt;&amp;&quot;&#39;&gt;</b>1</p>');
+  });
+});
+
+describe('a failure', () => {
+  it('has its place in the columns of the evaluator’s scores', async () => {
+    const failed = (evaluator: string) => ({ ...failedRow('rtn', 2, 'SCORE_NAN'), steps: [{}] as never, evaluator });
+    const [ok, broken] = ['gptq', 'rtn'].map((method) => ({
+      ...scoreRow(method, 2, 0.5, { steps: [{}] as never }),
+      evaluator: 'layer-error',
+    }));
+    const scores = ['perplexity', 'kl', 'gsm8k/strict-match'].map((evaluator) => ({ ...ok, evaluator }));
+    const rows = [ok, broken, ...scores, failed('text'), failed('gsm8k')];
+    const page = await renderReport({ record: undefined, rows, logs: [] }, { title: 'x' });
+    // In the three columns, with the message as a hint.
+    expect(page.match(/<span class="failure" title="SCORE_NAN: somewhere: something">SCORE_NAN</g)).toHaveLength(3);
   });
 });
 

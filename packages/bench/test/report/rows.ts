@@ -3,8 +3,8 @@ import type { LogLine, RunFiles } from '../../src/folder.js';
 import type { BenchRow, ScoreRow } from '../../src/row.js';
 import { failedRow, scoreRow } from '../rows.js';
 
-/** Would leave the page, run code or load something where it is not escaped. */
-export const hostile = `"><img src=x onerror="document.title='broken'"></script><script>document.title='broken'</script>`;
+/** Would leave the page, run code or load something where it is not escaped, and lose a part where text is taken for markup. */
+export const hostile = `"><img src=x onerror="document.title='broken'"></script><script>document.title='broken'</script> role="x" opacity="1" $& $'`;
 
 const steps = (method: string) => [{ method, version: 1, options: { note: hostile }, targets: ['**'], overrides: [] }];
 const paths = [0, 1].flatMap((block) => ['self_attn.q_proj', 'mlp.down_proj'].map((name) => `model.layers.${block}.${name}`));
@@ -43,3 +43,26 @@ const logs = [0, 1].flatMap((seed) =>
 );
 
 export const run: RunFiles = { record: undefined, rows, logs };
+
+const named = { model: hostile, recipe: hostile, method: hostile, steps: steps(hostile) };
+
+/** Every name that a run can have is markup, and all of them have a place in charts. */
+export const hostileRun: RunFiles = {
+  record: undefined,
+  rows: [
+    ...cell(hostile, 'dense', null, 0, 0),
+    ...[2, 4].flatMap((bits) => [
+      scoreRow('x', bits, 1 / bits, { ...named, recipe: `${hostile}${bits}`, evaluator: hostile, protocol: { [hostile]: hostile } }),
+      scoreRow('x', bits, 1 / bits, {
+        ...named,
+        recipe: `${hostile}${bits}`,
+        evaluator: 'layer-error',
+        parts: { [`${hostile}.0.${hostile}`]: 1 },
+      }),
+    ]),
+  ],
+  logs: [1, 2, 3].map((round) => ({
+    ...{ model: hostile, recipe: `${hostile}2`, seed: 0, path: hostile },
+    record: { round, [`${hostile} loss`]: 1 / round },
+  })),
+};
