@@ -1,48 +1,82 @@
-// The gate's verdicts, and that what is committed belongs to the plan that it runs.
+// The gate's verdicts, and that what is committed belongs to the plan that it runs and would notice a method that does nothing.
 import { existsSync, readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { buildBuiltIn } from '../src/built-in.js';
-import { type GateRecord, gateDraft, gateText, judgeLosses, lossesOf } from '../src/gate/gate.js';
+import {
+  GATE_SCORES,
+  type GateRecord,
+  gateDraft,
+  gateText,
+  judgeOrders,
+  judgeScores,
+  ORDERS,
+  RECORDED_SEEDS,
+  recordOf,
+  TOLERANCE,
+} from '../src/gate/gate.js';
 import { makePlan, planDigest } from '../src/plan.js';
 import { failedRow, scoreRow } from './rows.js';
 
-const gap = (recipe: string, value: number, seed = 0) => scoreRow('gptq', 2, value, { recipe, evaluator: 'loss-gap', seed });
+const row = (recipe: string, evaluator: 'loss-gap' | 'kl', value: number, seed = 0) =>
+  scoreRow('gptq', 2, value, { recipe, evaluator, seed, stderr: 0.001 });
+const recipes = gateDraft.recipes.map(({ name }) => name);
 
-describe('lossesOf', () => {
-  it('are means over seeds with four deviations between them, and some room where no seed changes anything', () => {
-    const rows = [
-      gap('a', 0.1),
-      gap('a', 0.12, 1),
-      gap('a', 0.14, 2),
-      gap('b', 0.5),
-      gap('b', 0.5, 1),
-      gap('dense', 0),
-      scoreRow('a', 2, 9),
-    ];
-    expect(lossesOf(rows)).toEqual({
-      a: { loss: 0.12, deviation: 0.02, tolerance: 0.08 },
-      b: { loss: 0.5, deviation: 0, tolerance: 0.01 },
-    });
+describe('recordOf', () => {
+  it('has both scores of every recipe, seed by seed', () => {
+    const rows = RECORDED_SEEDS.flatMap((seed) =>
+      recipes.flatMap((name, i) => [row(name, 'loss-gap', i + seed / 8, seed), row(name, 'kl', 0.1234567, seed)]),
+    );
+    const record = recordOf([...rows, row('dense', 'kl', 0), scoreRow('gptq', 2, 9)]);
+    expect(Object.keys(record)).toEqual(recipes);
+    expect(record['gptq-2']).toEqual({ 'loss-gap': [1, 1.125, 1.25], kl: [0.123457, 0.123457, 0.123457] });
   });
 });
 
-describe('judgeLosses', () => {
-  const losses = { a: { loss: 0.12, deviation: 0.02, tolerance: 0.08 } };
+describe('judgeScores', () => {
+  // Other seeds are far off: a run of the first is held against the first.
+  const record = { a: { 'loss-gap': [0.1, 0.2, 0.3], kl: [0.2, 0.4, 0.6] } };
 
   it.each([
-    [0.199, 'holds'],
-    [0.041, 'holds'],
-    [0.201, 'worse'],
-    [0.039, 'better'],
-  ])('%f %s', (value, verdict) => {
-    expect(judgeLosses(losses, [gap('a', value)])).toMatchObject([{ recipe: 'a', measured: value, verdict }]);
+    [1 + 0.99 * TOLERANCE, 'holds'],
+    [1 - 0.99 * TOLERANCE, 'holds'],
+    [1 + 1.01 * TOLERANCE, 'worse'],
+    [1 - 1.01 * TOLERANCE, 'better'],
+  ])('%f of what was recorded %s', (factor, verdict) => {
+    expect(judgeScores(record, [row('a', 'loss-gap', 0.1 * factor), row('a', 'kl', 0.2)])).toMatchObject([
+      { recipe: 'a', score: 'loss-gap', recorded: 0.1, measured: 0.1 * factor, verdict },
+      { recipe: 'a', score: 'kl', verdict: 'holds' },
+    ]);
+    expect(judgeScores(record, [row('a', 'loss-gap', 0.1), row('a', 'kl', 0.2 * factor)])).toMatchObject([
+      { verdict: 'holds' },
+      { verdict },
+    ]);
   });
 
-  it('misses what has no loss, and says why', () => {
+  it('misses what has no score, and says why', () => {
     const rows = [{ ...failedRow('gptq', 2, 'CHOLESKY'), recipe: 'a' }];
-    const lines = judgeLosses(losses, rows);
-    expect(lines).toMatchObject([{ recipe: 'a', measured: undefined, verdict: 'failed' }]);
-    expect(gateText(lines, rows)).toContain('- a: CHOLESKY: somewhere');
+    const lines = judgeScores(record, rows);
+    expect(lines).toMatchObject([
+      { recipe: 'a', measured: undefined, verdict: 'failed' },
+      { recipe: 'a', measured: undefined, verdict: 'failed' },
+    ]);
+    expect(gateText(lines, judgeOrders(rows), rows)).toContain('- a: CHOLESKY: somewhere');
+  });
+});
+
+describe('judgeOrders', () => {
+  const ranked = (values: Readonly<Record<string, number>>) => judgeOrders(recipes.map((name) => row(name, 'kl', values[name] ?? 1)));
+  const holding = (values: Readonly<Record<string, number>>): string[] =>
+    ranked(values).flatMap(({ better, holds }) => (holds ? [better] : []));
+
+  it('holds where a method is better than what it starts from by more than noise', () => {
+    expect(holding({ 'decoupleq-2+qat': 0.5 })).toEqual(['decoupleq-2+qat']);
+    // The error of a difference is 0.0014.
+    expect(holding({ 'decoupleq-2+qat': 0.998 })).toEqual([]);
+    expect(holding({ 'decoupleq-2+qat': 1.5 })).toEqual([]);
+  });
+
+  it('is broken where one failed', () => {
+    expect(judgeOrders([row('gptq-2', 'kl', 1)])[0]).toEqual({ better: 'gptq-2', worse: 'rtn-2', comparison: undefined, holds: false });
   });
 });
 
@@ -50,9 +84,21 @@ const file = new URL('../src/gate/losses.json', import.meta.url);
 
 // Where none are committed, the gate says so itself.
 describe.skipIf(!existsSync(file))('losses.json', () => {
-  it('is of the recipes, text and versions of methods that the gate runs', async () => {
-    const { digest, losses } = JSON.parse(readFileSync(file, 'utf8')) as GateRecord;
-    expect(digest).toBe(planDigest(await makePlan(gateDraft, buildBuiltIn)));
-    expect(Object.keys(losses)).toEqual(gateDraft.recipes.map(({ name }) => name));
+  const record = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as GateRecord) : ({} as GateRecord);
+
+  it('is of the recipes, text and versions of methods that the gate runs, and of code that is committed', async () => {
+    expect(record.digest).toBe(planDigest(await makePlan(gateDraft, buildBuiltIn)));
+    expect(Object.keys(record.recipes)).toEqual(recipes);
+    expect(record.commit).toMatch(/^[0-9a-f]{40}$/);
+    expect(record.seeds).toEqual(RECORDED_SEEDS);
+    for (const scores of Object.values(record.recipes))
+      for (const score of GATE_SCORES) expect(scores[score]).toHaveLength(RECORDED_SEEDS.length);
+  });
+
+  it.each(ORDERS)('would notice a %s that is no better than %s', (better, worse) => {
+    const [own, start] = [record.recipes[better], record.recipes[worse]];
+    for (const score of GATE_SCORES) expect(own[score][0] * (1 + TOLERANCE)).toBeLessThan(start[score][0]);
+    // With every seed, not with the first alone.
+    for (const [i, value] of own.kl.entries()) expect(value).toBeLessThan(start.kl[i]);
   });
 });

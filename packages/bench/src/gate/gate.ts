@@ -1,12 +1,11 @@
-// What each method's loss on the embedded model must be: a brief benchmark, and the losses that it gave, with what seeds make of them.
+// What each method must give on the embedded model: a brief benchmark, the scores that it gave seed by seed, and who must be better than whom.
 import { formatNumber, layOutTable } from '../markdown.js';
-import { spreadOf } from '../noise.js';
-import { DENSE } from '../outcome.js';
+import { type Comparison, compare, spreadOf } from '../noise.js';
 import type { PlanDraft } from '../plan.js';
 import { brief, weightOnly, weightsAndInputs } from '../preset-recipes.js';
 import { type BenchRow, type FailedRow, isScore, type ScoreRow } from '../row.js';
 
-/** Two bits, where methods differ most, and inputs of 4: small enough to be run before every change is taken. */
+/** Two bits, where methods differ most, and inputs of 4. */
 export const gateDraft: PlanDraft = {
   models: ['tiny'],
   // What training makes, also where it is not better than what it was given: keeping that would hide a training that is broken.
@@ -17,77 +16,114 @@ export const gateDraft: PlanDraft = {
   heldOut: { windows: 32, window: 128 },
 };
 
-/** The seeds that the noise is measured with. */
+/** What seeds make of a loss is recorded with three; the gate runs the first. */
 export const RECORDED_SEEDS: readonly number[] = [0, 1, 2];
+
+/** The loss that quantizing adds, and the divergence from the dense model, which is less noisy: who is better is asked of it. */
+export const GATE_SCORES = ['loss-gap', 'kl'] as const;
+
+type GateScore = (typeof GATE_SCORES)[number];
+
+/** Nats per token of a recipe, for each seed. */
+type RecordedScores = Readonly<Record<GateScore, readonly number[]>>;
 
 /** losses.json. */
 export interface GateRecord {
   /** Of the plan that gave them, versions of methods among it. */
   readonly digest: string;
   readonly commit: string | null;
-  /** Those that were measured; of one alone the tolerance comes from the standard error. */
   readonly seeds: readonly number[];
-  readonly losses: Readonly<Record<string, RecordedLoss>>;
+  readonly recipes: Readonly<Record<string, RecordedScores>>;
 }
 
-/** Nats per token that a recipe adds to the dense model. */
-interface RecordedLoss {
-  /** Mean over the seeds. */
-  readonly loss: number;
-  /** Standard deviation between them. */
-  readonly deviation: number;
-  /** How far above `loss` a run with one seed may be. */
-  readonly tolerance: number;
-}
+/**
+ * How far above its record a score of one seed may be, as a share of it. On one machine and number of threads runs are equal to the bit; this is what
+ * another order of summation makes of them.
+ */
+export const TOLERANCE = 0.02;
 
-export interface GateLine extends RecordedLoss {
+/** The better one first: what makes a method worth having, by the divergence. */
+export const ORDERS = [
+  ['gptq-2', 'rtn-2'],
+  ['decoupleq-2', 'gptq-2'],
+  ['gptq-2+lrec', 'gptq-2'],
+  ['decoupleq-2+qat', 'decoupleq-2'],
+  ['gptq-w4a4', 'rtn-w4a4'],
+  ['rotate-w4a4', 'gptq-w4a4'],
+  ['quad-w4a4', 'rotate-w4a4'],
+] as const satisfies readonly (readonly [string, string])[];
+
+/** One score of one recipe. */
+export interface GateLine {
   readonly recipe: string;
+  readonly score: GateScore;
+  readonly recorded: number;
   /** Undefined where the recipe failed. */
   readonly measured: number | undefined;
   readonly verdict: 'holds' | 'better' | 'worse' | 'failed';
 }
 
-/** Of three seeds the deviation is itself uncertain: one run in a hundred is three and more away. */
-const DEVIATIONS = 4;
-
-/** What another processor's order of summation makes of a loss that no seed changes, as a share of it. */
-const LEAST_SHARE = 0.02;
-
-const isGap = (row: BenchRow): row is ScoreRow => isScore(row) && row.evaluator === 'loss-gap' && row.recipe !== DENSE;
-
-/** The losses of recipes that have one. */
-export function lossesOf(rows: readonly BenchRow[]): GateRecord['losses'] {
-  const gaps = rows.filter(isGap);
-  const recipes = [...new Set(gaps.map(({ recipe }) => recipe))];
-  const entries = recipes.map((name): [string, RecordedLoss] => {
-    const { mean, deviation: noise = 0 } = spreadOf(gaps.filter(({ recipe }) => recipe === name));
-    const [loss, deviation] = [mean, noise].map((value) => Number(value.toPrecision(4)));
-    const tolerance = Number(Math.max(DEVIATIONS * noise, LEAST_SHARE * mean).toPrecision(2));
-    return [name, { loss, deviation, tolerance }];
-  });
-  return Object.fromEntries(entries);
+/** Two recipes in the order in which they should be. */
+export interface GateOrder {
+  readonly better: string;
+  readonly worse: string;
+  /** From the one to the other; undefined where one failed. */
+  readonly comparison: Comparison | undefined;
+  readonly holds: boolean;
 }
 
-/** Every recipe that was recorded, against the rows of a run with one seed. */
-export function judgeLosses(losses: GateRecord['losses'], rows: readonly BenchRow[]): GateLine[] {
-  return Object.entries(losses).map(([recipe, recorded]) => {
-    const measured = rows.filter(isGap).find((row) => row.recipe === recipe)?.value;
-    const excess = measured === undefined ? Number.NaN : measured - recorded.loss;
-    const verdict =
-      measured === undefined ? 'failed' : excess > recorded.tolerance ? 'worse' : excess < -recorded.tolerance ? 'better' : 'holds';
-    return { recipe, ...recorded, measured, verdict };
+const scoresOf = (rows: readonly BenchRow[], recipe: string, score: GateScore): ScoreRow[] =>
+  rows.filter(isScore).filter((row) => row.recipe === recipe && row.evaluator === score);
+
+/** Of the recipes of the draft, seed by seed as the rows come. What failed has fewer. */
+export function recordOf(rows: readonly BenchRow[]): GateRecord['recipes'] {
+  const valuesOf = (recipe: string, score: GateScore): number[] =>
+    scoresOf(rows, recipe, score).map(({ value }) => Number(value.toPrecision(6)));
+  return Object.fromEntries(
+    gateDraft.recipes.map(({ name }) => [name, { 'loss-gap': valuesOf(name, 'loss-gap'), kl: valuesOf(name, 'kl') }]),
+  );
+}
+
+/** Every score that was recorded, its first seed against the rows of a run with that one. */
+export function judgeScores(recipes: GateRecord['recipes'], rows: readonly BenchRow[]): GateLine[] {
+  return Object.entries(recipes).flatMap(([recipe, scores]) =>
+    GATE_SCORES.map((score): GateLine => {
+      const recorded = scores[score][0];
+      const measured = scoresOf(rows, recipe, score)[0]?.value;
+      const excess = measured === undefined ? Number.NaN : measured / recorded - 1;
+      const verdict = measured === undefined ? 'failed' : excess > TOLERANCE ? 'worse' : excess < -TOLERANCE ? 'better' : 'holds';
+      return { recipe, score, recorded, measured, verdict };
+    }),
+  );
+}
+
+/** Whether what should be better is so, by more than noise. */
+export function judgeOrders(rows: readonly BenchRow[]): GateOrder[] {
+  return ORDERS.map(([better, worse]) => {
+    const [own, others] = [better, worse].map((recipe) => scoresOf(rows, recipe, 'kl'));
+    if (own.length === 0 || others.length === 0) return { better, worse, comparison: undefined, holds: false };
+    const comparison = compare(spreadOf(own), spreadOf(others));
+    return { better, worse, comparison, holds: comparison.isClear && comparison.difference > 0 };
   });
 }
 
-/** A table, and the messages of what failed. */
-export function gateText(lines: readonly GateLine[], rows: readonly BenchRow[]): string {
-  const body = lines.map(({ recipe, loss, tolerance, measured, verdict }) => [
-    ...[recipe, verdict, `${formatNumber(loss)} ± ${formatNumber(tolerance)}`],
+/** Tables of both, and the messages of what failed. */
+export function gateText(lines: readonly GateLine[], orders: readonly GateOrder[], rows: readonly BenchRow[]): string {
+  const scores = lines.map(({ recipe, score, recorded, measured, verdict }) => [
+    ...[recipe, score, verdict, formatNumber(recorded)],
     measured === undefined ? '' : formatNumber(measured),
+  ]);
+  const pairs = orders.map(({ better, worse, comparison, holds }) => [
+    ...[`${better} < ${worse}`, holds ? 'holds' : 'broken'],
+    comparison ? `${formatNumber(comparison.difference)} ± ${Number(comparison.noise.toPrecision(2))}` : '',
   ]);
   const failed = rows
     .filter((row): row is FailedRow => !isScore(row))
     .map(({ recipe, error }) => `- ${recipe}: ${error.message.split('\n')[0]}`);
-  const table = layOutTable(['recipe', 'verdict', 'committed', 'measured'], body, 2);
-  return [table, ...(failed.length === 0 ? [] : ['', ...failed])].join('\n');
+  return [
+    layOutTable(['recipe', 'score', 'verdict', 'recorded', 'measured'], scores, 3),
+    '',
+    layOutTable(['kl', 'verdict', 'difference'], pairs, 2),
+    ...(failed.length === 0 ? [] : ['', ...failed]),
+  ].join('\n');
 }
