@@ -1,4 +1,4 @@
-// A random Llama on disk with a byte-level tokenizer: small enough that every command runs on it in a moment.
+// Random models on disk with a byte-level tokenizer: small enough that every command runs on them in a moment.
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,7 +9,8 @@ import type { Terminal } from '../src/terminal.js';
 const WIDTH = 32;
 const INNER = 64;
 const BLOCKS = 2;
-const VOCABULARY = 257;
+/** Tokens of the tokenizer of every toy checkpoint: bytes, and one that begins a text. */
+export const VOCABULARY = 257;
 
 /** Printable stand-ins for all bytes, as byte-level BPE (GPT-2) has them. */
 function byteAlphabet(): string[] {
@@ -65,14 +66,22 @@ function shapes(): [string, readonly number[]][] {
   return found;
 }
 
-/** Writes the checkpoint into a new folder below `parent`. */
-export async function writeToyCheckpoint(parent: string): Promise<string> {
-  const directory = join(parent, 'toy');
+/** Writes a Llama into a new folder 'toy' below `parent`. */
+export function writeToyCheckpoint(parent: string): Promise<string> {
+  return writeRandomCheckpoint(join(parent, 'toy'), config, shapes());
+}
+
+/** Writes a model of any family, of VOCABULARY tokens, into a new folder. */
+export async function writeRandomCheckpoint(
+  directory: string,
+  config: Readonly<Record<string, unknown>>,
+  shapes: readonly (readonly [name: string, shape: readonly number[]])[],
+): Promise<string> {
   await mkdir(directory);
   const rng = createRng(1);
-  const tensors = shapes().map(([name, shape]) => {
+  const tensors = shapes.map(([name, shape]) => {
     const normal = rng.at(name).normal(sizeOf(shape));
-    const values = name.includes('norm') ? normal.map((z) => 1 + 0.1 * z) : normal.map((z) => z / Math.sqrt(shape[1]));
+    const values = shape.length === 1 ? normal.map((z) => 1 + 0.1 * z) : normal.map((z) => z / Math.sqrt(shape[1]));
     return storedTensor(name, tensor(values, shape), 'BF16');
   });
   await writeSafetensors(join(directory, 'model.safetensors'), tensors);
