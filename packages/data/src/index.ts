@@ -1,4 +1,5 @@
 // @lowbit/data: tokenizers, corpora, windows and calibration sampling.
+export { isHubReference } from '@lowbit/hub';
 export {
   type Calibration,
   type CalibrationOptions,
@@ -7,8 +8,10 @@ export {
   sampleCalibration,
 } from './calibration.js';
 export { type Corpus, type CorpusOptions, corpusOf, cutOf, partOf, type Split } from './corpus.js';
+export { type CorpusFileOptions, readCorpusFile } from './corpus-file.js';
+export { type HubCorpus, type HubCorpusOptions, localFile, readHubCorpus } from './hub-files.js';
+export { readParquetFile } from './parquet.js';
 export { findRecords, openRecords, type RecordsPlace } from './records/folder.js';
-export { isHubReference } from './records/hub.js';
 export { type DataRecord, type RecordTable, readRecords } from './records/records.js';
 export { type SampleRequest, type SampleTokens, type SelfGeneratedOptions, selfGeneratedWindows } from './self-generated.js';
 export { sotuCorpus } from './sotu.js';

@@ -5,6 +5,7 @@ import { basename } from 'node:path';
 import { createInterface } from 'node:readline';
 import { LowbitError } from '@lowbit/core';
 import { type Corpus, corpusOf } from './corpus.js';
+import { textField } from './text-field.js';
 
 /** Where one document ends: never, at each line, at blank lines, or at every match of an expression (the match is dropped; use a look-ahead to keep it). */
 export type DocumentRule = 'whole' | 'lines' | 'blank-lines' | RegExp;
@@ -64,7 +65,7 @@ export async function readJsonlFile(
   try {
     for await (const text of createInterface({ input: source, crlfDelay: Number.POSITIVE_INFINITY })) {
       line++;
-      if (text.trim() !== '') documents.push(fieldOf(parseLine(text, path, line), keys, `${path}:${line}`));
+      if (text.trim() !== '') documents.push(textField(parseLine(text, path, line), keys, `${path}:${line}`, 'CORPUS_JSONL'));
     }
   } catch (cause) {
     if (cause instanceof LowbitError) throw cause;
@@ -87,29 +88,7 @@ function parseLine(text: string, path: string, line: number): unknown {
   }
 }
 
-function fieldOf(row: unknown, keys: readonly string[], where: string): string {
-  let value = row;
-  for (const key of keys) {
-    if (typeof value !== 'object' || value === null || !Object.hasOwn(value, key)) {
-      const known =
-        typeof value === 'object' && value !== null ? `has ${Object.keys(value).join(', ') || 'no fields'}` : `is ${JSON.stringify(value)}`;
-      throw new LowbitError(
-        'CORPUS_JSONL',
-        `${where}: no field '${keys.join('.')}' ('${key}' is missing; the object there ${known}); name the text's field`,
-      );
-    }
-    value = (value as Record<string, unknown>)[key];
-  }
-  if (typeof value !== 'string') {
-    throw new LowbitError(
-      'CORPUS_JSONL',
-      `${where}: field '${keys.join('.')}' is ${value === null ? 'null' : typeof value}, not a string; name a field that holds text`,
-    );
-  }
-  return value;
-}
-
-function unreadable(path: string, cause: Error): LowbitError {
+export function unreadable(path: string, cause: Error): LowbitError {
   const isMissing = (cause as NodeJS.ErrnoException).code === 'ENOENT';
   return new LowbitError('CORPUS_MISSING', `${path}: ${isMissing ? 'no such file; check the path' : `cannot be read (${cause.message})`}`, {
     cause,

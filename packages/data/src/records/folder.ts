@@ -1,8 +1,8 @@
 // The files of a task's records among those of other tasks.
 import { readdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { LowbitError } from '@lowbit/core';
-import { hubDirectory, isHubReference } from './hub.js';
+import { type HubOptions, isHubReference, openSource } from '@lowbit/hub';
 import { joinTables, type RecordTable, readRecords, recordEndings } from './records.js';
 
 /** Where the records of a task's split lie, besides what its name says. */
@@ -14,35 +14,55 @@ export interface RecordsPlace {
 }
 
 /**
- * The records of a task's split. In a directory, or in the cached dataset 'hf:owner/name', they are the first that there are of
+ * The records of a task's split. In a directory, or in the dataset 'hf:owner/name' of the hub, they are the first that there are of
  * `<task>.<split>`, `<task>/<split>`, `<task>/<split>-*` (as datasets lie on the Hugging Face hub), the same in the folder that the dataset's own
  * repository has for the task, and, in a source of this task alone, `<split>` and `<split>-*`. Endings are .jsonl and .parquet; parts of a split
- * are joined in the order of their names.
+ * are joined in the order of their names. Of the hub, these files alone are fetched.
  * @throws TASK_MISSING naming what was looked for, TASK_FILE where it lies there in both kinds or in some of its parts, and what
- * `readRecords` throws.
+ * `readRecords`, `openSource` and its `fetch` throw.
  */
-export async function openRecords(source: string, task: string, split: string, place: RecordsPlace = {}): Promise<RecordTable> {
-  const paths = await findRecords(source, task, split, place);
+export async function openRecords(
+  source: string,
+  task: string,
+  split: string,
+  place: RecordsPlace = {},
+  hub?: HubOptions,
+): Promise<RecordTable> {
+  const paths = await findRecords(source, task, split, place, hub);
   const tables: RecordTable[] = [];
   for (const path of paths) tables.push(await readRecords(path));
   return joinTables(paths.length === 1 ? tables[0].name : `${task} ${split}, ${paths.length} parts`, tables);
 }
 
-/** Paths of the files that `openRecords` reads, in its order. @throws TASK_MISSING, TASK_FILE. */
-export async function findRecords(source: string, task: string, split: string, place: RecordsPlace = {}): Promise<readonly string[]> {
+/** Paths of the files that `openRecords` reads, in its order. @throws TASK_MISSING, TASK_FILE, and what fetching throws. */
+export async function findRecords(
+  source: string,
+  task: string,
+  split: string,
+  place: RecordsPlace = {},
+  hub?: HubOptions,
+): Promise<readonly string[]> {
   const { onHub, isShared = false } = place;
-  const directory = isHubReference(source) ? await hubDirectory(source) : source;
-  const own = onHub ? [{ folder: onHub.folder, stem: onHub.split }] : [];
-  const among = [{ folder: task, stem: split }, ...own];
-  const bare = isShared ? [] : [{ folder: '.', stem: split }, ...own.map(({ stem }) => ({ folder: '.', stem }))];
+  const dataset = isHubReference(source) ? await openSource(source, 'dataset', hub) : undefined;
+  const directory = dataset?.directory ?? source;
+  const filesIn = async (folder: string): Promise<string[]> =>
+    dataset ? dataset.files.filter((path) => dirname(path) === folder).map((path) => basename(path)) : filesOf(join(directory, folder));
+  const found = async (folder: string, files: readonly string[]): Promise<readonly string[]> => {
+    const paths = checked(join(source, folder), files).map((file) => join(folder, file));
+    await dataset?.fetch(paths.map((path) => path.replaceAll('\\', '/')));
+    return paths.map((path) => join(directory, path));
+  };
+  const onHubToo = onHub ? [{ folder: onHub.folder, stem: onHub.split }] : [];
+  const among = [{ folder: task, stem: split }, ...onHubToo];
+  const bare = isShared ? [] : [{ folder: '.', stem: split }, ...onHubToo.map(({ stem }) => ({ folder: '.', stem }))];
 
-  const inOne = (await filesOf(directory)).filter((file) => isWhole(file, `${task}.${split}`));
-  if (inOne.length > 0) return checked(directory, inOne);
+  const inOne = (await filesIn('.')).filter((file) => isWhole(file, `${task}.${split}`));
+  if (inOne.length > 0) return found('.', inOne);
   for (const { folder, stem } of [...among, ...bare]) {
-    const files = await filesOf(join(directory, folder));
+    const files = await filesIn(folder);
     const whole = files.filter((file) => isWhole(file, stem));
-    const found = whole.length > 0 ? whole : files.filter((file) => isPart(file, stem));
-    if (found.length > 0) return checked(join(directory, folder), found);
+    const own = whole.length > 0 ? whole : files.filter((file) => isPart(file, stem));
+    if (own.length > 0) return found(folder, own);
   }
   const looked = [
     `${task}.${split}.jsonl`,
@@ -63,7 +83,7 @@ function isPart(file: string, stem: string): boolean {
   return file.startsWith(`${stem}-`) && recordEndings.some((ending) => file.endsWith(ending));
 }
 
-/** Paths of files that make up a split. @throws TASK_FILE where some would be counted twice, or are missing. */
+/** Files that make up a split. @throws TASK_FILE where some would be counted twice, or are missing. */
 function checked(directory: string, files: readonly string[]): readonly string[] {
   if (recordEndings.every((ending) => files.some((file) => file.endsWith(ending)))) {
     const all = files.join(', ');
@@ -76,7 +96,7 @@ function checked(directory: string, files: readonly string[]): readonly string[]
       `${directory}: has ${files.length} of ${Number(parts)} parts, ${files.join(', ')}; fetch the others`,
     );
   }
-  return files.map((file) => join(directory, file));
+  return files;
 }
 
 /** By name; none where there is no such directory: the message says what was looked for. */
