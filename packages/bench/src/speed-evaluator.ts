@@ -1,5 +1,6 @@
 // How fast a model takes in a prompt and writes, and what that makes resident.
 import { type Backend, createRng, type EvaluationContext, type Evaluator, type Model, materialize, type Score } from '@lowbit/core';
+import { meanOf } from '@lowbit/eval';
 import { densify, generate } from '@lowbit/models';
 import { measurePeakMemory } from './peak-memory.js';
 
@@ -61,8 +62,7 @@ export function speedEvaluator(): Evaluator {
       }
       const protocol = { ...protocolOf(work, context.backend), rounds: ROUNDS, standardError: 'between rounds' };
       const scoreOf = (evaluator: string, values: readonly number[]): Score => {
-        const { mean: value, stderr } = meanOf(values);
-        return { evaluator, version: VERSION, value, stderr, samples: ROUNDS, higherIsBetter: true, protocol };
+        return { evaluator, version: VERSION, ...meanOf(values), samples: ROUNDS, higherIsBetter: true, protocol };
       };
       return [
         scoreOf(
@@ -102,10 +102,4 @@ function protocolOf({ prompt, newTokens }: Work, { name }: Backend): Score['prot
     weights: 'dense, or codes run in integers',
     backend: name,
   };
-}
-
-function meanOf(values: readonly number[]): { readonly mean: number; readonly stderr: number } {
-  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
-  const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
-  return { mean, stderr: Math.sqrt(squares / (values.length - 1) / values.length) };
 }

@@ -17,6 +17,7 @@ export {
 } from './model-size.js';
 export { type Protocol, type ProtocolName, protocols, windowsByProtocol } from './protocols.js';
 export { type Estimate, exponentiate, meanPerToken, type WindowSums } from './ratio.js';
+export { meanOf } from './sample.js';
 export { type TaskEvaluatorOptions, taskEvaluator } from './task-evaluator.js';
 export { type ChoiceExamples, choiceEvaluator, type JudgedChoice, judgeChoices } from './tasks/choice-evaluator.js';
 export type { Shots } from './tasks/few-shot.js';
