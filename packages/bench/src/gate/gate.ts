@@ -32,6 +32,9 @@ export interface GateRecord {
   /** Of the plan that gave them, versions of methods among it. */
   readonly digest: string;
   readonly commit: string | null;
+  /** With its version and threads. */
+  readonly engine: string;
+  /** The first of those that are to be recorded. */
   readonly seeds: readonly number[];
   readonly recipes: Readonly<Record<string, RecordedScores>>;
 }
