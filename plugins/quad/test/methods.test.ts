@@ -3,6 +3,7 @@ import {
   type Backend,
   createRng,
   DenseLinear,
+  Embedding,
   type Model,
   Norm,
   quantizablePart,
@@ -263,14 +264,20 @@ describe('quad', () => {
     await refused([rtn({ bits: 4, groupSize: -1 }), quad()]).toEqual(code('LINEAR_NOT_DENSE'));
     await refused([quad({ rank: 33 })]).toEqual(code('RANK'));
     await refused([quad({ rank: 32, layout: 'compact' })]).toEqual(code('RANK'));
-    await refused([quad({ rank: 4 })], model, { ...tokens, length: 0 }).toEqual(code('CALIBRATION_EMPTY'));
     const layerNorm = new Norm('layer', 32, 1e-5, tensor(new Float32Array(32), [32]));
     const foreign = model.withBlock(1, model.blocks[1].with({ norms: { input_layernorm: layerNorm } }));
     await refused([rotate()], foreign).toThrow(/NORM_KIND.*layers\.1\.input_layernorm/);
-    await refused([rotate()], model.with({ norm: layerNorm })).toEqual(code('NORM_KIND'));
+    await refused([rotate()], model.with({ norm: layerNorm })).toThrow(/NORM_KIND: model\.norm: is a LayerNorm, .* family 'llama'/);
+    const learned = new Embedding(model.embedding.weight, { weight: tensor(new Float32Array(64 * 32), [64, 32]), offset: 0 });
+    await refused([rotate()], model.with({ embedding: learned })).toEqual(code('MODEL_POSITIONS'));
+    const [block] = model.blocks;
+    const fused = Object.assign(Object.create(block) as typeof block, { attention: { ...block.attention, value: block.attention.query } });
+    await refused([rotate()], model.withBlock(0, fused)).toThrow(/MODEL_ATTENTION: model\.layers\.0\.self_attn\.q_proj: makes queries/);
     expect(() => quad({ rank: -1 })).toThrow(/OPTIONS_INVALID/);
     expect(() => rotate({ rank: 3 } as object)).toThrow(/OPTIONS_INVALID.*rank/);
     expect(reads).toEqual([]);
+    // The step looks at its data when it begins; by then all weights have been read once, for NaN.
+    await refused([quad({ rank: 4 })], model, { ...tokens, length: 0 }).toEqual(code('CALIBRATION_EMPTY'));
   });
 
   it('refuses what a step before it has rotated', async () => {
