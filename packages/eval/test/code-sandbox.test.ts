@@ -29,7 +29,10 @@ async function descendants(): Promise<number[]> {
   return [...parents.keys()].filter((id) => id !== process.pid && isOurs(id)).sort((a, b) => a - b);
 }
 
-describe.skipIf(why !== '')(`code sandbox${why}`, () => {
+// An interpreter has a minute to start and another to run, several times in one test.
+const patient = { timeout: 600_000 };
+
+describe.skipIf(why !== '')(`code sandbox${why}`, patient, () => {
   const sandbox = opened as CodeSandbox;
   let directory: string;
   let server: Server;
@@ -132,7 +135,7 @@ print('é' * 1000)`;
   it.each([
     ['a thread', ''],
     // Of which thousands would fit into the address space.
-    ['a small thread', 'threading.stack_size(32768)\n'],
+    ['a small thread', 'threading.stack_size(2**18)\n'],
   ])('%s is refused, the first one', async (_what, before) => {
     const verdict = await ends(`import threading\n${before}threading.Thread(target=print).start()`);
     expect(verdict).toMatchObject({ isPassed: false, reason: 'failed', detail: expect.stringMatching(/^RuntimeError: .*thread/) });

@@ -225,7 +225,10 @@ const sandbox = await openCodeSandbox({ seconds: 60, memoryMiB: 256, diskMiB: 4,
 });
 const why = sandbox instanceof LowbitError ? ` (skipped: ${sandbox.message})` : '';
 
-describe('humaneval', () => {
+// Many programs in one test, of which each has a minute to start.
+const patient = { timeout: 600_000 };
+
+describe('humaneval', patient, () => {
   const addition = {
     task_id: 'Own/0',
     prompt: 'def add(a, b):\n    """ Adds. """\n',
@@ -300,7 +303,7 @@ describe.skipIf(data === undefined)(`with the datasets${data === undefined ? ' (
     expect(grades.filter(({ values }) => values['flexible-extract'] === 1)).toHaveLength(1319);
   });
 
-  it.skipIf(why !== '')(`every tenth right answer of HumanEval passes, and none without its body${why}`, async () => {
+  it.skipIf(why !== '')(`every tenth right answer of HumanEval passes, and none without its body${why}`, patient, async () => {
     const lines = gunzipSync(await readFile(join(data as string, 'tasks', 'HumanEval.jsonl.gz')))
       .toString()
       .trim()
