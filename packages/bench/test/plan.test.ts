@@ -14,6 +14,7 @@ const draft: PlanDraft = {
   seeds: [0, 3],
   calibration: { windows: 4 },
   heldOut: { windows: 2, window: undefined },
+  engine: { provider: 'cpu', threads: 1 },
 };
 
 const made = (more: Partial<PlanDraft> = {}): Promise<BenchPlan> => makePlan({ ...draft, ...more }, buildBuiltIn);
@@ -46,6 +47,10 @@ describe('makePlan', () => {
 });
 
 describe('cellsOf', () => {
+  it('judges the dense model as seed 0, whichever seeds there are: it is the same with all of them', async () => {
+    expect(cellsOf(await made({ models: ['tiny'], seeds: [7, 3] })).map(({ seed }) => seed)).toEqual([0, 7, 3, 7, 3]);
+  });
+
   it('judges the dense model once, and every recipe with every seed', async () => {
     expect(cellsOf(await made()).map(({ model, recipe, seed }) => `${model} ${recipe} ${seed}`)).toEqual([
       'tiny dense 0',
@@ -69,9 +74,10 @@ describe('cellKey', () => {
   });
 
   it('does not depend on other models, recipes and seeds, nor on the order of fields', async () => {
-    const key = cellKey(await made(), gptqOnToy);
+    const weights = { 'models/toy': 'a' };
+    const key = cellKey(await made({ weights: { ...weights, other: 'b' } }), gptqOnToy);
     const [, { steps, ...rest }] = draft.recipes;
-    const fewer = await made({ models: ['models/toy'], recipes: [{ steps, ...rest }], seeds: [3] });
+    const fewer = await made({ models: ['models/toy'], weights, recipes: [{ steps, ...rest }], seeds: [3] });
     expect(cellKey(fewer, gptqOnToy)).toBe(key);
     expect(planDigest(fewer)).not.toBe(planDigest(await made()));
   });
@@ -84,6 +90,10 @@ describe('cellKey', () => {
     ['held-out text', { heldOut: { windows: 2, window: 64 } }],
     ['evaluators', { evaluators: ['text', 'size'] }],
     ['task', { task: { source: 'sotu-era' } }],
+    ['number of threads', { engine: { provider: 'cpu', threads: 2 } }],
+    ['provider', { engine: { provider: 'cuda', threads: 1 } }],
+    ['weights of its model', { weights: { 'models/toy': 'b' } }],
+    ['files', { files: { 'a.txt': 'b' } }],
     ['samples', { samples: { prompts: ['A'], maxTokens: 1 } }],
   ])('depends on the %s', async (_, changed) => {
     expect(cellKey(await made(changed), gptqOnToy)).not.toBe(cellKey(await made(), gptqOnToy));
