@@ -33,7 +33,7 @@ export function addSuiteOptions(command: Command): Command {
   add('--tasks <names>', `judge by these as well, separated by commas: ${suiteNames.join(', ')}`, readNames);
   add(
     '--task-data <directory>',
-    "where their files lie: 'arc_easy.test.jsonl', or 'arc_easy/test-00000-of-00001.parquet' as on the hub; or a dataset in the hub's cache, 'hf:allenai/ai2_arc'",
+    "where their files lie: 'arc_easy.test.jsonl', or 'arc_easy/test-00000-of-00001.parquet' as on the hub; or a dataset of the hub, 'hf:allenai/ai2_arc'",
   );
   add('--task-shots <count>', 'solved examples before each question, from the training split (0, gsm8k 5)', integer(0));
   add('--task-items <count>', 'questions of each at most (all)', integer(1));
