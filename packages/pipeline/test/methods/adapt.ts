@@ -10,9 +10,11 @@ export const adapted = defineMethod({
   options: z.strictObject({
     rank: z.int().positive().default(2),
     steps: z.int().positive().default(8),
+    /** Each of `steps`, the state saved in between. */
+    epochs: z.int().positive().default(1),
     learningRate: z.number().default(3e-3),
   }),
-  async finetune(model, { backend, options, reference, calibration, optionsFor, rng, progress }) {
+  async finetune(model, { backend, options, reference, calibration, optionsFor, rng, progress, saved, save }) {
     const base = await materialize(model);
     const teacher = await materialize(reference);
     const targeted = base.blocks
@@ -50,10 +52,12 @@ export const adapted = defineMethod({
       optimizer: adam({ beta2: 0.99 }),
       lossOf: (values, tokens) => mean(klDivergence(teacher.forward(tokens), rebuild(values).forward(tokens))),
       batches: calibration,
-      epochs: 1,
+      epochs: options.epochs,
       stepsPerEpoch: options.steps,
       learningRate: constantRate(options.learningRate),
       progress,
+      saved,
+      save,
     });
     return rebuild(parameters);
   },
