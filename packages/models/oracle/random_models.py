@@ -10,7 +10,7 @@ import sys
 
 import torch
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config
+from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, MistralConfig, OPTConfig, Qwen2Config, Qwen3Config
 from transformers.utils import logging
 
 SIZES = dict(
@@ -22,6 +22,16 @@ SIZES = dict(
     num_key_value_heads=2,
     max_position_embeddings=512,
     tie_word_embeddings=False,
+)
+GPT2 = dict(vocab_size=151, n_embd=48, n_layer=3, n_head=6, n_positions=256)
+OPT = dict(
+    vocab_size=151,
+    hidden_size=48,
+    ffn_dim=80,
+    num_hidden_layers=3,
+    num_attention_heads=6,
+    max_position_embeddings=256,
+    word_embed_proj_dim=48,
 )
 LLAMA3 = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=64)
 
@@ -46,6 +56,20 @@ CASES = {
     "mistral": (MistralConfig(**SIZES, head_dim=12, sliding_window=256), torch.float32, "1GB"),
     "qwen2": (Qwen2Config(**SIZES, rope_parameters={"rope_type": "default", "rope_theta": 1000000.0}), torch.float32, "1GB"),
     "qwen2-tied-f16": (Qwen2Config(**{**SIZES, "tie_word_embeddings": True}), torch.float16, "1GB"),
+    "qwen3": (Qwen3Config(**SIZES, head_dim=16, rope_parameters={"rope_type": "default", "rope_theta": 1000000.0}), torch.float32, "1GB"),
+    "qwen3-tied-biases-bf16": (
+        Qwen3Config(**{**SIZES, "tie_word_embeddings": True}, head_dim=20, attention_bias=True),
+        torch.bfloat16,
+        "40KB",
+    ),
+    "gpt2": (GPT2Config(**GPT2), torch.float32, "1GB"),
+    "gpt2-untied-gelu-f16": (
+        GPT2Config(**GPT2, n_inner=80, activation_function="gelu", tie_word_embeddings=False),
+        torch.float16,
+        "40KB",
+    ),
+    "opt": (OPTConfig(**OPT), torch.float32, "1GB"),
+    "opt-gelu-no-biases": (OPTConfig(**OPT, activation_function="gelu", enable_bias=False), torch.float32, "1GB"),
 }
 TOKENS = 160
 PROMPT = 24
@@ -57,10 +81,10 @@ def randomize(model, generator):
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
-            if "norm" in name:
-                parameter.copy_(1 + 0.2 * noise)
-            elif name.endswith("bias"):
+            if name.endswith("bias"):
                 parameter.copy_(0.5 * noise)
+            elif parameter.dim() == 1:  # of a norm
+                parameter.copy_(1 + 0.2 * noise)
             else:
                 parameter.copy_(1.5 * noise / parameter.shape[1] ** 0.5)
 
