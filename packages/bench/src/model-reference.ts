@@ -1,9 +1,10 @@
-// Models by what a person calls them: 'tiny', 'tiny-outliers', 'stories15M', or the directory of a checkpoint.
+// Models by what a person calls them: 'tiny', 'tiny-outliers', 'stories15M', 'hf:owner/name', or the directory of a checkpoint.
 import { existsSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { type ExperimentModel, LowbitError, type Model } from '@lowbit/core';
 import { createTokenizer, type Tokenizer } from '@lowbit/data';
 import { type Checkpoint, CONFIG_FILE, openCheckpoint, openStories15M, readConfig } from '@lowbit/formats';
+import { fetchModel, type HubOptions, hubModelName, isHubReference } from '@lowbit/hub';
 import { loadModel, modelConfig } from '@lowbit/models';
 import { tinyLlamaDirectory, tinyLlamaOutliersDirectory } from '@lowbit/tiny-llama';
 import { didYouMean } from './suggestion.js';
@@ -18,6 +19,10 @@ export interface ResolvedModel {
   readonly checkpoint: Checkpoint;
   /** Text of the kind the model was trained on, as far as that is at hand. */
   readonly text: TextSource;
+  /** What it is, beside what reads it: of a model of the hub its commit, by its reference. */
+  readonly versions: Readonly<Record<string, string>>;
+  /** How it was opened, and texts and tasks of the hub are. */
+  readonly hub: HubOptions | undefined;
 }
 
 interface NamedModel {
@@ -36,39 +41,52 @@ const namedModels: Readonly<Record<string, NamedModel>> = {
 /** Names that `resolveModel` knows besides directories. */
 export const modelNames: readonly string[] = Object.keys(namedModels);
 
-/** What rows call the model of a reference: its name, or the last part of its directory. */
+/** What rows call the model of a reference: its name, or the last part of its directory. @throws HUB_REFERENCE */
 export function modelName(reference: string): string {
+  if (isHubReference(reference)) return hubModelName(reference);
   return Object.hasOwn(namedModels, reference) ? reference : basename(resolve(reference));
 }
 
 /**
- * Opens a model by name or directory. Weights are read when they are touched.
- * @throws MODEL_REFERENCE for what is neither; TOKENIZER_MISSING for a checkpoint without tokenizer.json.
+ * Opens a model by name, directory, or reference to the hub, which is fetched if need be. Weights are read when they are touched.
+ * @throws MODEL_REFERENCE for what is none; TOKENIZER_MISSING for a checkpoint without tokenizer.json; what `fetchModel` throws.
  */
-export async function resolveModel(reference: string, directory = process.cwd()): Promise<ResolvedModel> {
+export async function resolveModel(reference: string, directory = process.cwd(), hub?: HubOptions): Promise<ResolvedModel> {
   if (Object.hasOwn(namedModels, reference)) {
     const { open, text } = namedModels[reference];
-    return load(reference, await open(directory), text);
+    return load(await open(directory), { name: reference, text, versions: {}, hub });
   }
-  return load(modelName(reference), await openCheckpoint(directoryOf(reference, directory)), { kind: 'sotu' });
+  const name = modelName(reference);
+  if (!isHubReference(reference)) {
+    return load(await openCheckpoint(directoryOf(reference, directory)), { name, text: { kind: 'sotu' }, versions: {}, hub });
+  }
+  const { directory: path, repository, commit } = await fetchModel(reference, hub);
+  return load(await openCheckpoint(path), { name, text: { kind: 'sotu' }, versions: { [`hf:${repository}`]: commit }, hub });
 }
 
 /**
  * What there is to know of a model without its weights: of a directory, config.json is enough.
+ * Of a model of the hub that is all that is fetched.
  * @throws MODEL_REFERENCE for what is neither a name nor a directory, MODEL_UNKNOWN for another architecture, and what reading throws.
  */
-export async function describeModel(reference: string, directory = process.cwd()): Promise<ExperimentModel> {
+export async function describeModel(reference: string, directory = process.cwd(), hub?: HubOptions): Promise<ExperimentModel> {
   if (Object.hasOwn(namedModels, reference)) {
     const checkpoint = await namedModels[reference].open(directory);
     return { name: reference, config: modelConfig(checkpoint.config), tensorBytes: bytesOf(checkpoint) };
   }
-  const path = directoryOf(reference, directory);
+  const path = isHubReference(reference)
+    ? (await fetchModel(reference, { ...hub, weights: false })).directory
+    : directoryOf(reference, directory);
   const { source } = await readConfig(join(path, CONFIG_FILE));
   const checkpoint = await openCheckpoint(path).catch((error: unknown) => {
     if (error instanceof LowbitError && error.code === 'CHECKPOINT_MISSING') return null;
     throw error;
   });
-  return { name: basename(path), config: modelConfig(source), tensorBytes: checkpoint && bytesOf(checkpoint) };
+  return {
+    name: modelName(isHubReference(reference) ? reference : path),
+    config: modelConfig(source),
+    tensorBytes: checkpoint && bytesOf(checkpoint),
+  };
 }
 
 function bytesOf({ entries, storedBits }: Checkpoint): number {
@@ -81,11 +99,11 @@ function directoryOf(reference: string, directory: string): string {
   if (existsSync(path)) return path;
   throw new LowbitError(
     'MODEL_REFERENCE',
-    `'${reference}' is no known model and no directory; ${didYouMean(reference, modelNames)}, or the directory of a checkpoint`,
+    `'${reference}' is no known model and no directory; ${didYouMean(reference, modelNames)}, the directory of a checkpoint, or hf:owner/name for a model of the Hugging Face hub`,
   );
 }
 
-async function load(name: string, checkpoint: Checkpoint, text: TextSource): Promise<ResolvedModel> {
+async function load(checkpoint: Checkpoint, known: Pick<ResolvedModel, 'name' | 'text' | 'versions' | 'hub'>): Promise<ResolvedModel> {
   const files = await checkpoint.tokenizer();
   if (!files)
     throw new LowbitError(
@@ -93,10 +111,9 @@ async function load(name: string, checkpoint: Checkpoint, text: TextSource): Pro
       `${checkpoint.path}: has no tokenizer.json; copy it from the model's source into the directory`,
     );
   return {
-    name,
+    ...known,
     model: await loadModel(checkpoint),
     tokenizer: createTokenizer(files.tokenizer, files.config, checkpoint.path),
     checkpoint,
-    text,
   };
 }

@@ -5,6 +5,7 @@ import { readdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { LowbitError } from '@lowbit/core';
+import { isHubReference } from '@lowbit/hub';
 import { modelName, modelNames } from './model-reference.js';
 import type { BenchPlan, PlanDraft } from './plan.js';
 import { type SuiteSource, suiteFiles } from './suite.js';
@@ -17,7 +18,7 @@ const isOfModel = (name: string): boolean => name.endsWith('.json') || name.ends
 
 /**
  * sha256 of texts and examples by path and of records by task and split; over the files of each model that is a directory. What cannot be read
- * has none: whoever reads it says so. Relative paths of models are resolved from `directory`.
+ * has none: whoever reads it says so; what is of the hub has none either: its commit says which it is. Relative paths of models are resolved from `directory`.
  */
 export async function planFiles(
   { models, calibration, heldOut, task, tasks }: Pick<PlanDraft, 'models' | 'calibration' | 'heldOut' | 'task' | 'tasks'>,
@@ -27,7 +28,8 @@ export async function planFiles(
   const examples = [task?.source, task?.dev].filter((path) => typeof path === 'string');
   const files: Record<string, string> = {};
   for (const path of new Set([...texts, ...examples])) Object.assign(files, digested(path, await digestOf([path])));
-  for (const [name, paths] of tasks ? await recordsOf(tasks) : []) Object.assign(files, digested(name, await digestOf(paths)));
+  for (const [name, paths] of tasks && !isHubReference(tasks.data) ? await recordsOf(tasks) : [])
+    Object.assign(files, digested(name, await digestOf(paths)));
   const weights: Record<string, string> = {};
   for (const reference of models.filter((one) => !modelNames.includes(one))) {
     Object.assign(weights, digested(reference, await digestOf(await filesOfModel(resolve(directory, reference)))));

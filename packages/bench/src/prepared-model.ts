@@ -34,7 +34,7 @@ export interface PreparedModel {
 
 /** @throws what opening tasks and preparing held-out text throw. */
 export async function prepareModel(resolved: ResolvedModel, backend: Backend, protocol: Protocol, hooks: RunHooks): Promise<PreparedModel> {
-  const { name, model, tokenizer, text } = resolved;
+  const { name, model, tokenizer, text, hub } = resolved;
   const opened = protocol.task && (await openTask(protocol.task, resolved));
   if (opened) hooks.onProgress?.({ type: 'note', text: `${name}: task: ${opened.report}` });
   const task = opened?.task;
@@ -52,7 +52,7 @@ export async function prepareModel(resolved: ResolvedModel, backend: Backend, pr
       if (found) return found;
       const progress = stageProgress(onProgress, 'calibration text', name);
       const size = { ...protocol.calibration, windows };
-      const made = await calibrationText(size.source ?? text, size, { model, tokenizer, backend, seed, signal, progress });
+      const made = await calibrationText(size.source ?? text, size, { model, tokenizer, backend, seed, hub, signal, progress });
       calibrations.set(key, made);
       onProgress?.({ type: 'note', text: `${name}: calibrated on ${made.report}` });
       return made;
@@ -62,14 +62,14 @@ export async function prepareModel(resolved: ResolvedModel, backend: Backend, pr
 
 /** Text that does not depend on the seeds of the cells, so that their numbers can be compared; undefined where no evaluator reads any. */
 async function heldOutOf(
-  { name, model, tokenizer, text }: ResolvedModel,
+  { name, model, tokenizer, text, hub }: ResolvedModel,
   backend: Backend,
   { heldOut, evaluators }: Protocol,
   { signal, onProgress }: RunHooks,
 ): Promise<Judged['windows']> {
   if (!readsText(evaluators)) return undefined;
   const progress = stageProgress(onProgress, 'held-out text', name);
-  const windows = await heldOutText(heldOut.source ?? text, heldOut, { model, tokenizer, backend, seed: 0, signal, progress });
+  const windows = await heldOutText(heldOut.source ?? text, heldOut, { model, tokenizer, backend, seed: 0, hub, signal, progress });
   onProgress?.({ type: 'note', text: `${name}: judged on ${windows.description}, ${windows.scoredTokens} tokens scored` });
   return windows;
 }

@@ -1,5 +1,6 @@
 // The benchmark: models × recipes × seeds, each judged by every evaluator on the same held-out text.
 import { type Backend, LowbitError, type Recipe, type SampleRequest } from '@lowbit/core';
+import type { HubOptions } from '@lowbit/hub';
 import { modelName, resolveModel } from './model-reference.js';
 import { type BenchCell, cellName, DENSE, type RunHooks } from './outcome.js';
 import { type BenchPlan, type BenchRecipe, cellsOf } from './plan.js';
@@ -21,6 +22,8 @@ interface BenchSetup extends Protocol {
   readonly samples?: SampleRequest | undefined;
   /** Relative model directories are resolved from here. */
   readonly directory: string;
+  /** How models, texts and tasks of the hub are opened. */
+  readonly hub?: HubOptions | undefined;
 }
 
 export interface BenchOptions extends BenchSetup, RunHooks {
@@ -39,7 +42,7 @@ export interface Benchmark {
 }
 
 function openBenchmark(setup: BenchSetup): Benchmark {
-  const { backend, samples, evaluators, directory } = setup;
+  const { backend, samples, evaluators, directory, hub } = setup;
   const provenance = provenanceOf(backend);
   const recipes: readonly NamedRecipe[] = [{ name: DENSE, recipe: [] }, ...setup.recipes];
   let last: PreparedModel | undefined;
@@ -54,7 +57,7 @@ function openBenchmark(setup: BenchSetup): Benchmark {
       const opened = new Map<string, PreparedModel['resolved']>();
       for (const reference of references) {
         const name = modelName(reference);
-        opened.set(name, last?.resolved.name === name ? last.resolved : await resolveModel(reference, directory));
+        opened.set(name, last?.resolved.name === name ? last.resolved : await resolveModel(reference, directory, hub));
       }
       const rows: BenchRow[] = [];
       let left = all.length;
@@ -63,7 +66,8 @@ function openBenchmark(setup: BenchSetup): Benchmark {
         const recipe = recipes.find((one) => one.name === name);
         if (!resolved || !recipe) continue;
         if (last?.resolved !== resolved) last = await prepareModel(resolved, backend, setup, hooks);
-        const outcome = await runCell({ prepared: last, recipe, seed, backend, evaluators, samples, provenance }, hooks);
+        const made = { ...provenance, versions: { ...provenance.versions, ...resolved.versions } };
+        const outcome = await runCell({ prepared: last, recipe, seed, backend, evaluators, samples, provenance: made }, hooks);
         rows.push(...outcome.rows);
         left--;
         await hooks.onCell?.({ ...outcome, left });
@@ -83,6 +87,8 @@ export interface PlanContext {
   readonly backend: Backend;
   /** Relative directories are resolved from here. */
   readonly directory: string;
+  /** How models, texts and tasks of the hub are opened. */
+  readonly hub?: HubOptions | undefined;
   /** Finds methods by name. */
   readonly buildRecipe: (recipe: BenchRecipe) => Promise<Recipe>;
 }

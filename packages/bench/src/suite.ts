@@ -1,7 +1,7 @@
 // Tasks of the literature by their names, over files of their datasets.
 import { resolve } from 'node:path';
 import { type Evaluator, LowbitError } from '@lowbit/core';
-import { findRecords, isHubReference, openRecords, type RecordsPlace, type RecordTable } from '@lowbit/data';
+import { findRecords, openRecords, type RecordsPlace, type RecordTable } from '@lowbit/data';
 import {
   type ChoiceTask,
   type CodeSandbox,
@@ -14,6 +14,7 @@ import {
   openCodeSandbox,
   type Shots,
 } from '@lowbit/eval';
+import { type HubOptions, isHubReference } from '@lowbit/hub';
 import { generate } from '@lowbit/models';
 import type { ResolvedModel } from './model-reference.js';
 import { didYouMean } from './suggestion.js';
@@ -47,7 +48,7 @@ export function suiteData(reference: string, directory: string): string {
 }
 
 /** What tasks are opened for. */
-interface SuiteContext extends Pick<ResolvedModel, 'tokenizer'> {
+interface SuiteContext extends Pick<ResolvedModel, 'tokenizer'>, Partial<Pick<ResolvedModel, 'hub'>> {
   /** Called with every answer that a model has written. */
   readonly onAnswer?: ((answer: JudgedAnswer) => void) | undefined;
 }
@@ -70,21 +71,21 @@ export async function openSuite(source: SuiteSource, context: SuiteContext): Pro
 }
 
 /** Paths of the records that tasks read, by task and split: 'arc_easy test'. @throws TASK_UNKNOWN, and what `findRecords` throws. */
-export async function suiteFiles(source: SuiteSource): Promise<ReadonlyMap<string, readonly string[]>> {
+export async function suiteFiles(source: SuiteSource, hub?: HubOptions): Promise<ReadonlyMap<string, readonly string[]>> {
   const files = new Map<string, readonly string[]>();
   for (const name of source.names) {
     const choice = choiceTasks.get(suiteName(name));
     const task = choice ?? (generationTasks.get(name) as GenerationTask);
     const shots = source.shots ?? (choice ? 0 : (task as GenerationTask).shots);
     for (const split of [task.split, ...(shots > 0 ? ['train'] : [])]) {
-      files.set(`${name} ${split}`, await findRecords(source.data, name, split, placeOf(task, source, split)));
+      files.set(`${name} ${split}`, await findRecords(source.data, name, split, placeOf(task, source, split), hub));
     }
   }
   return files;
 }
 
-function recordsOf(task: ChoiceTask | GenerationTask, source: SuiteSource, wanted: string): Promise<RecordTable> {
-  return openRecords(source.data, task.name, wanted, placeOf(task, source, wanted));
+function recordsOf(task: ChoiceTask | GenerationTask, source: SuiteSource, wanted: string, hub?: HubOptions): Promise<RecordTable> {
+  return openRecords(source.data, task.name, wanted, placeOf(task, source, wanted), hub);
 }
 
 /** Of several tasks in one place, each must have files that name it. */
@@ -93,18 +94,23 @@ function placeOf({ split, onHub }: ChoiceTask | GenerationTask, { names }: Suite
   return { onHub: place, isShared: names.length > 1 };
 }
 
-async function openChoice(task: ChoiceTask, source: SuiteSource, { tokenizer }: SuiteContext): Promise<Evaluator> {
+async function openChoice(task: ChoiceTask, source: SuiteSource, { tokenizer, hub }: SuiteContext): Promise<Evaluator> {
   const { shots = 0, limit } = source;
-  const records = await recordsOf(task, source, task.split);
-  return choiceEvaluator({ task, records, limit, tokenizer, shots: await shotsOf(task, source, shots) });
+  const records = await recordsOf(task, source, task.split, hub);
+  return choiceEvaluator({ task, records, limit, tokenizer, shots: await shotsOf(task, source, shots, hub) });
 }
 
 /** Solved examples are from the training split. */
-async function shotsOf(task: ChoiceTask | GenerationTask, source: SuiteSource, count: number): Promise<Shots | undefined> {
-  return count > 0 ? { count, from: await recordsOf(task, source, 'train') } : undefined;
+async function shotsOf(
+  task: ChoiceTask | GenerationTask,
+  source: SuiteSource,
+  count: number,
+  hub?: HubOptions,
+): Promise<Shots | undefined> {
+  return count > 0 ? { count, from: await recordsOf(task, source, 'train', hub) } : undefined;
 }
 
-async function openGeneration(task: GenerationTask, source: SuiteSource, { tokenizer, onAnswer }: SuiteContext): Promise<Evaluator> {
+async function openGeneration(task: GenerationTask, source: SuiteSource, { tokenizer, hub, onAnswer }: SuiteContext): Promise<Evaluator> {
   const { shots = task.shots, limit, answerTokens: maxTokens, allowsCode = false } = source;
   let sandbox: CodeSandbox | undefined;
   if (task.runsCode) {
@@ -116,13 +122,13 @@ async function openGeneration(task: GenerationTask, source: SuiteSource, { token
     }
     sandbox = await openCodeSandbox();
   }
-  const records = await recordsOf(task, source, task.split);
+  const records = await recordsOf(task, source, task.split, hub);
   return generationEvaluator({
     task,
     records,
     limit,
     tokenizer,
-    shots: await shotsOf(task, source, shots),
+    shots: await shotsOf(task, source, shots, hub),
     generate,
     maxTokens,
     sandbox,

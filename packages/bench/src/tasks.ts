@@ -1,11 +1,11 @@
 // A task for a model, from a source that a person names.
 import { createRng, type FinetuneTask, LowbitError } from '@lowbit/core';
-import { buildTask, describeTask, readTaskFile, sotuEra, sotuEraTables, type TaskTable, textTask } from '@lowbit/data';
+import { buildTask, describeTask, localFile, readTaskFile, sotuEra, sotuEraTables, type TaskTable, textTask } from '@lowbit/data';
 import type { ResolvedModel } from './model-reference.js';
 import { checkWindow, defaultWindow, openCorpus, type TextSource } from './texts.js';
 
 export interface TaskSource {
-  /** 'sotu-era', or a .jsonl or .tsv file of examples; without a template a .txt or .jsonl file of plain text. */
+  /** 'sotu-era', or a .jsonl, .parquet or .tsv file of examples; without a template plain text as `openCorpus` reads it. Files may be of the hub. */
   readonly source: string;
   /** '{sentence} It was {label}' */
   readonly template?: string | undefined;
@@ -23,6 +23,9 @@ export interface TaskSource {
   readonly text?: Pick<Extract<TextSource, { kind: 'file' }>, 'documents' | 'field'> | undefined;
 }
 
+/** What a task is opened for. */
+type TaskModel = Pick<ResolvedModel, 'model' | 'tokenizer'> & Partial<Pick<ResolvedModel, 'hub'>>;
+
 /** A task, and one line that says what was read, kept and dropped. */
 export interface OpenedTask {
   readonly task: FinetuneTask;
@@ -33,7 +36,7 @@ export interface OpenedTask {
  * What is held out and drawn does not depend on the seed of a run, so that a model is never judged by what another command trained it on.
  * @throws TASK_OPTIONS for options that do not go together, WINDOW_CONTEXT, and what reading and building a task throws.
  */
-export async function openTask(source: TaskSource, { model, tokenizer }: Pick<ResolvedModel, 'model' | 'tokenizer'>): Promise<OpenedTask> {
+export async function openTask(source: TaskSource, { model, tokenizer, hub }: TaskModel): Promise<OpenedTask> {
   const { limit, dev, columns } = source;
   const length = checkWindow(source.length ?? defaultWindow(model), model);
   const rng = createRng(0).at('task');
@@ -43,8 +46,9 @@ export async function openTask(source: TaskSource, { model, tokenizer }: Pick<Re
     const tables = await sotuEraTables();
     return reported(buildTask(tables.train, { ...sotuEra, ...given(source), ...shared, dev: tables.dev }));
   }
-  if (source.template === undefined) return openText(source, { model, tokenizer }, length);
-  const read = (path: string): Promise<TaskTable> => readTaskFile(path, { columns: path.endsWith('.tsv') ? columns : undefined });
+  if (source.template === undefined) return openText(source, { tokenizer, hub }, length);
+  const read = async (path: string): Promise<TaskTable> =>
+    readTaskFile(await localFile(path, hub), { columns: path.endsWith('.tsv') ? columns : undefined });
   const table = await read(source.source);
   const own = typeof dev === 'string' ? await read(dev) : undefined;
   return reported(buildTask(table, { ...shared, template: source.template, labels: source.labels, dev: own }));
@@ -59,11 +63,7 @@ function given({ template, labels }: TaskSource): Pick<TaskSource, 'template' | 
   return { ...(template !== undefined && { template }), ...(labels && { labels }) };
 }
 
-async function openText(
-  source: TaskSource,
-  { tokenizer }: Pick<ResolvedModel, 'model' | 'tokenizer'>,
-  window: number,
-): Promise<OpenedTask> {
+async function openText(source: TaskSource, { tokenizer, hub }: Pick<TaskModel, 'tokenizer' | 'hub'>, window: number): Promise<OpenedTask> {
   if (source.source.endsWith('.tsv')) {
     throw new LowbitError(
       'TASK_OPTIONS',
@@ -78,7 +78,7 @@ async function openText(
       `${source.source}: of plain text a tenth is held out; name a file to judge by in place of the share ${dev}`,
     );
   }
-  const part = (path: string, split: 'train' | 'held-out' | 'all') => openCorpus({ kind: 'file', path, split, ...text }, split);
+  const part = (path: string, split: 'train' | 'held-out' | 'all') => openCorpus({ kind: 'file', path, split, ...text }, split, hub);
   const train = await part(source.source, dev === undefined ? 'train' : 'all');
   const held = dev === undefined ? await part(source.source, 'held-out') : await part(dev, 'all');
   const task = textTask(train, { dev: held, tokenizer, window, limit, rng: createRng(0).at('task') });

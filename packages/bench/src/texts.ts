@@ -7,8 +7,8 @@ import {
   type DocumentRule,
   describeCalibration,
   partOf,
-  readJsonlFile,
-  readTextFile,
+  readCorpusFile,
+  readHubCorpus,
   type Split,
   sampleCalibration,
   selfGeneratedWindows,
@@ -17,18 +17,22 @@ import {
   type TokenWindows,
 } from '@lowbit/data';
 import { type ProtocolName, protocols, windowsByProtocol } from '@lowbit/eval';
+import { type HubOptions, isHubReference } from '@lowbit/hub';
 import { generate } from '@lowbit/models';
 
-/** Where text comes from: the dense model's own writing, the default corpus, or a file. */
+/** Where text comes from: the dense model's own writing, the default corpus, a file, or a dataset of the hub. */
 export type TextSource =
   | { readonly kind: 'self' }
   | { readonly kind: 'sotu'; readonly split?: Split }
   | {
       readonly kind: 'file';
+      /** Of a .txt, .jsonl or .parquet file, or 'hf:owner/name', with a folder or such a file in it. */
       readonly path: string;
       readonly documents?: Exclude<DocumentRule, RegExp>;
       readonly field?: string;
       readonly split?: Split;
+      /** Of a dataset of the hub, the split by its name there; by default that which is for the use. */
+      readonly datasetSplit?: string | undefined;
     };
 
 /** How much of it. */
@@ -54,6 +58,8 @@ export interface TextContext {
   readonly tokenizer: Tokenizer;
   readonly backend: Backend;
   readonly seed: number;
+  /** How datasets of the hub are opened. */
+  readonly hub?: HubOptions | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly progress?: ((done: number, total: number) => void) | undefined;
 }
@@ -65,8 +71,8 @@ export interface CalibrationText {
 }
 
 /**
- * Windows of text to quantize with. They share nothing with the held-out windows of the same source, unless that is a file without a
- * `split`: it is used whole for either.
+ * Windows of text to quantize with. They share nothing with the held-out windows of the same source, unless that is a file, or a named split
+ * of a dataset, without a `split`: it is used whole for either.
  */
 export async function calibrationText(source: TextSource, size: TextSize, context: TextContext): Promise<CalibrationText> {
   const window = checkWindow(size.window ?? defaultWindow(context.model), context.model);
@@ -74,7 +80,7 @@ export async function calibrationText(source: TextSource, size: TextSize, contex
     const windows = await writeText('calibration', { windows: size.windows, window }, context);
     return { batches: batchWindows(windows), report: `${windows.description}: ${windows.count * windows.length} tokens` };
   }
-  const corpus = await openCorpus(source, 'train');
+  const corpus = await openCorpus(source, 'train', context.hub);
   const { batches, report } = sampleCalibration(corpus, context.tokenizer, {
     windows: size.windows,
     window,
@@ -100,7 +106,7 @@ export async function heldOutText(source: TextSource, size: HeldOutSize, context
   const window = checkWindow(size.window ?? (size.protocol ? preset : defaultWindow(context.model)), context.model);
   if (source.kind === 'self') return writeText('held-out', { windows, window }, context);
   const changes = window === preset ? {} : { window, stride: window };
-  return windowsByProtocol(protocol, await openCorpus(source, 'held-out'), context.tokenizer, { limit: windows, ...changes });
+  return windowsByProtocol(protocol, await openCorpus(source, 'held-out', context.hub), context.tokenizer, { limit: windows, ...changes });
 }
 
 /** Tokens of a window where nobody says otherwise. */
@@ -135,11 +141,20 @@ async function writeText(
   return { ...windows, protocol: { ...windows.protocol, seed } };
 }
 
-/** A file is used whole unless a part was asked for; the default corpus has a part for each use. */
-export async function openCorpus(source: Exclude<TextSource, { kind: 'self' }>, use: Split): Promise<Corpus> {
+/**
+ * A file, and a split of a dataset that was named, are used whole unless a part was asked for; the default corpus has a part for each use,
+ * and so has a dataset, by its splits or else as a file has.
+ * @throws what reading and fetching throw.
+ */
+export async function openCorpus(source: Exclude<TextSource, { kind: 'self' }>, use: Split, hub?: HubOptions): Promise<Corpus> {
   if (source.kind === 'sotu') return sotuCorpus(source.split ?? use);
-  const { path, documents = 'whole', field = 'text', split = 'all' } = source;
-  const corpus = path.endsWith('.jsonl') ? await readJsonlFile(path, { field }) : await readTextFile(path, { rule: documents });
-  // Of fewer documents there would be none to hold out.
+  const { path, documents: rule, field, split, datasetSplit } = source;
+  if (!isHubReference(path)) return partFor(await readCorpusFile(path, { rule, field }), split ?? 'all');
+  const { corpus, isForUse, isNamed } = await readHubCorpus(path, { rule, field, use: split ?? use, datasetSplit }, hub);
+  return isForUse ? corpus : partFor(corpus, split ?? (isNamed ? 'all' : use));
+}
+
+/** Of few documents there would be none to hold out. */
+function partFor(corpus: Corpus, split: Split): Corpus {
   return corpus.documents.length < HELD_OUT_EVERY ? cutOf(corpus, split, HELD_OUT_EVERY) : partOf(corpus, split, HELD_OUT_EVERY);
 }

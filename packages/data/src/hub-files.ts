@@ -31,6 +31,8 @@ export interface HubCorpus {
   readonly corpus: Corpus;
   /** Whether the dataset has a part for this use and this is it. Otherwise it is for any use, to be divided. */
   readonly isForUse: boolean;
+  /** Whether it is what was named, a file or a split, and not what was found. */
+  readonly isNamed: boolean;
 }
 
 export interface HubCorpusOptions extends CorpusFileOptions {
@@ -62,7 +64,7 @@ export async function readHubCorpus(
     parts.flatMap(({ documents }) => documents),
     { name, split, rule: [...new Set(parts.map(({ rule }) => rule))].join('; ') },
   );
-  return { corpus, isForUse };
+  return { corpus, isForUse, isNamed: file !== undefined || datasetSplit !== undefined };
 }
 
 interface ChosenFiles {

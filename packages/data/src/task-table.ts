@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { LowbitError } from '@lowbit/core';
 import { isRecord, jsonObject, type Line, readLines } from './records/lines.js';
+import { readRecords, recordEndings } from './records/records.js';
 
 /** One example. */
 export interface TaskRow {
@@ -26,16 +27,23 @@ export interface TaskFileOptions {
 
 /**
  * Examples of a .jsonl file (an object a line; 'question.text' is a field within a field; numbers and booleans are texts as JSON writes
- * them) or of a .tsv file as GLUE has them (no quoting). Empty lines are passed over.
+ * them), of a .parquet file, or of a .tsv file as GLUE has them (no quoting). Empty lines are passed over.
  * @throws TASK_MISSING, TASK_FILE with file and line, TASK_EMPTY.
  */
 export async function readTaskFile(path: string, { columns }: TaskFileOptions = {}): Promise<TaskTable> {
   const isTsv = path.endsWith('.tsv');
-  if (!isTsv && !path.endsWith('.jsonl')) {
-    throw new LowbitError('TASK_FILE', `${path}: examples are read from .jsonl and .tsv files; convert it, or rename it if it is one`);
+  if (!isTsv && !recordEndings.some((ending) => path.endsWith(ending))) {
+    throw new LowbitError(
+      'TASK_FILE',
+      `${path}: examples are read from .jsonl, .parquet and .tsv files; convert it, or rename it if it is one`,
+    );
   }
   if (!isTsv && columns)
-    throw new LowbitError('TASK_FILE', `${path}: columns are named for .tsv files; a .jsonl file names its fields itself`);
+    throw new LowbitError('TASK_FILE', `${path}: columns are named for .tsv files; other files name their fields themselves`);
+  if (path.endsWith('.parquet')) {
+    const { name, records, sha256 } = await readRecords(path);
+    return { name, rows: records.map(({ where, value }) => rowOf(where, value)), sha256 };
+  }
   const { name, lines, sha256 } = await readLines(path);
   const rows = isTsv ? tsvRows(lines, columns) : lines.map((line) => rowOf(line.where, jsonObject(line)));
   if (rows.length === 0)

@@ -21,6 +21,11 @@ export function isHubReference(text: string): boolean {
   return text.startsWith(PREFIX);
 }
 
+/** What a model is called for short: 'name' of 'hf:owner/name@revision'. */
+export function hubModelName(text: string): string {
+  return parseHubReference(text, 'model').repository.split('/')[1];
+}
+
 const PART = /^(?!\.)(?!.*(\.\.|--))[\w.-]+(?<![.-])$/;
 /** What git allows in names of branches and tags, as far as it can be told from a path. */
 const REVISION = /^(?!.*(\.\.|\/\/))[\w.+=][\w.+=/-]*(?<![./])$/;

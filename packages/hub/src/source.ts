@@ -62,6 +62,21 @@ export async function openSource(text: string, kind: HubKind, options: HubOption
   }
 }
 
+/**
+ * A reference to what another one names now: 'hf:owner/name@commit'. Offline, to what it was when it was fetched.
+ * @throws as `openSource`.
+ */
+export async function pinReference(text: string, kind: HubKind, options: HubOptions = {}): Promise<string> {
+  const reference = parseHubReference(text, kind);
+  const settings = options.settings ?? hubSettings();
+  const question: Question = { reference, settings };
+  const commit = settings.isOffline
+    ? await repositoryCache(settings.cache, reference).commitOf(reference.revision)
+    : await commitOf(question, options);
+  if (commit === undefined) throw offlineError(question, `${formatHubReference(reference)} is not`);
+  return formatHubReference({ ...reference, revision: commit });
+}
+
 async function cached(question: Question, cache: RepositoryCache): Promise<HubSource> {
   const { reference } = question;
   const commit = await cache.commitOf(reference.revision);
@@ -91,7 +106,7 @@ function partsOf(path: string): string[] {
 async function remote(question: Question, cache: RepositoryCache, options: HubOptions): Promise<HubSource> {
   const { reference, settings } = question;
   const { repository, revision, folder } = reference;
-  const commit = isCommit(revision) ? revision : await askCommit(question, options);
+  const commit = await commitOf(question, options);
   const listed = await list(question, commit, options);
   const prefix = folder === '' ? '' : `${folder}/`;
   const within = new Map(listed.filter(({ path }) => path.startsWith(prefix)).map((file) => [file.path.slice(prefix.length), file]));
@@ -107,8 +122,9 @@ async function remote(question: Question, cache: RepositoryCache, options: HubOp
   };
 }
 
-async function askCommit(question: Question, options: HubOptions): Promise<string> {
+async function commitOf(question: Question, options: HubOptions): Promise<string> {
   const { reference, settings } = question;
+  if (isCommit(reference.revision)) return reference.revision;
   const asked = {
     name: reference.repository,
     revision: reference.revision,

@@ -8,6 +8,7 @@ import {
   LowbitError,
   throwIfAborted,
 } from '@lowbit/core';
+import type { HubOptions } from '@lowbit/hub';
 import { describeError, rethrowAbort } from '../failure.js';
 import { describeModel } from '../model-reference.js';
 import { type BenchProgress, type CellOutcome, DENSE } from '../outcome.js';
@@ -21,6 +22,8 @@ export interface ExperimentOptions {
   readonly backend: Backend;
   /** Relative model directories are resolved from here. */
   readonly directory: string;
+  /** How models and texts of the hub are opened. */
+  readonly hub?: HubOptions | undefined;
   /** Rows of an earlier run of the same plan: their cells do not run again. */
   readonly known?: readonly ExperimentRow[] | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -68,13 +71,13 @@ async function compute(plan: ComputedPlan, options: ExperimentOptions, isDone: I
 }
 
 /** Of the models that an experiment names itself, those that are installed. */
-async function modelsOf(plan: ComputedPlan, { directory, onProgress }: ExperimentOptions): Promise<ExperimentModel[] | undefined> {
+async function modelsOf(plan: ComputedPlan, { directory, hub, onProgress }: ExperimentOptions): Promise<ExperimentModel[] | undefined> {
   if (!plan.models) return undefined;
   const isAsked = plan.models !== plan.experiment.models;
   const models: ExperimentModel[] = [];
   for (const reference of plan.models) {
     try {
-      models.push(await describeModel(reference, directory));
+      models.push(await describeModel(reference, directory, hub));
     } catch (error) {
       if (isAsked || !(error instanceof LowbitError) || error.code !== 'MODEL_NOT_INSTALLED') throw error;
       onProgress?.({ type: 'note', text: `left out: ${error.message}` });
@@ -84,7 +87,7 @@ async function modelsOf(plan: ComputedPlan, { directory, onProgress }: Experimen
 }
 
 async function runArms(plan: RecipePlan, options: ExperimentOptions, isDone: IsDone, add: Add): Promise<void> {
-  const { backend, directory, signal, onProgress } = options;
+  const { backend, directory, hub, signal, onProgress } = options;
   const { models, arms, evaluators, seeds, calibration, heldOut } = plan;
   const { samples, task } = plan.experiment;
   const cellOf = ({ model, recipe, seed }: { model: string; recipe: string; seed: number }): ExperimentCell => ({
@@ -93,7 +96,7 @@ async function runArms(plan: RecipePlan, options: ExperimentOptions, isDone: IsD
     seed: recipe === DENSE ? null : seed,
   });
   await runBenchmark({
-    ...{ backend, directory, signal, onProgress, models, evaluators, seeds, calibration, heldOut, task, samples },
+    ...{ backend, directory, hub, signal, onProgress, models, evaluators, seeds, calibration, heldOut, task, samples },
     recipes: arms,
     isDone: (cell) => isDone(cellOf(cell)),
     onCell: async (outcome) => add(cellOf(outcome), await rowsOfCell(plan, outcome, options), outcome.left),
