@@ -141,6 +141,7 @@ const recipes: Readonly<Record<string, string>> = {
   decoupleq: `decoupleq:${threeBits},iterations=1,relaxationSteps=2`,
   qat: `rtn:${threeBits}+qat:${training}`,
   lrec: `rtn:${threeBits}+lrec:rank=1,epochs=1,batchWindows=2`,
+  activations: 'activations+rtn:bits=3,groupSize=-1',
   quzo: `rtn:${threeBits}+quzo:steps=3,batchWindows=2,keepBest=false`,
 };
 
