@@ -6,10 +6,13 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { type BenchRow, isScore } from '@lowbit/bench';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { freePort, missingForRedis, type RedisServer, startRedis } from '../../bench/src/speed/redis-server.js';
 import { runCommandLine } from '../src/program.js';
 import { recordingTerminal, temporaryFolder, writeToyCheckpoint } from './toy-checkpoint.js';
+
+// Up to a dozen processes start one after another, each of which reads all sources: a busy machine takes its time.
+vi.setConfig({ testTimeout: 900_000, hookTimeout: 300_000 });
 
 const four = ['rtn:bits=4,groupSize=16', 'rtn:bits=4,groupSize=24', 'gptq:bits=4,groupSize=16', 'gptq:bits=2,groupSize=16'];
 /** Of the recipes that can be run, and the dense model: perplexity, kl, top1-agreement, loss-gap; of the other: one error. */
@@ -165,7 +168,7 @@ describe.skipIf(missing !== undefined)(`bench --queue${missing === undefined ? '
     expect(figures(rows)).toEqual(expected);
   });
 
-  it('leaves no cell to a worker whose files are others, nor to one whose engine does not start', async () => {
+  it('leaves no cell to a worker whose files are others', async () => {
     const elsewhere = join(folder, 'elsewhere');
     await mkdir(elsewhere);
     await cp(join(folder, 'toy'), join(elsewhere, 'toy'), { recursive: true });

@@ -1,9 +1,12 @@
 // Tasks in local processes: every one has its outcome once, whatever happens to the processes.
 import { writeFileSync } from 'node:fs';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { runInProcesses } from '../../src/queue/local.js';
 import { openTaskProcess, type TaskModule } from '../../src/queue/process.js';
 import { begunIn, isAlive, journalFile, readJournal, recordingHooks, type TestWork, taskModule, tasksOf, until } from './tasks.js';
+
+// Several processes start one after another, each of which reads sources: a busy machine takes its time.
+vi.setConfig({ testTimeout: 600_000, hookTimeout: 300_000 });
 
 let journal: string;
 let remove: () => Promise<void>;

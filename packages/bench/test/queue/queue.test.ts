@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { LowbitError } from '@lowbit/core';
 import { Queue, Worker } from 'bullmq';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { connectQueue, type QueueAddress } from '../../src/queue/connection.js';
 import { runQueued } from '../../src/queue/coordinator.js';
 import type { Task } from '../../src/queue/task.js';
@@ -25,6 +25,9 @@ import {
   tasksOf,
   until,
 } from './tasks.js';
+
+// Several processes start one after another, each of which reads sources: a busy machine takes its time.
+vi.setConfig({ testTimeout: 600_000, hookTimeout: 300_000 });
 
 const missing = missingForRedis();
 /** Of the queue. */
