@@ -40,6 +40,7 @@ export {
 export { modelName, modelNames, type ResolvedModel, resolveModel } from './model-reference.js';
 export { nearestRounding } from './nearest-rounding.js';
 export { type BenchCell, type BenchProgress, type CellOutcome, DENSE, type LogRecord, type RunHooks } from './outcome.js';
+export { pinPlan } from './pinned-plan.js';
 export {
   type BenchPlan,
   type BenchRecipe,
@@ -72,4 +73,4 @@ export { openSuite, type SuiteSource, suiteData, suiteName, suiteNames } from '.
 export { summarizeRows } from './summary.js';
 export { markdownTable } from './table.js';
 export { type OpenedTask, openTask, type TaskSource } from './tasks.js';
-export { calibrationText, type HeldOutSize, heldOutText, type TextSize, type TextSource } from './texts.js';
+export { calibrationText, checkWindow, defaultWindow, type HeldOutSize, heldOutText, type TextSize, type TextSource } from './texts.js';

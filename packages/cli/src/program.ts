@@ -9,12 +9,14 @@ import { addGenerateCommand } from './commands/generate.js';
 import { addInspectCommand } from './commands/inspect.js';
 import { addMethodsCommand } from './commands/methods.js';
 import { addNewMethodCommand } from './commands/new-method.js';
+import { addPlanCommand } from './commands/plan.js';
 import { addQuantizeCommand } from './commands/quantize.js';
 import { addReplayCommand } from './commands/replay.js';
 import { addReportCommand } from './commands/report.js';
 import { addReproduceCommand } from './commands/reproduce.js';
 import type { CommandContext } from './context.js';
 import { exitCodes, reportError } from './exit.js';
+import { hubAccess } from './hub-access.js';
 import type { Terminal } from './terminal.js';
 import { readVersion } from './version.js';
 
@@ -29,11 +31,14 @@ export interface CommandLine {
 /** Runs one command and returns the exit code: 0, 1 for a failure, 2 for bad input, 130 when cancelled. */
 export async function runCommandLine({ arguments: words, terminal, directory, signal }: CommandLine): Promise<number> {
   let isWorking = false;
-  const program = createProgram({ terminal, directory, signal, startWork: () => (isWorking = true) });
+  const hub = hubAccess(terminal, signal);
+  const program = createProgram({ terminal, directory, signal, hub: hub.options, startWork: () => (isWorking = true) });
+  program.hook('preAction', (_, command) => hub.begin(command.optsWithGlobals()));
   try {
     await program.parseAsync(words, { from: 'user' });
     return exitCodes.ok;
   } catch (error) {
+    hub.end();
     // What an interrupted engine or file throws is not the story: the person stopped it.
     if (signal.aborted) return reportError(new LowbitError('ABORTED', 'the run was cancelled', { cause: error }), isWorking, terminal);
     return reportError(error, isWorking, terminal);
@@ -46,11 +51,13 @@ function createProgram(context: CommandContext): Command {
     .description('Quantize language models, judge the result, and compare methods.')
     .version(readVersion(), '--version', 'print the version')
     .helpOption('--help', 'print help')
+    .option('--offline', 'fetch nothing: what is named hf:owner/name, of the Hugging Face hub, comes from the cache alone')
     .helpCommand(false)
     .exitOverride()
     .configureOutput({ writeOut: terminal.out, writeErr: terminal.err, getOutHelpWidth: () => 120, getErrHelpWidth: () => 120 })
     .showHelpAfterError('(lowbit --help lists commands, lowbit <command> --help its options)');
   addQuantizeCommand(program, context);
+  addPlanCommand(program, context);
   addReplayCommand(program, context);
   addEvalCommand(program, context);
   addBenchCommand(program, context);

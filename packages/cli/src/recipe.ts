@@ -23,6 +23,13 @@ export async function readRecipe(text: string, directory: string): Promise<Named
   return { name: draft.name, recipe: await buildRecipe(draft, directory) };
 }
 
+/** The steps of all recipes, one after another. @throws as `readRecipe`. */
+export async function readRecipes(texts: readonly string[], directory: string): Promise<Recipe> {
+  const recipes: Recipe[] = [];
+  for (const text of texts) recipes.push((await readRecipe(text, directory)).recipe);
+  return recipes.flat();
+}
+
 /**
  * The recipes of some texts, before their methods are looked up: an inline one may have several values for an option. Those that would
  * have one name are called by all that they say.

@@ -14,6 +14,8 @@ import {
   addWindowOptions,
   collect,
   type EngineArguments,
+  integer,
+  MODELS,
   type OutputArguments,
   openBackend,
   type TextArguments,
@@ -24,23 +26,26 @@ import { type CommandContext, claimDirectory } from '../context.js';
 import { activationMemory, addKeptRunOptions, findKeptRun, type KeptRun, type KeptRunArguments, locateRefusal } from '../kept-run.js';
 import { builtInMethods } from '../methods.js';
 import { methodHelp } from '../option-help.js';
-import { readRecipe } from '../recipe.js';
+import { readRecipes } from '../recipe.js';
 import { createReporter, type Reporter } from '../reporter.js';
 import { createRunFiles } from '../run-files.js';
+import { planRun, summarizePlan } from '../run-plan.js';
 import { addTaskOptions, type TaskArguments, taskSource } from '../task-arguments.js';
+import { planRequest } from './plan.js';
 
 interface QuantizeArguments extends EngineArguments, KeptRunArguments, OutputArguments, TaskArguments, TextArguments, WindowArguments {
   readonly recipe: readonly string[];
   readonly out: string;
   readonly propagate: Propagation;
   readonly force?: boolean;
+  readonly minTokens?: number;
 }
 
 export function addQuantizeCommand(program: Command, context: CommandContext): void {
   const command = program
     .command('quantize')
     .description('apply a recipe to a model and write the result as a checkpoint')
-    .argument('<model>', 'tiny, tiny-outliers, stories15M, or the directory of a checkpoint')
+    .argument('<model>', MODELS)
     .requiredOption(
       '--recipe <recipe>',
       "a file (.ts, .js, .json, .yaml), or inline: 'gptq:bits=2,groupSize=64'; steps of several are applied in order",
@@ -50,6 +55,7 @@ export function addQuantizeCommand(program: Command, context: CommandContext): v
     .option('--force', 'overwrite the checkpoint that is there, and drop an unfinished run');
   addWindowOptions(command, { use: 'calibration windows', count: 128, seed: 'of every random choice' });
   command.addOption(new Option('--propagate <stream>', 'what feeds the next block').choices(['quantized', 'dense']).default('quantized'));
+  command.option('--min-tokens <count>', 'round a Linear to nearest that fewer calibration tokens reach (0.5 % of them)', integer(0));
   addKeptRunOptions(command);
   addTextOptions(command, 'calibration text');
   addTaskOptions(command, 'what to tune for');
@@ -61,11 +67,11 @@ export function addQuantizeCommand(program: Command, context: CommandContext): v
 
 async function runQuantize(reference: string, options: QuantizeArguments, context: CommandContext): Promise<void> {
   const { directory } = context;
-  const recipe = await joinRecipes(options.recipe, directory);
+  const recipe = await readRecipes(options.recipe, directory);
   const out = resolve(directory, options.out);
   const claimed = await claimDirectory(out, options.force === true);
   try {
-    await quantizeInto(out, await resolveModel(reference, directory), recipe, options, context);
+    await quantizeInto(out, await resolveModel(reference, directory, context.hub), recipe, options, context);
   } finally {
     await claimed.release();
   }
@@ -95,6 +101,10 @@ async function quantizeInto(
   const runFiles = createRunFiles();
   try {
     if (opened) reporter.note(`task: ${opened.report}`);
+    const request = planRequest({ resolved, recipe, task: opened?.task, backend }, options);
+    const plan = await planRun({ ...request, out, store: kept?.path });
+    reporter.note(`plan: ${summarizePlan(plan)}`);
+    for (const warning of plan.warnings) reporter.warn(warning);
     const calibration = needsData(recipe)
       ? await calibrationText(textSource(options, directory) ?? resolved.text, options, {
           ...resolved,
@@ -118,6 +128,7 @@ async function quantizeInto(
       memory,
       kinds: linearKinds,
       nearest: nearestRounding(backend),
+      minTokens: options.minTokens,
       signal,
       onEvent: (event) => {
         // The runner has accepted recipe, model and data when it says that it starts.
@@ -126,7 +137,7 @@ async function quantizeInto(
         runFiles.event(event);
       },
     });
-    const { versions } = provenanceOf(backend);
+    const versions = { ...provenanceOf(backend).versions, ...resolved.versions };
     const { provenance } = resolved.checkpoint;
     await saveCheckpoint(out, result.model, {
       // Of a checkpoint that is quantized further, the earlier steps too.
@@ -170,11 +181,4 @@ async function beginKeptRun(kept: KeptRun, isResumed: boolean, reporter: Reporte
   const isHeld = await kept.holdsRun();
   if (isResumed) reporter.note(isHeld ? `${kept.path}: going on with what is there` : `${kept.path}: nothing to go on with; beginning`);
   else if (isHeld) await kept.store.clear();
-}
-
-/** The steps of all recipes, one after another. */
-async function joinRecipes(texts: readonly string[], directory: string): Promise<Recipe> {
-  const recipes: Recipe[] = [];
-  for (const text of texts) recipes.push((await readRecipe(text, directory)).recipe);
-  return recipes.flat();
 }

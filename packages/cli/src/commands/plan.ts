@@ -1,0 +1,140 @@
+// lowbit plan: checks a run of quantize and says what it will take, without reading a weight or writing anything.
+import { resolve } from 'node:path';
+import { calibrationText, checkWindow, defaultWindow, needsData, openTask, type ResolvedModel, resolveModel } from '@lowbit/bench';
+import type { Backend, FinetuneTask, Recipe } from '@lowbit/core';
+import { checkRecipe, type Propagation } from '@lowbit/pipeline';
+import { type Command, Option } from 'commander';
+import {
+  addEngineOptions,
+  addOutputOptions,
+  addTextOptions,
+  addWindowOptions,
+  collect,
+  type EngineArguments,
+  MODELS,
+  type OutputArguments,
+  openBackend,
+  type TextArguments,
+  textSource,
+  type WindowArguments,
+} from '../arguments.js';
+import { type CommandContext, claimDirectory } from '../context.js';
+import { activationMemory, addKeptRunOptions, findKeptRun, type KeptRunArguments } from '../kept-run.js';
+import { formatDuration } from '../progress.js';
+import { readRecipes } from '../recipe.js';
+import { createReporter } from '../reporter.js';
+import { formatBytes, type PlanRequest, planRun, type RunPlan } from '../run-plan.js';
+import { addTaskOptions, type TaskArguments, taskSource } from '../task-arguments.js';
+
+interface PlanArguments extends EngineArguments, KeptRunArguments, OutputArguments, TaskArguments, TextArguments, WindowArguments {
+  readonly recipe: readonly string[];
+  readonly out?: string;
+  readonly propagate: Propagation;
+  readonly force?: boolean;
+}
+
+export function addPlanCommand(program: Command, context: CommandContext): void {
+  const command = program
+    .command('plan')
+    .description('check what quantize would be told, and estimate time, memory and disk; takes the same options and writes nothing')
+    .argument('<model>', MODELS)
+    .requiredOption('--recipe <recipe>', 'as for quantize', collect(String))
+    .option('--out <directory>', 'where the checkpoint would go')
+    .option('--force', 'as for quantize');
+  addWindowOptions(command, { use: 'calibration windows', count: 128, seed: 'of every random choice' });
+  command.addOption(new Option('--propagate <stream>', 'what feeds the next block').choices(['quantized', 'dense']).default('quantized'));
+  addKeptRunOptions(command);
+  addTextOptions(command, 'calibration text');
+  addTaskOptions(command, 'what to tune for');
+  addEngineOptions(command);
+  addOutputOptions(command, 'one JSON object on stdout: estimates in seconds and bytes');
+  command.action((reference: string, options: PlanArguments) => runPlan(reference, options, context));
+}
+
+async function runPlan(reference: string, options: PlanArguments, context: CommandContext): Promise<void> {
+  const { directory, terminal } = context;
+  const recipe = await readRecipes(options.recipe, directory);
+  const out = options.out === undefined ? undefined : resolve(directory, options.out);
+  // Whether it can be made and written to is known when it has been.
+  if (out !== undefined) await (await claimDirectory(out, options.force === true)).release();
+  const kept = await findKeptRun(out ?? directory, options, { directory, force: options.force === true });
+  const resolved = await resolveModel(reference, directory, context.hub);
+  checkRecipe(recipe, resolved.model);
+  const source = taskSource(options, directory);
+  const opened = source && (await openTask(source, resolved));
+  const reporter = createReporter(terminal, { isQuiet: options.quiet === true });
+  const backend = await openBackend(options);
+  try {
+    if (opened) reporter.note(`task: ${opened.report}`);
+    const text = needsData(recipe) ? await checkText(resolved, options, backend, context) : undefined;
+    if (text !== undefined) reporter.note(`calibration: ${text}`);
+    const request = planRequest({ resolved, recipe, task: opened?.task, backend }, options);
+    const plan = await planRun({ ...request, out, store: kept && (out === undefined ? undefined : kept.path) });
+    for (const warning of plan.warnings) reporter.warn(warning);
+    terminal.out(options.json ? `${JSON.stringify(jsonOf(resolved, plan))}\n` : `${describePlan(resolved, plan)}\n`);
+  } finally {
+    await backend.dispose();
+  }
+}
+
+/** What of a plan follows from the options that plan and quantize share. */
+export function planRequest(
+  { resolved, recipe, task, backend }: { resolved: ResolvedModel; recipe: Recipe; task: FinetuneTask | undefined; backend: Backend },
+  options: WindowArguments & KeptRunArguments & { readonly propagate: Propagation },
+): Omit<PlanRequest, 'out' | 'store'> {
+  const { model } = resolved;
+  const tokens = checkWindow(options.window ?? defaultWindow(model), model);
+  return {
+    model,
+    recipe,
+    backend,
+    calibration: needsData(recipe) ? { windows: options.windows, tokens } : undefined,
+    task: task && { windows: task.train.count, tokens: task.train.length },
+    propagate: options.propagate,
+    memory: activationMemory(options),
+  };
+}
+
+/** Text is read and cut as for a run. What the model itself would write is not written. @throws what reading and cutting throws. */
+async function checkText(
+  resolved: ResolvedModel,
+  options: PlanArguments,
+  backend: Backend,
+  { directory, signal }: CommandContext,
+): Promise<string> {
+  const source = textSource(options, directory) ?? resolved.text;
+  const { windows, seed } = options;
+  if (source.kind === 'self') return `${windows} windows that the model is to write, which takes time that is not in the plan`;
+  return (await calibrationText(source, options, { ...resolved, backend, seed, signal })).report;
+}
+
+function jsonOf({ name }: ResolvedModel, { steps, seconds, rates, memory, disk, warnings }: RunPlan): unknown {
+  const ofSteps = steps.map(({ method, targets, seconds, cost }) => ({ method, targets, seconds, ...cost }));
+  return { model: name, seconds, memory, disk, steps: ofSteps, rates, warnings };
+}
+
+function describePlan({ name, model }: ResolvedModel, { steps, seconds, rates, memory, disk }: RunPlan): string {
+  const rows = [['step', 'method', 'Linears', 'time', 'memory']];
+  for (const { index, method, targets, seconds, cost } of steps) {
+    rows.push([String(index), method, String(targets), duration(seconds), formatBytes(cost.bytes)]);
+  }
+  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
+  const table = rows.map((row) =>
+    row
+      .map((cell, column) => cell.padEnd(widths[column]))
+      .join('  ')
+      .trimEnd(),
+  );
+  const place = disk.freeBytes === undefined ? '' : `, ${formatBytes(disk.freeBytes)} free`;
+  return [
+    `${name}: ${model.blocks.length} blocks`,
+    ...table,
+    `time    about ${duration(seconds)}, at ${(rates.flops / 1e9).toFixed(0)} GFLOP/s in matrix products, measured just now`,
+    `memory  about ${formatBytes(memory.peakBytes)} at the peak, ${formatBytes(memory.availableBytes)} available`,
+    `disk    about ${formatBytes(disk.outputBytes)} for the checkpoint and ${formatBytes(disk.storeBytes)} for the store until it is written${place}`,
+  ].join('\n');
+}
+
+function duration(seconds: number): string {
+  return formatDuration(Math.max(1, seconds));
+}
