@@ -57,7 +57,7 @@ export interface Checkpoint {
   readonly residualWidth?: number | undefined;
   /** How blocks round keys and values, by path ('model.layers.0'); those that do not are left out. */
   readonly keyValues?: ReadonlyMap<string, KeyValueQuantization> | undefined;
-  /** The parsed tokenizer.json with its config, or undefined when there is none. @throws JSON_FILE */
+  /** The parsed tokenizer.json with its config, or what vocab.json and merges.txt of GPT-2's kind say; undefined when there is none. @throws JSON_FILE, TOKENIZER_FILES */
   tokenizer(): Promise<TokenizerFiles | undefined>;
   /** Every other small file by name, so that a save can copy it byte for byte. */
   readonly sideFiles: ReadonlyMap<string, SideFile>;

@@ -2,6 +2,7 @@
 import type { Stats } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import { basename, extname, join } from 'node:path';
+import { byteLevelTokenizer, isByteLevel } from './byte-level-tokenizer.js';
 import type { SideFile, TokenizerFiles } from './checkpoint.js';
 import { fileError, parseJsonObject, readSmallFile, SMALL_FILE_BYTES } from './read-file.js';
 
@@ -70,12 +71,21 @@ async function templatesIn(folder: string): Promise<string[]> {
   return names.sort().map((name) => `${TEMPLATE_FOLDER}/${name}`);
 }
 
-/** tokenizer.json and its config out of the side files of the checkpoint at `path`. @throws JSON_FILE */
+/**
+ * tokenizer.json and its config out of the side files of the checkpoint at `path`; or both made of GPT-2's older files.
+ * @throws JSON_FILE, TOKENIZER_FILES
+ */
 export async function readTokenizer(path: string, sideFiles: ReadonlyMap<string, SideFile>): Promise<TokenizerFiles | undefined> {
-  const parsed = async (name: string) => {
+  const at = (name: string): string => join(path, name);
+  const parsed = async (name: string): Promise<Record<string, unknown> | undefined> => {
     const file = sideFiles.get(name);
-    return file && parseJsonObject(await file.read(), join(path, name));
+    return file && parseJsonObject(await file.read(), at(name));
   };
+  const config = (await parsed('tokenizer_config.json')) ?? {};
   const tokenizer = await parsed('tokenizer.json');
-  return tokenizer && { tokenizer, config: (await parsed('tokenizer_config.json')) ?? {} };
+  if (tokenizer) return { tokenizer, config };
+  const [vocabulary, merges] = [await parsed('vocab.json'), await sideFiles.get('merges.txt')?.read()];
+  if (!vocabulary || !merges || !isByteLevel(config)) return undefined;
+  const added = (await parsed('added_tokens.json')) ?? {};
+  return byteLevelTokenizer({ vocabulary, merges, added, config: { ...(await parsed('special_tokens_map.json')), ...config } }, at);
 }
