@@ -9,7 +9,7 @@ export interface Score {
   /** Raised when equal inputs give another value. */
   readonly version: number;
   readonly value: number;
-  /** Standard error of the value; 0 for exact quantities. */
+  /** Standard error of the value; 0 for exact quantities, NaN where it is not known. */
   readonly stderr: number;
   /** Samples (scored tokens, questions, layers) behind the value. */
   readonly samples: number;
