@@ -9,7 +9,7 @@ import { temporaryDirectory } from './temporary-directory.js';
 const at = temporaryDirectory();
 
 const pieces = ['<s>', '<pad>', '</s>', ...'helowrdĠ!Ã©', 'he', 'll', 'hell', 'hello', 'Ġw', 'or', 'Ġwor', 'Ã©'];
-const vocabulary = Object.fromEntries(pieces.map((piece, id) => [piece, id]));
+const vocabulary: Readonly<Record<string, number>> = Object.fromEntries(pieces.map((piece, id) => [piece, id]));
 const merges = '#version: 0.2\nh e\nl l\nhe ll\nhell o\nĠ w\no r\nĠw or\nÃ ©\n';
 // As OPT's.
 const config = {
@@ -43,7 +43,8 @@ describe('vocab.json and merges.txt', () => {
     const tokenizer = new Tokenizer(files.tokenizer as ConstructorParameters<typeof Tokenizer>[0], files.config);
     const { ids, tokens } = tokenizer.encode('hello world!é</s><extra>hell<pad>', { add_special_tokens: false });
     expect(tokens).toEqual(['hello', 'Ġwor', 'l', 'd', '!', 'Ã©', '</s>', '<extra>', 'hell', '<pad>']);
-    expect(ids).toEqual(tokens.map((token) => ({ ...vocabulary, '<extra>': 40 })[token]));
+    const known: Readonly<Record<string, number>> = { ...vocabulary, '<extra>': 40 };
+    expect(ids).toEqual(tokens.map((token: string) => known[token]));
     expect(tokenizer.decode(ids, { skip_special_tokens: true, clean_up_tokenization_spaces: false })).toBe('hello world!éhell');
   });
 
