@@ -11,7 +11,7 @@ import type { BenchPlan, PlanDraft } from './plan.js';
 import { type SuiteSource, suiteFiles } from './suite.js';
 
 /** What is read, by names that are the same on every machine. */
-export type PlanFiles = Pick<BenchPlan, 'files' | 'weights'>;
+type PlanFiles = Pick<BenchPlan, 'files' | 'weights'>;
 
 /** Of a model's directory: its configuration, tokenizer and weights, and not what is written about it. */
 const isOfModel = (name: string): boolean => name.endsWith('.json') || name.endsWith('.safetensors');

@@ -2,7 +2,7 @@
 import type { TaskMessage, TaskReply } from './process.js';
 import { failureOf } from './task.js';
 
-export interface TaskServer<Work, Result> {
+interface TaskServer<Work, Result> {
   /** Called once, before any task: what fails then is not the task's fault. */
   open?(): Promise<unknown>;
   run(work: Work): Promise<Result>;
