@@ -1,5 +1,5 @@
 // One step's walk over the blocks: targets, Linears, refinement, store, activations.
-import { type Block, type BlockContext, LowbitError, type Model, throwIfAborted } from '@lowbit/core';
+import { type Block, type BlockContext, type Linear, LowbitError, type Model, materialize, type Norm, throwIfAborted } from '@lowbit/core';
 import { noStream, type Stream, Streams } from './activations.js';
 import { DenseStream } from './dense-stream.js';
 import type { PlannedStep } from './plan.js';
@@ -113,12 +113,12 @@ class BlockWalk {
     if (!this.#isWorked(index)) return { block: given, stream: noStream };
     const isDense = this.#run.propagate === 'dense';
     const leavesStream = index < this.#lastReader;
-    const original = await resolveTree(this.#run.backend, given);
-
     const refines = this.#isTargeted(given) && this.#planned.step.method.refineBlock !== undefined;
     const onBatch = (): void => this.#progress.advance(given.path);
     const toTargets = { name: `targets-${index}`, isKept: leavesStream && isDense };
-    const targets = refines || toTargets.isKept ? await this.#streams.forward(original, stream, toTargets, false, onBatch) : noStream;
+    const needsTargets = refines || toTargets.isKept;
+    const original = await this.#resolve(given, needsTargets);
+    const targets = needsTargets ? await this.#streams.forward(original, stream, toTargets, false, onBatch) : noStream;
     const block = await this.#quantize(index, original, stream, targets);
 
     const toOutputs = { name: `inputs-${index + 1}`, isKept: true };
@@ -133,6 +133,23 @@ class BlockWalk {
   async finish(): Promise<void> {
     this.#denseStream.discard();
     await this.#run.storage?.sweep();
+  }
+
+  /**
+   * The block in memory. Where nobody runs it before it is quantized, without the Linears that will be: each is read when its turn comes,
+   * and seen only as what became of it by those after it.
+   */
+  async #resolve(given: Block, isRun: boolean): Promise<Block> {
+    const { backend } = this.#run;
+    if (isRun || !this.#planned.step.method.quantizeLinear) return resolveTree(backend, given);
+    const block = await evaluateTree(backend, given);
+    const waits = (name: string): boolean => this.#planned.options.has(`${block.path}.${name}`);
+    const others = Object.entries(block.linears).filter(([name]) => !waits(name));
+    const linears = await Promise.all(others.map(async ([name, linear]): Promise<[string, Linear]> => [name, await materialize(linear)]));
+    const norms = await Promise.all(
+      Object.entries(block.norms).map(async ([name, norm]): Promise<[string, Norm]> => [name, await materialize(norm)]),
+    );
+    return block.with({ linears: Object.fromEntries(linears), norms: Object.fromEntries(norms) });
   }
 
   /** Whether the block has a turn: the step changes it, or has to take a stream through it. */

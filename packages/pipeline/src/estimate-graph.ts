@@ -1,5 +1,10 @@
 // What a graph would take if it were computed: counted from its shapes, without touching a weight.
-import { bytesPerElement, type Cost, composites, expand, type Tensor } from '@lowbit/core';
+import { type Block, bytesPerElement, type Cost, composites, expand, type OpName, type Tensor } from '@lowbit/core';
+
+/** What of a block decides its cost. */
+export function shapesOf({ linears }: Block): string {
+  return JSON.stringify(Object.entries(linears).map(([name, { kind, inFeatures, outFeatures }]) => [name, kind, inFeatures, outFeatures]));
+}
 
 /** Costs one after another: work adds up, memory is that of the largest moment. */
 export function sumCosts(costs: readonly Cost[]): Cost {
@@ -14,6 +19,12 @@ export function sumCosts(costs: readonly Cost[]): Cost {
 export function timesCost({ flops, elements, bytes }: Cost, times: number): Cost {
   return { flops: times * flops, elements: times * elements, bytes };
 }
+
+/** Operations that look at more than they give. */
+const REDUCTIONS: ReadonlySet<OpName> = new Set(['sum', 'max', 'argmax']);
+
+/** Operations that engines run as one kernel: what they decompose into is never there. */
+const KERNELS: ReadonlySet<OpName> = new Set(['rmsNorm', 'layerNorm', 'silu', 'gelu', 'geluTanh', 'relu', 'rope']);
 
 /**
  * Matrix products and values of a graph, and the most bytes of values that live at once when it is computed in order. Leaves do not count: the
@@ -32,7 +43,7 @@ export function graphCost(roots: readonly Tensor[]): Cost {
     const { op, inputs, attributes } = node.source;
     const isOwner = memoryOf(node) === node;
     if (op === 'matmul') flops += 2 * node.size * inputs[0].shape[inputs[0].rank - (attributes.transposeA ? 2 : 1)];
-    else if (isOwner) elements += Math.max(node.size, ...inputs.map(({ size }) => size));
+    else if (isOwner) elements += REDUCTIONS.has(op) ? inputs[0].size : node.size;
     if (isOwner) live += node.size * bytesPerElement[node.dtype];
     bytes = Math.max(bytes, live);
     for (const memory of memoriesOf(node)) {
@@ -45,7 +56,7 @@ export function graphCost(roots: readonly Tensor[]): Cost {
 }
 
 function isComposite({ source }: Tensor): boolean {
-  return source.kind === 'expression' && source.op in composites;
+  return source.kind === 'expression' && source.op in composites && !KERNELS.has(source.op);
 }
 
 function inputsOf(node: Tensor): readonly Tensor[] {

@@ -53,10 +53,10 @@ async function runsASecond(run: () => Promise<unknown>): Promise<number> {
  * What real work makes of these rates, measured on the recipes of docs/plan.md: products of a block's shapes are smaller and their operands
  * have to be brought; values are computed by kernels and by loops on the host alike.
  */
-const EFFICIENCY = { flops: 0.5, elements: 0.5 };
+const EFFICIENCY = { flops: 0.7, elements: 1 };
 
 /** Seconds of an evaluation beside its kernels. */
-const EVALUATION_SECONDS = 0.002;
+const EVALUATION_SECONDS = 0.001;
 
 /** Seconds that a cost takes at some rates. */
 export function secondsOf({ flops, elements }: Cost, evaluations: number, rates: EngineRates): number {

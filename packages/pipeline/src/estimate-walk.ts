@@ -1,6 +1,6 @@
 // What the runner's walk over the blocks takes: weights read, statistics folded, forward passes between blocks, layers judged.
 import { type Block, type Cost, flattenRows, gram, type Tensor } from '@lowbit/core';
-import { graphCost, sumCosts, timesCost } from './estimate-graph.js';
+import { graphCost, shapesOf, sumCosts, timesCost } from './estimate-graph.js';
 import { type EstimateOptions, FLOAT, stream, streamBytes } from './estimate-options.js';
 import { type PlannedStep, statisticsOf } from './plan.js';
 
@@ -9,6 +9,11 @@ const PASSES = 12;
 
 /** Float32 copies of a block that exist at one time: as it was, and dequantized for a pass. */
 const BLOCK_COPIES = 2;
+
+/** Programs of an engine, each of which keeps its working memory: they add up. */
+function sumOfPrograms(costs: readonly Cost[]): Cost {
+  return { ...sumCosts(costs), bytes: costs.reduce((total, { bytes }) => total + bytes, 0) };
+}
 
 export interface WalkEstimate {
   readonly cost: Cost;
@@ -22,10 +27,21 @@ export function walkCost(planned: PlannedStep, options: EstimateOptions): WalkEs
   const isWalk = method.quantizeLinear !== undefined || method.refineBlock !== undefined;
   const readers = model.blocks.map((block) => readsActivations(planned, block));
   const last = options.calibration ? readers.lastIndexOf(true) : -1;
+  const known = new Map<string, WalkEstimate>();
   const parts = model.blocks.map((block, index): WalkEstimate => {
-    const isTargeted = targetsIn(planned, block).length > 0;
+    const targets = targetsIn(planned, block);
     if (!isWalk) return { cost: { flops: 0, elements: 2 * weightsOf(block), bytes: FLOAT * weightsOf(block) }, evaluations: 1 };
-    return isTargeted || index <= last ? blockCost(planned, block, options, index < last) : nothing;
+    if (targets.length === 0 && index > last) return nothing;
+    // Blocks of one shape with the same targets take the same.
+    const key = JSON.stringify([
+      shapesOf(block),
+      targets,
+      targets.map((name) => planned.options.get(`${block.path}.${name}`)),
+      index < last,
+    ]);
+    const found = known.get(key) ?? blockCost(planned, block, options, index < last);
+    known.set(key, found);
+    return found;
   });
   const cost = sumCosts(parts.map((part) => part.cost));
   const evaluations = parts.reduce((total, part) => total + part.evaluations, 0);
@@ -44,6 +60,7 @@ function blockCost(planned: PlannedStep, block: Block, options: EstimateOptions,
   const targets = targetsIn(planned, block);
   const weights = weightsOf(block);
   const parts: Cost[] = [{ flops: 0, elements: PASSES * weights, bytes: 0 }];
+  const judging: Cost[] = [];
   let evaluations = targets.length;
   if (calibration) {
     const batches = calibration.windows / calibration.batch;
@@ -67,10 +84,11 @@ function blockCost(planned: PlannedStep, block: Block, options: EstimateOptions,
       const { inFeatures, outFeatures } = block.linears[name];
       // tr(E G Eᵀ) of the weight, of what it has become, and of rounding to nearest.
       const flops = 3 * 2 * outFeatures * inFeatures ** 2;
-      parts.push({ flops, elements: 6 * outFeatures * inFeatures, bytes: FLOAT * (6 * outFeatures * inFeatures + inFeatures ** 2) });
+      judging.push({ flops, elements: 6 * outFeatures * inFeatures, bytes: FLOAT * (6 * outFeatures * inFeatures + inFeatures ** 2) });
     }
   }
-  const cost = sumCosts(parts);
+  parts.push(sumCosts(judging));
+  const cost = sumOfPrograms(parts);
   return { cost: { ...cost, bytes: cost.bytes + BLOCK_COPIES * FLOAT * weights }, evaluations };
 }
 

@@ -1,6 +1,6 @@
 // What a recipe takes in operations, memory and disk, from shapes alone: the runner's own walk, and what each method says of its steps.
 import type { Cost, LinearShape, Model, Workload } from '@lowbit/core';
-import { graphCost, sumCosts, timesCost } from './estimate-graph.js';
+import { graphCost, shapesOf, sumCosts, timesCost } from './estimate-graph.js';
 import { type EstimateOptions, FLOAT, stream, streamBytes } from './estimate-options.js';
 import { walkCost } from './estimate-walk.js';
 import { linearShapes, type PlannedStep, planRecipe } from './plan.js';
@@ -90,7 +90,14 @@ function workloadOf(planned: PlannedStep, shapes: readonly LinearShape[], option
 /** A forward pass of some windows through all blocks. */
 export function forwardCost(model: Model, windows: number, tokens: number): Cost {
   const x = stream(windows, tokens, model.width);
-  return sumCosts(model.blocks.map((block) => graphCost([block.forward(x)])));
+  const known = new Map<string, Cost>();
+  const costs = model.blocks.map((block): Cost => {
+    const key = shapesOf(block);
+    const found = known.get(key) ?? graphCost([block.forward(x)]);
+    known.set(key, found);
+    return found;
+  });
+  return sumCosts(costs);
 }
 
 /** Batches that a finetune is judged on by the runner. */

@@ -5,6 +5,7 @@ import {
   type Linear,
   LowbitError,
   type Model,
+  materialize,
   quantizablePart,
   type Statistic,
   type Tensor,
@@ -24,7 +25,7 @@ export interface BlockWork {
   readonly planned: PlannedStep;
   /** The whole model as the walk was given it. */
   readonly model: Model;
-  /** The block as the step was given it, in memory. */
+  /** The block as the step was given it, in memory but for Linears that wait for their turn. */
   readonly original: Block;
   /** Inputs of the block in the stream that is propagated; empty when the step reads no activations. */
   readonly inputs: Stream;
@@ -71,11 +72,11 @@ async function quantizeOne(work: BlockWork, block: Block, name: string, folded: 
   const { run, planned, model, statistics, progress } = work;
   const { method } = planned.step;
   const path = `${block.path}.${name}`;
-  const whole = block.linears[name];
+  const whole = await materialize(block.linears[name]);
   // A wrapper names its inner layer and the inputs that one reads; methods see nothing of the wrapper.
   const part = quantizablePart(whole);
   const original = part.linear;
-  const reference = once(() => referenceLinear(work, block, name));
+  const reference = once(async () => (work.dense === work.original ? original : referenceLinear(work, block, name)));
   const wanted = Object.entries(statistics.get(path) ?? {});
   const stats: Record<string, Tensor> = {};
   if (folded) for (const [key, statistic] of wanted) stats[key] = await folded.of(name, statistic);
