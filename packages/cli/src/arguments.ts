@@ -1,8 +1,9 @@
 // Options that several commands share, and how their values are read.
 import { basename, resolve } from 'node:path';
 import { createOnnxBackend, type Provider } from '@lowbit/backend-onnxruntime';
-import type { TextSource } from '@lowbit/bench';
+import { modelName as nameOfModel, type TextSource } from '@lowbit/bench';
 import { type Backend, LowbitError } from '@lowbit/core';
+import { isHubReference } from '@lowbit/hub';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 
 /** A whole number of at least `least`. */
@@ -49,6 +50,7 @@ export interface TextArguments {
   readonly text?: string;
   readonly documents: 'whole' | 'lines' | 'blank-lines';
   readonly field: string;
+  readonly split?: string;
 }
 
 export interface WindowArguments {
@@ -81,24 +83,40 @@ export function addOutputOptions(command: Command, json: string): Command {
 
 export function addTextOptions(command: Command, use: string): Command {
   return command
-    .option('--text <source>', `${use}: 'sotu' (speeches), 'self' (written by the dense model), or a .txt or .jsonl file`)
+    .option(
+      '--text <source>',
+      `${use}: 'sotu' (speeches), 'self' (written by the dense model), a .txt, .jsonl or .parquet file, or a dataset of the Hugging Face hub: hf:owner/name, with a folder or file of it`,
+    )
     .addOption(
       new Option('--documents <rule>', 'where documents end in a .txt file').choices(['whole', 'lines', 'blank-lines']).default('whole'),
     )
-    .option('--field <path>', 'field of a .jsonl line that holds the text', 'text');
+    .option('--field <path>', 'field of a .jsonl line, or column of a .parquet file, that holds the text', 'text')
+    .option('--split <name>', 'split of a dataset of the hub: train, test, … (those that are for the use, where it has them)');
 }
 
 export function openBackend({ provider, threads }: EngineArguments): Promise<Backend> {
   return createOnnxBackend({ provider, ...(threads !== undefined && { threads }) });
 }
 
-/** The text source that was asked for; undefined when none was. */
-export function textSource({ text, documents, field }: TextArguments, directory: string): TextSource | undefined {
-  if (text === undefined || text === 'self' || text === 'sotu') return text === undefined ? undefined : { kind: text };
-  return { kind: 'file', path: resolve(directory, text), documents, field };
+/** A path from a directory; a reference to the hub as it is. */
+export function fileOf(text: string, directory: string): string {
+  return isHubReference(text) ? text : resolve(directory, text);
 }
 
-/** The text that was asked for, for two uses: of a file, each gets a part; the other kinds have a part for each of their own. */
+/** What an argument that names a model may be. */
+export const MODELS = 'tiny, tiny-outliers, stories15M, the directory of a checkpoint, or hf:owner/name for one of the Hugging Face hub';
+
+/** The text source that was asked for; undefined when none was. */
+export function textSource({ text, documents, field, split }: TextArguments, directory: string): TextSource | undefined {
+  if (split !== undefined && !(text !== undefined && isHubReference(text))) {
+    throw new LowbitError('TEXT_OPTIONS', '--split: is about datasets of the hub; name one with --text hf:owner/name');
+  }
+  if (text === undefined || text === 'self' || text === 'sotu') return text === undefined ? undefined : { kind: text };
+  const path = fileOf(text, directory);
+  return { kind: 'file', path, documents, field, ...(split !== undefined && { datasetSplit: split }) };
+}
+
+/** The text that was asked for, for two uses: of a file, each gets a part, and of a dataset its split or a part; the other kinds have a part for each of their own. */
 export function textParts(
   options: TextArguments,
   directory: string,
@@ -115,7 +133,7 @@ export function requireDistinct(what: string, names: readonly string[]): void {
   throw new LowbitError('BENCH_PLAN', `two ${what}s are called '${twice}' and could not be told apart in the rows; rename one of them`);
 }
 
-/** What tables call a model that was given by name or directory. */
+/** What tables call a model that was given by name, directory or reference to the hub. */
 export function modelName(reference: string, directory: string): string {
-  return basename(resolve(directory, reference));
+  return isHubReference(reference) ? nameOfModel(reference) : basename(resolve(directory, reference));
 }

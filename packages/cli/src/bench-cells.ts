@@ -61,6 +61,8 @@ export interface CellWork {
 export interface CellProcessOptions {
   /** What is opened before the first cell; each plan says what its own cells run on. */
   readonly engine: PlanEngine;
+  /** Whether nothing is fetched from the hub. */
+  readonly isOffline: boolean;
   /** Whether plans are of other machines, whose files may be others. */
   readonly isElsewhere: boolean;
 }
@@ -136,7 +138,7 @@ export async function runCellsAt(
       taskHooks,
     );
   } else if (workers !== undefined) {
-    const module = cellProcess({ engine, isElsewhere: false }, context.directory);
+    const module = cellProcess({ engine, isOffline: context.hub?.settings?.isOffline === true, isElsewhere: false }, context.directory);
     await runInProcesses(tasks, { module, workers, signal }, taskHooks);
   }
   return rows;

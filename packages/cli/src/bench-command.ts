@@ -74,7 +74,8 @@ function textWords({ calibration, heldOut, task }: BenchPlan): string[] | undefi
     field,
   ]);
   if (ways.some((way) => !isDeepStrictEqual(way, ways[0]))) return undefined;
-  return [...named, ...(ways[0] ?? [])];
+  const split = first?.kind === 'file' && first.datasetSplit !== undefined ? ['--split', first.datasetSplit] : [];
+  return [...named, ...(ways[0] ?? []), ...split];
 }
 
 function taskWords({ task }: BenchPlan): string[] {

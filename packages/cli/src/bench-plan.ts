@@ -8,11 +8,13 @@ import {
   modelName,
   type PlanDraft,
   type PlanEngine,
+  pinPlan,
   planFiles,
   presetNames,
   presetOf,
 } from '@lowbit/bench';
 import { LowbitError } from '@lowbit/core';
+import type { HubOptions } from '@lowbit/hub';
 import { requireDistinct, type TextArguments, textParts } from './arguments.js';
 import { buildRecipe, draftRecipes } from './recipe.js';
 import { type SuiteArguments, suiteSource } from './suite-arguments.js';
@@ -30,7 +32,7 @@ export interface PlanArguments extends SuiteArguments, TaskArguments, TextArgume
 }
 
 /** The preset with the parts that options replace, or what the options say alone. */
-export async function planOf(options: PlanArguments, engine: PlanEngine, directory: string): Promise<BenchPlan> {
+export async function planOf(options: PlanArguments, engine: PlanEngine, directory: string, hub?: HubOptions): Promise<BenchPlan> {
   const base = options.preset === undefined ? undefined : presetOf(options.preset);
   const recipes = await draftRecipes(options.recipe ?? [], directory);
   const models = options.model?.map((reference) => lasting(reference, directory)) ?? base?.models;
@@ -45,7 +47,7 @@ export async function planOf(options: PlanArguments, engine: PlanEngine, directo
   const sources = textParts(options, directory);
   const task = taskSource(options, directory);
   const evaluators = options.evaluators && [...new Set(options.evaluators.map((name) => evaluatorName(name, modelEvaluatorNames)))];
-  const draft: PlanDraft = {
+  const said: PlanDraft = {
     ...rest,
     models,
     recipes: recipes.length > 0 ? recipes : rest.recipes,
@@ -66,6 +68,7 @@ export async function planOf(options: PlanArguments, engine: PlanEngine, directo
       window: window ?? heldOut.window,
     },
   };
+  const draft = await pinPlan(said, hub);
   return makePlan({ ...draft, engine, ...(await planFiles(draft, directory)) }, (recipe) => buildRecipe(recipe, directory));
 }
 

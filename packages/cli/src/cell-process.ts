@@ -11,12 +11,19 @@ import {
   serveTasks,
 } from '@lowbit/bench';
 import { type Backend, LowbitError } from '@lowbit/core';
+import { type HubOptions, hubSettings } from '@lowbit/hub';
 import { openBackend } from './arguments.js';
 import type { CellProcessOptions, CellWork } from './bench-cells.js';
 import { buildRecipe } from './recipe.js';
 
 const directory = process.cwd();
 const options = JSON.parse(process.argv[2]) as CellProcessOptions;
+const hub: HubOptions = {
+  get settings() {
+    const settings = hubSettings();
+    return { ...settings, isOffline: settings.isOffline || options.isOffline };
+  },
+};
 
 let open: { readonly engine: PlanEngine; readonly backend: Backend } | undefined;
 /** Cells of one plan come together: its model and texts stay prepared. */
@@ -36,7 +43,7 @@ async function opened(plan: BenchPlan): Promise<NonNullable<typeof last>> {
   if (last?.digest === digest) return last;
   last = undefined;
   const backend = await backendOf(plan.engine ?? options.engine);
-  const bench = await openPlan(plan, { backend, directory, buildRecipe: (recipe) => buildRecipe(recipe, directory) });
+  const bench = await openPlan(plan, { backend, directory, hub, buildRecipe: (recipe) => buildRecipe(recipe, directory) });
   last = { digest, bench, checked: new Set() };
   return last;
 }

@@ -3,6 +3,7 @@ import { constants } from 'node:fs';
 import { access, mkdir, readdir, rmdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { LowbitError } from '@lowbit/core';
+import type { HubOptions } from '@lowbit/hub';
 import type { Terminal } from './terminal.js';
 
 export interface CommandContext {
@@ -11,6 +12,8 @@ export interface CommandContext {
   readonly directory: string;
   /** Aborted by Ctrl-C or SIGTERM. */
   readonly signal: AbortSignal;
+  /** How models and datasets of the hub are come by. */
+  readonly hub: HubOptions;
   /** Says that the input has been accepted: errors from now on are failures, not bad input. */
   startWork(): void;
 }

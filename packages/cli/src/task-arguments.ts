@@ -1,9 +1,8 @@
 // Options about a task: what to tune for and to judge by.
-import { resolve } from 'node:path';
 import type { TaskSource } from '@lowbit/bench';
 import { LowbitError } from '@lowbit/core';
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { integer, type TextArguments } from './arguments.js';
+import { fileOf, integer, type TextArguments } from './arguments.js';
 
 export interface TaskArguments {
   readonly task?: string;
@@ -32,7 +31,7 @@ export function addTaskOptions(command: Command, use: string): Command {
   };
   add(
     '--task <source>',
-    `${use}: 'sotu-era' (was it said before 1900?), examples in a .jsonl or .tsv file, or plain text (.txt, .jsonl) without a template`,
+    `${use}: 'sotu-era' (was it said before 1900?), examples in a .jsonl, .parquet or .tsv file, or plain text (.txt, .jsonl, .parquet) without a template; files may be of the Hugging Face hub: hf:owner/name/train.parquet`,
   );
   add('--template <text>', "an example as text, fields in braces, the last one predicted: '{sentence} It was {label}'");
   add(
@@ -57,9 +56,9 @@ export function taskSource(options: TaskArguments & TextArguments, directory: st
   }
   const { documents, field } = options;
   return {
-    source: task === 'sotu-era' ? task : resolve(directory, task),
+    source: task === 'sotu-era' ? task : fileOf(task, directory),
     ...{ template, labels, columns, length, limit },
-    dev: typeof taskDev === 'string' ? resolve(directory, taskDev) : taskDev,
+    dev: typeof taskDev === 'string' ? fileOf(taskDev, directory) : taskDev,
     text: { documents, field },
   };
 }

@@ -96,11 +96,11 @@ describe('readHubCorpus', () => {
     const fetched = await readHubCorpus('hf:org/data/en', { use: 'train' }, options);
     const offline = { ...options, settings: { cache, endpoint: hub.endpoint, isOffline: true } };
     hub.requests.length = 0;
-    // Of what is in the cache; test and validation are not.
-    expect(await readHubCorpus('hf:org/data/en', { use: 'train', datasetSplit: 'train' }, offline)).toMatchObject({
-      corpus: fetched.corpus,
-    });
-    await expect(readHubCorpus('hf:org/data/en', { use: 'train', datasetSplit: 'test' }, offline)).rejects.toThrow(/HUB_FILES/);
+    expect(await readHubCorpus('hf:org/data/en', { use: 'train' }, offline)).toEqual(fetched);
+    // It knows of the splits that are not in the cache.
+    await expect(readHubCorpus('hf:org/data/en', { use: 'held-out' }, offline)).rejects.toThrow(
+      /HUB_OFFLINE.*test-00000-of-00001\.parquet of it is not in/,
+    );
     expect(hub.requests).toEqual([]);
   });
 });

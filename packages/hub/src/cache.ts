@@ -1,5 +1,6 @@
 // The cache as Hugging Face's programs lay it out: blobs by their hash, snapshots of links to them by commit, refs from names to commits.
-import { randomBytes } from 'node:crypto';
+// Beside these, what files a commit has: which of them are meant must not depend on which were fetched.
+import { createHash, randomBytes } from 'node:crypto';
 import { copyFile, mkdir, readdir, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { cacheError } from './errors.js';
@@ -20,6 +21,10 @@ export interface RepositoryCache {
   commitOf(revision: string): Promise<string | undefined>;
   /** Remembers it. */
   setCommit(revision: string, commit: string): Promise<void>;
+  /** Paths of all files of a commit, or of a folder of it, if they were listed before. */
+  filesOf(commit: string, folder: string): Promise<readonly string[] | undefined>;
+  /** Remembers them. */
+  setFiles(commit: string, folder: string, files: readonly string[]): Promise<void>;
   /** The directory of a commit's files, whether it is there or not. */
   snapshot(commit: string): string;
   /** Links a file of a commit to a blob. */
@@ -30,6 +35,8 @@ export function repositoryCache(cache: string, { kind, repository }: HubReferenc
   const root = join(cache, `${kind}s--${repository.replace('/', '--')}`);
   const snapshot = (commit: string): string => join(root, 'snapshots', commit);
   const ref = (revision: string): string => join(root, 'refs', ...revision.split('/'));
+  const tree = (commit: string, folder: string): string =>
+    join(root, '.lowbit', `${commit}-${createHash('sha256').update(folder).digest('hex').slice(0, 16)}.txt`);
   return {
     blobs: join(root, 'blobs'),
     snapshot,
@@ -41,6 +48,15 @@ export function repositoryCache(cache: string, { kind, repository }: HubReferenc
     async setCommit(revision, commit) {
       if (isCommit(revision)) return;
       await place(ref(revision), (path) => writeFile(path, commit));
+    },
+    async filesOf(commit, folder) {
+      const text = await readFile(tree(commit, folder), 'utf8').catch(() => undefined);
+      return text?.split('\n');
+    },
+    async setFiles(commit, folder, files) {
+      // A commit never changes.
+      if ((await fileSize(tree(commit, folder))) !== undefined) return;
+      await place(tree(commit, folder), (path) => writeFile(path, files.join('\n')));
     },
     async link(commit, path, blob) {
       const target = join(snapshot(commit), ...path.split('/'));

@@ -36,7 +36,7 @@ export interface HubSource {
   readonly commit: string;
   /** Where its files are once they are fetched: of the folder, if there is one. */
   readonly directory: string;
-  /** Paths within it; offline, of what is in the cache. */
+  /** Paths within it; offline, where they were never listed, of what is in the cache. */
   readonly files: readonly string[];
   /** Brings files into the directory; those that it does not have are passed over, unless it is only the cache that has not. @throws HUB_OFFLINE, HUB_CHECKSUM, DISK_FULL, HUB_CACHE, and what requests throw. */
   fetch(paths: readonly string[]): Promise<void>;
@@ -81,12 +81,13 @@ async function cached(question: Question, cache: RepositoryCache): Promise<HubSo
   const { reference } = question;
   const commit = await cache.commitOf(reference.revision);
   const directory = join(cache.snapshot(commit ?? ''), reference.folder);
-  const files = commit === undefined ? [] : await filesBelow(directory);
-  if (commit === undefined || files.length === 0) throw offlineError(question, `${formatHubReference(reference)} is not`);
+  const present = commit === undefined ? [] : await filesBelow(directory);
+  if (commit === undefined || present.length === 0) throw offlineError(question, `${formatHubReference(reference)} is not`);
+  const files = (await cache.filesOf(commit, reference.folder)) ?? present;
   return {
     ...{ reference: formatHubReference({ ...reference, revision: commit }), repository: reference.repository, commit, directory, files },
     async fetch(paths) {
-      const missing = [...new Set(paths.flatMap(partsOf))].filter((path) => !files.includes(path));
+      const missing = [...new Set(paths.flatMap(partsOf))].filter((path) => !present.includes(path));
       if (missing.length > 0) throw offlineError(question, `${missing.join(', ')} of it ${missing.length > 1 ? 'are' : 'is'} not`);
     },
   };
@@ -110,13 +111,15 @@ async function remote(question: Question, cache: RepositoryCache, options: HubOp
   const listed = await list(question, commit, options);
   const prefix = folder === '' ? '' : `${folder}/`;
   const within = new Map(listed.filter(({ path }) => path.startsWith(prefix)).map((file) => [file.path.slice(prefix.length), file]));
+  const files = [...within.keys()].sort();
   return {
     ...{ reference: formatHubReference({ ...reference, revision: commit }), repository, commit },
     directory: join(cache.snapshot(commit), folder),
-    files: [...within.keys()].sort(),
+    files,
     async fetch(paths) {
       const wanted = paths.flatMap((path) => within.get(path) ?? []);
       await bring({ reference: { ...reference, revision: commit }, settings }, cache, wanted, options);
+      await cache.setFiles(commit, folder, files);
       await cache.setCommit(revision, commit);
     },
   };

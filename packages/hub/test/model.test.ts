@@ -250,8 +250,12 @@ describe('datasets', () => {
     expect(await readlink(join(source.directory, 'a', 'b.jsonl'))).toBe(join('..', '..', '..', '..', 'blobs', gitHash('en/a/b.jsonl')));
     expect(downloads()).toEqual(['en/a/b.jsonl']);
     const again = await openSource('hf:org/data/en', 'dataset', offline());
-    expect(again.files).toEqual(['a/b.jsonl']);
-    expect(again.reference).toBe(source.reference);
+    expect({ reference: again.reference, files: again.files }).toEqual({ reference: source.reference, files: source.files });
+    await again.fetch(['a/b.jsonl']);
+    await expect(again.fetch(['c.txt'])).rejects.toThrow(/HUB_OFFLINE.*c\.txt of it is not in/);
+    // What others have fetched was never listed.
+    await rm(join(cache, 'datasets--org--data', '.lowbit'), { recursive: true });
+    expect((await openSource('hf:org/data/en', 'dataset', offline())).files).toEqual(['a/b.jsonl']);
   });
 
   it('know of parts that are missing offline', async () => {

@@ -30,6 +30,7 @@ import {
   collect,
   type EngineArguments,
   integer,
+  MODELS,
   modelName,
   type OutputArguments,
   openBackend,
@@ -62,7 +63,7 @@ export function addAdviseCommand(program: Command, context: CommandContext): voi
   const command = program
     .command('advise')
     .description('find a recipe that stays within a threshold: quantize by several methods, then train what hurts most until it does')
-    .argument('<model>', 'tiny, tiny-outliers, stories15M, or the directory of a checkpoint')
+    .argument('<model>', MODELS)
     .requiredOption('--threshold <metric=value>', `what is good enough: ${adviceMetrics.join(' or ')} of at most a value, 'kl=0.05'`)
     .option(
       '--bits <widths>',
@@ -102,7 +103,7 @@ async function runAdvise(reference: string, options: AdviseArguments, context: C
     candidates: await adviceCandidates(ptq, { bits, groupSize }, directory),
     tuner: adviceTuner(options.qat),
   };
-  const resolved = await resolveModel(reference, directory);
+  const resolved = await resolveModel(reference, directory, context.hub);
   await checkAdvice(plan, resolved.model, (steps) => build(steps, directory));
   const report = resolve(directory, options.report ?? join('runs', 'advise', modelName(reference, directory)));
   const out = options.out === undefined ? undefined : resolve(directory, options.out);
@@ -229,7 +230,7 @@ function noteTrial(trial: Trial, { threshold }: AdvicePlan, reporter: Reporter):
 
 async function save(
   out: string,
-  { checkpoint }: ResolvedModel,
+  { checkpoint, versions }: ResolvedModel,
   { best, made }: MetAdvice,
   backend: Backend,
   { seed, force }: AdviseArguments,
@@ -238,7 +239,7 @@ async function save(
 ): Promise<void> {
   await saveCheckpoint(out, made, {
     recipe: await build(best.steps, directory),
-    versions: provenanceOf(backend).versions,
+    versions: { ...provenanceOf(backend).versions, ...versions },
     seed,
     sideFiles: checkpoint.sideFiles,
     overwrite: force === true,
@@ -256,13 +257,14 @@ function recordOf({ threshold, best, damages }: Advice<unknown>): object {
 
 /** What makes the advised model again: equal text, seed, steps and engine give equal weights. */
 function repeatCommand(recipe: string, options: AdviseArguments & { readonly reference: string }, directory: string): string {
-  const { reference, calibrationWindows, window, seed, text, documents, field, provider, threads } = options;
+  const { reference, calibrationWindows, window, seed, text, documents, field, split, provider, threads } = options;
   const words = [
     ...[reference, '--recipe', relative(directory, recipe), '--windows', calibrationWindows, '--seed', seed],
     ...(window === undefined ? [] : ['--window', window]),
     ...(text === undefined ? [] : ['--text', text]),
     ...(documents === 'whole' ? [] : ['--documents', documents]),
     ...(field === 'text' ? [] : ['--field', field]),
+    ...(split === undefined ? [] : ['--split', split]),
     ...(provider === 'cpu' ? [] : ['--provider', provider]),
     ...(threads === undefined ? [] : ['--threads', threads]),
   ];

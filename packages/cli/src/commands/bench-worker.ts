@@ -25,9 +25,11 @@ export function addBenchWorkerCommand(program: Command, context: CommandContext)
 
 /** Each plan says on how many threads its cells run. */
 async function work({ queue, lostAfter, quiet, provider }: WorkerArguments, context: CommandContext): Promise<void> {
-  const { terminal, directory, signal } = context;
+  const { terminal, directory, hub, signal } = context;
   const { note } = createReporter(terminal, { isQuiet: quiet === true });
-  const cells = openTaskProcess<CellWork, CellResult>(cellProcess({ engine: { provider, threads: 1 }, isElsewhere: true }, directory));
+  const isOffline = hub.settings?.isOffline === true;
+  const module = cellProcess({ engine: { provider, threads: 1 }, isOffline, isElsewhere: true }, directory);
+  const cells = openTaskProcess<CellWork, CellResult>(module);
   try {
     await serveQueue<CellWork, CellResult>((task, stop) => cells.run(task, stop), {
       ...{ url: queue, name: queueName(provider), lostAfter, signal, onNote: note },

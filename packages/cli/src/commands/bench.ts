@@ -20,7 +20,16 @@ import {
 } from '@lowbit/bench';
 import { type Backend, LowbitError } from '@lowbit/core';
 import type { Command } from 'commander';
-import { addEngineOptions, addOutputOptions, addTextOptions, collect, integer, type OutputArguments, openBackend } from '../arguments.js';
+import {
+  addEngineOptions,
+  addOutputOptions,
+  addTextOptions,
+  collect,
+  integer,
+  MODELS,
+  type OutputArguments,
+  openBackend,
+} from '../arguments.js';
 import { addPlaceOptions, engineFor, type PlaceArguments, runCellsAt } from '../bench-cells.js';
 import { type PlanArguments, planOf } from '../bench-plan.js';
 import { type CommandContext, claimDirectory } from '../context.js';
@@ -41,7 +50,7 @@ export function addBenchCommand(program: Command, context: CommandContext): void
     .command('bench')
     .description('compare recipes on models')
     .option('--preset <name>', `${presetNames.join(', ')}; other options replace parts of it`)
-    .option('--model <model>', 'tiny, tiny-outliers, stories15M, or a directory; may be repeated', collect(String))
+    .option('--model <model>', `${MODELS}; may be repeated`, collect(String))
     .option('--recipe <recipe>', "a file, or inline: 'gptq:bits=2', steps joined by +; may be repeated", collect(String))
     .option('--evaluators <names...>', modelEvaluatorNames.join(', '))
     .option('--seeds <number>', 'a seed; may be repeated', collect(integer(0)))
@@ -72,7 +81,7 @@ async function runBench(options: BenchArguments, context: CommandContext): Promi
   const out = options.out === undefined ? undefined : resolve(directory, options.out);
   const goesOn = out !== undefined && options.resume === true && holdsRun(out);
   const engine = engineFor(options, goesOn ? engineIn(out) : undefined);
-  const plan = await planOf(options, engine, directory);
+  const plan = await planOf(options, engine, directory, context.hub);
   if (out !== undefined) dropLostLock(out);
   const claimed =
     out === undefined ? undefined : await claimDirectory(out, options.force === true || goesOn, 'go on with its rows with --resume');
@@ -98,7 +107,7 @@ async function benchInto(
   options: BenchArguments,
   context: CommandContext,
 ): Promise<void> {
-  const { terminal, directory, signal } = context;
+  const { terminal, directory, hub, signal } = context;
   const reporter = createReporter(terminal, { isQuiet: options.quiet === true });
   if (options.threads === undefined && (options.workers ?? options.queue) !== undefined) {
     const count = `${engine.threads} thread${engine.threads === 1 ? '' : 's'}`;
@@ -107,7 +116,7 @@ async function benchInto(
   try {
     if (options.json) for (const row of folder?.kept ?? []) terminal.out(`${JSON.stringify(row)}\n`);
     const isResumed = options.resume === true;
-    const place = { backend, directory, signal, isResumed, buildRecipe: (recipe: BenchRecipe) => buildRecipe(recipe, directory) };
+    const place = { backend, directory, hub, signal, isResumed, buildRecipe: (recipe: BenchRecipe) => buildRecipe(recipe, directory) };
     const made = await runCellsAt(options, engine, plan, folder?.missing ?? cellsOf(plan), place, {
       onProgress: (progress) => {
         if (progress.type === 'note') reporter.note(progress.text);

@@ -22,6 +22,7 @@ import {
   addTextOptions,
   addWindowOptions,
   type EngineArguments,
+  MODELS,
   type OutputArguments,
   openBackend,
   type TextArguments,
@@ -53,7 +54,7 @@ export function addEvalCommand(program: Command, context: CommandContext): void 
   const command = program
     .command('eval')
     .description('judge a model on held-out text, or on a task')
-    .argument('<model>', 'tiny, tiny-outliers, stories15M, or the directory of a checkpoint')
+    .argument('<model>', MODELS)
     .option(
       '--reference <model>',
       'the dense model it was made from: adds KL divergence, top-1 agreement and loss gap, and writes the text of --text self',
@@ -80,7 +81,7 @@ export function addEvalCommand(program: Command, context: CommandContext): void 
 async function runEval(
   modelReference: string,
   options: EvalArguments,
-  { terminal, directory, signal, startWork }: CommandContext,
+  { terminal, directory, hub, signal, startWork }: CommandContext,
 ): Promise<void> {
   const source = taskSource(options, directory);
   const tasks = suiteSource(options, directory);
@@ -90,11 +91,11 @@ async function runEval(
     throw new LowbitError('REFERENCE_MISSING', 'layer-error compares with the dense model; name it with --reference');
   }
   const answers = await answersOf(options, tasks, directory);
-  const resolved = await resolveModel(modelReference, directory);
+  const resolved = await resolveModel(modelReference, directory, hub);
   const executed = withExecution(resolved.model, resolved.name, options);
   const task = source && (await openTask(source, resolved));
   const suite = tasks ? await openSuite(tasks, { ...resolved, onAnswer: answers?.write }) : [];
-  const reference = options.reference === undefined ? undefined : await resolveModel(options.reference, directory);
+  const reference = options.reference === undefined ? undefined : await resolveModel(options.reference, directory, hub);
   const backend = await openBackend(options);
   const reporter = createReporter(terminal, { isQuiet: options.quiet === true });
   try {
@@ -129,7 +130,8 @@ async function runEval(
       const seconds = (performance.now() - started) / 1000;
       const { versions, commit } = provenanceOf(backend);
       for (const score of scores) {
-        const record = { model: resolved.name, ...score, execution: options.execution, seconds, versions, commit };
+        const made = { ...versions, ...resolved.versions };
+        const record = { model: resolved.name, ...score, execution: options.execution, seconds, versions: made, commit };
         terminal.out(options.json ? `${JSON.stringify(record)}\n` : `${scoreLine(score)}\n`);
       }
     }

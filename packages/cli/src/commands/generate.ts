@@ -3,7 +3,7 @@ import { resolveModel } from '@lowbit/bench';
 import { createRng, LowbitError } from '@lowbit/core';
 import { generate } from '@lowbit/models';
 import type { Command } from 'commander';
-import { addEngineOptions, type EngineArguments, integer, number, openBackend, share } from '../arguments.js';
+import { addEngineOptions, type EngineArguments, integer, MODELS, number, openBackend, share } from '../arguments.js';
 import type { CommandContext } from '../context.js';
 import { addExecutionOption, type ExecutionArguments, withExecution } from '../execution.js';
 
@@ -21,7 +21,7 @@ export function addGenerateCommand(program: Command, context: CommandContext): v
   const command = program
     .command('generate')
     .description('continue a prompt')
-    .argument('<model>', 'tiny, tiny-outliers, stories15M, or the directory of a checkpoint')
+    .argument('<model>', MODELS)
     .option('--prompt <text>', 'text to continue', '')
     .option('--tokens <count>', 'tokens to write at most', integer(1), 100)
     .option('--temperature <value>', '0 takes the most probable token', number(0), 0.8)
@@ -37,10 +37,10 @@ export function addGenerateCommand(program: Command, context: CommandContext): v
 async function runGenerate(
   reference: string,
   options: GenerateArguments,
-  { terminal, directory, signal, startWork }: CommandContext,
+  { terminal, directory, hub, signal, startWork }: CommandContext,
 ): Promise<void> {
   const { prompt, tokens, temperature, topK, topP, seed, json, execution } = options;
-  const { name, model: simulated, tokenizer } = await resolveModel(reference, directory);
+  const { name, model: simulated, tokenizer } = await resolveModel(reference, directory, hub);
   const { model, note } = withExecution(simulated, name, options);
   const ids = tokenizer.encode(prompt, { bos: tokenizer.addsBos || prompt === '' });
   const { contextLength } = model.config;

@@ -3,6 +3,7 @@ import { type ResolvedModel, resolveModel } from '@lowbit/bench';
 import type { Linear, Model } from '@lowbit/core';
 import { type ModelSize, measureSize } from '@lowbit/eval';
 import type { Command } from 'commander';
+import { MODELS } from '../arguments.js';
 import type { CommandContext } from '../context.js';
 import { addSpectrumOptions, inspectSpectrum, refuseSpectrumOptions, type SpectrumArguments } from './inspect-spectrum.js';
 
@@ -52,13 +53,13 @@ export function addInspectCommand(program: Command, context: CommandContext): vo
   const command = program
     .command('inspect')
     .description('show what a model consists of, reading no weights; with --spectrum, what its activations look like')
-    .argument('<model>', 'tiny, tiny-outliers, stories15M, or the directory of a checkpoint')
+    .argument('<model>', MODELS)
     .option('--json', 'one JSON object on stdout')
     .option('--spectrum', 'energy of the residual stream by rank, and inputs of Linears raw, rotated and decomposed');
   addSpectrumOptions(command);
   command.action(async (reference: string, options: InspectArguments) => {
     if (!options.spectrum) refuseSpectrumOptions(command);
-    const resolved = await resolveModel(reference, context.directory);
+    const resolved = await resolveModel(reference, context.directory, context.hub);
     if (options.spectrum) await inspectSpectrum(resolved, options, context);
     else inspectParts(resolved, options.json === true, context);
   });

@@ -31,7 +31,7 @@ async function runReplay(reference: string, log: string, options: ReplayArgument
   const { directory } = context;
   const path = resolve(directory, log);
   const text = await readLog(path);
-  const resolved = await resolveModel(reference, directory);
+  const resolved = await resolveModel(reference, directory, context.hub);
   const out = resolve(directory, options.out);
   const claimed = await claimDirectory(out, options.force === true);
   try {

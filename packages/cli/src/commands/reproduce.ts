@@ -162,14 +162,14 @@ async function runInto(
   context: CommandContext,
   reporter: Reporter,
 ): Promise<ExperimentRow[]> {
-  const { terminal, directory, signal } = context;
+  const { terminal, directory, hub, signal } = context;
   const { commits } = folder.settings;
   if (commits.length > 1) reporter.warn(`the rows come from different commits: ${commits.join(', ')}`);
   const startedAt = performance.now();
   let finished = 0;
   try {
     return await runExperiment(plan, {
-      ...{ backend, directory, signal, known: folder.kept },
+      ...{ backend, directory, hub, signal, known: folder.kept },
       onRows: (rows, left) => {
         // Models and text have been accepted.
         context.startWork();
