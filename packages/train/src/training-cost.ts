@@ -35,7 +35,7 @@ const UPDATE_VALUES = 16;
 const COPIES = 9;
 
 /** Values for each logit on the way to a loss and back. */
-const LOGIT_VALUES = 20;
+const LOGIT_VALUES = 12;
 
 /** Logits that exist at one time, as `modelGradients` cuts them; and values of their size at that time. */
 const LOGITS_AT_ONCE = 2 ** 23;
@@ -68,6 +68,8 @@ export function trainingCost(work: Workload<unknown>, course: TrainingCourse): C
     bytes:
       (4 * COPIES * parameters) / (oneByOne ? Math.max(1, blocks) : 1) +
       4 * (oneByOne ? 2 : blocks + 2) * atOnce * tokens * width +
-      Math.max(2 * atOnce * forward.bytes, 4 * LOGIT_COPIES * Math.min(LOGITS_AT_ONCE, atOnce * logits)),
+      // Of a pass and the passes back through it, and of logits: programs of an engine, each of which keeps its working memory.
+      3 * atOnce * forward.bytes +
+      4 * LOGIT_COPIES * Math.min(LOGITS_AT_ONCE, atOnce * logits),
   };
 }
