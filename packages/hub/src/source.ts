@@ -63,17 +63,18 @@ export async function openSource(text: string, kind: HubKind, options: HubOption
 }
 
 /**
- * A reference to what another one names now: 'hf:owner/name@commit'. Offline, to what it was when it was fetched.
+ * A reference to what another one names now: 'hf:owner/name@commit'. Offline, to what it was when it was asked for last.
  * @throws as `openSource`.
  */
 export async function pinReference(text: string, kind: HubKind, options: HubOptions = {}): Promise<string> {
   const reference = parseHubReference(text, kind);
   const settings = options.settings ?? hubSettings();
   const question: Question = { reference, settings };
-  const commit = settings.isOffline
-    ? await repositoryCache(settings.cache, reference).commitOf(reference.revision)
-    : await commitOf(question, options);
+  const cache = repositoryCache(settings.cache, reference);
+  const commit = settings.isOffline ? await cache.commitOf(reference.revision) : await commitOf(question, options);
   if (commit === undefined) throw offlineError(question, `${formatHubReference(reference)} is not`);
+  // Who fetches by the commit does not know what it was called.
+  if (!settings.isOffline) await cache.setCommit(reference.revision, commit);
   return formatHubReference({ ...reference, revision: commit });
 }
 

@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, readdir, readFile, readlink, rm, symlink, truncate, wri
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { fetchModel, type HubOptions, type HubProgress, openSource } from '../src/index.js';
+import { fetchModel, type HubOptions, type HubProgress, openSource, pinReference } from '../src/index.js';
 import { entryOf, gitHash, type HubServer, sha256, startHub } from './hub-server.js';
 
 const commit = 'c'.repeat(40);
@@ -193,6 +193,20 @@ describe('fetchModel', () => {
     serve(model);
     hub.entry = (entry) => ({ ...entry, oid: '../../x' });
     expect((await openSource('hf:org/name', 'model', options)).files).toEqual(['model.safetensors']);
+  });
+});
+
+describe('pinReference', () => {
+  it('names the commit, offline the one that it was', async () => {
+    serve(model, ['v1']);
+    hub.repositories.set('datasets/org/data', { files: { 'en/x.txt': 'x' }, commit });
+    await expect(pinReference('hf:org/name', 'model', offline())).rejects.toThrow(/HUB_OFFLINE/);
+    for (const how of [options, offline()]) {
+      expect(await pinReference('hf:org/name@v1', 'model', how)).toBe(`hf:org/name@${commit}`);
+      expect(await pinReference('hf:org/data/en/x.txt', 'dataset', how)).toBe(`hf:org/data@${commit}/en/x.txt`);
+      expect(await pinReference(`hf:org/none@${commit}`, 'model', how)).toBe(`hf:org/none@${commit}`);
+    }
+    await expect(pinReference('hf:org/name@v2', 'model', options)).rejects.toThrow(/HUB_MISSING/);
   });
 });
 

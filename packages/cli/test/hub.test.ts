@@ -1,0 +1,144 @@
+// Commands on models and datasets of a hub on this machine: fetched, recorded by commit, and offline from the cache alone.
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { type HubServer, startHub } from '../../hub/test/hub-server.js';
+import { runCommandLine } from '../src/program.js';
+import { recordingTerminal, temporaryFolder, writeToyCheckpoint } from './toy-checkpoint.js';
+
+const commit = 'c'.repeat(40);
+const pinned = `hf:org/toy@${commit}`;
+let hub: HubServer;
+let folder: string;
+let remove: () => Promise<void>;
+beforeEach(async () => {
+  hub = await startHub();
+  ({ folder, remove } = await temporaryFolder());
+  const toy = await writeToyCheckpoint(folder);
+  const files: Record<string, Uint8Array> = {};
+  for (const name of await readdir(toy)) files[name] = await readFile(join(toy, name));
+  hub.repositories.set('models/org/toy', { files, commit });
+  const lines = (word: string): string =>
+    Array.from({ length: 20 }, (_, i) => `{"body":"some ${word} of document ${i}, and more of it"}\n`).join('');
+  hub.repositories.set('datasets/org/data', { files: { 'train.jsonl': lines('words'), 'test.jsonl': lines('lines') }, commit });
+  vi.stubEnv('HF_ENDPOINT', hub.endpoint)
+    .stubEnv('HF_HUB_CACHE', join(folder, 'cache'))
+    .stubEnv('HF_HUB_OFFLINE', '')
+    .stubEnv('HF_TOKEN', '');
+});
+afterEach(async () => {
+  vi.unstubAllEnvs();
+  await hub.close();
+  await remove();
+});
+
+async function lowbit(...words: string[]): Promise<{ code: number; output: string; errors: string }> {
+  const terminal = recordingTerminal();
+  const code = await runCommandLine({ arguments: words, terminal, directory: folder, signal: new AbortController().signal });
+  return { code, output: terminal.output(), errors: terminal.errors() };
+}
+
+const text = ['--text', 'hf:org/data', '--field', 'body', '--windows', '2', '--window', '16'];
+
+describe('hf:owner/name', () => {
+  it('is judged by its own split of a text, and offline again', async () => {
+    const words = ['eval', 'hf:org/toy', ...text, '--threads', '1', '--json'];
+    const online = await lowbit(...words);
+    expect(online).toMatchObject({ code: 0 });
+    const [row] = online.output
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { model: string; versions: object; value: number; protocol: object });
+    expect(row).toMatchObject({
+      model: 'toy',
+      versions: { 'hf:org/toy': commit },
+      protocol: { corpus: `hf:org/data@${commit}`, split: 'test' },
+    });
+    hub.requests.length = 0;
+    for (const again of [
+      [...words, '--offline'],
+      ['--offline', ...words],
+    ]) {
+      const { code, output } = await lowbit(...again);
+      expect(code).toBe(0);
+      expect(JSON.parse(output.split('\n')[0])).toMatchObject({ value: row.value, versions: { 'hf:org/toy': commit } });
+    }
+    expect(hub.requests).toEqual([]);
+  });
+
+  it('is quantized into a checkpoint that names its commit', async () => {
+    const { code, errors } = await lowbit('quantize', 'hf:org/toy', '--recipe', 'gptq:bits=4', ...text, '--threads', '1', '--out', 'made');
+    expect({ code, errors }).toMatchObject({ code: 0 });
+    expect(errors).toContain(`hf:org/data@${commit} train`);
+    const { lowbit: section } = JSON.parse(await readFile(join(folder, 'made', 'config.json'), 'utf8')) as { lowbit: { versions: object } };
+    expect(section.versions).toMatchObject({ 'hf:org/toy': commit });
+    expect((await readdir(join(folder, 'made'))).sort()).toContain('tokenizer.json');
+  });
+
+  it('is in the plan of a benchmark by its commit, whatever the branch is later', async () => {
+    const words = [
+      'bench',
+      '--model',
+      'hf:org/toy',
+      '--recipe',
+      'rtn:bits=4',
+      ...text,
+      '--calibration-windows',
+      '2',
+      '--evaluators',
+      'text',
+      '--threads',
+      '1',
+    ];
+    expect(await lowbit(...words, '--out', 'run')).toMatchObject({ code: 0 });
+    const { plan } = JSON.parse(await readFile(join(folder, 'run', 'plan.json'), 'utf8')) as {
+      plan: { models: string[]; heldOut: object };
+    };
+    expect(plan.models).toEqual([pinned]);
+    expect(plan.heldOut).toMatchObject({ source: { path: `hf:org/data@${commit}` } });
+    const rows = (await readFile(join(folder, 'run', 'results.jsonl'), 'utf8'))
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as object);
+    for (const row of rows) expect(row).toMatchObject({ model: 'toy', versions: { 'hf:org/toy': commit } });
+    hub.requests.length = 0;
+    // Processes of its own are offline too.
+    const apart = await lowbit(...words, '--offline', '--workers', '1', '--json');
+    expect(apart).toMatchObject({ code: 0, errors: expect.not.stringMatching(/HUB_/) as string });
+    expect(hub.requests).toEqual([]);
+  });
+
+  it('is inspected where it lies', async () => {
+    const { code, output } = await lowbit('inspect', pinned, '--json');
+    expect(code).toBe(0);
+    expect(JSON.parse(output)).toMatchObject({ model: 'toy', path: join(folder, 'cache', 'models--org--toy', 'snapshots', commit) });
+  });
+
+  it.each([
+    [['eval', 'hf:org/toy', '--offline'], /HUB_OFFLINE.*fetch it with: hf download org\/toy,/],
+    [['eval', 'hf:org/none'], /HUB_MISSING.*no model org\/none/],
+    [['eval', 'hf:toy'], /HUB_REFERENCE/],
+    [['eval', 'toy', '--text', 'hf:org/none'], /HUB_MISSING.*no dataset org\/none/],
+    [['eval', 'toy', '--text', 'hf:org/data', '--split', 'dev'], /HUB_FILES.*no files of a split 'dev'; it has test\.jsonl, train\.jsonl/],
+    [['eval', 'toy', '--text', 'hf:org/data', '--split', 'test'], /CORPUS_JSONL.*has body/],
+    [['eval', 'toy', '--split', 'test'], /TEXT_OPTIONS: --split/],
+    [['eval', 'toy', '--task', 'hf:org/data', '--template', '{body}'], /HUB_FILES.*names no file/],
+    [['bench', '--model', 'hf:org/none', '--recipe', 'rtn'], /HUB_MISSING/],
+    [['bench', '--model', 'hf:org/toy', '--recipe', 'rtn', '--offline'], /HUB_OFFLINE/],
+  ])('%j exits with 2 and says what to do', async (words, message) => {
+    const { code, errors } = await lowbit(...words, '--threads', '1');
+    expect({ code, errors }).toEqual({ code: 2, errors: expect.stringMatching(message) as string });
+  });
+
+  it('is no concern of commands that name none', async () => {
+    vi.stubEnv('HF_ENDPOINT', 'nowhere');
+    expect(await lowbit('inspect', 'toy')).toMatchObject({ code: 0 });
+    const { code, errors } = await lowbit('inspect', 'hf:org/toy');
+    expect({ code, errors }).toEqual({ code: 2, errors: expect.stringMatching(/HUB_SETTINGS/) as string });
+  });
+
+  it('is in the help', async () => {
+    expect((await lowbit('--help')).output).toMatch(/--offline +fetch nothing/);
+    expect((await lowbit('eval', '--help')).output).toContain('hf:owner/name');
+  });
+});
