@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createReferenceBackend } from '@lowbit/backend-reference';
-import { DenseLinear, Embedding, type Linear, readFloats, tensor, tensorsOf } from '@lowbit/core';
+import { DenseLinear, Embedding, type Linear, Norm, readFloats, tensor, tensorsOf } from '@lowbit/core';
 import { LowRankLinear, QuantizedLinear, quantizeWeight, SplitLinear } from '@lowbit/quant';
 import { createToyModel } from '@lowbit/testkit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -25,6 +25,24 @@ describe('measureSize', () => {
     expect(size.linears).toHaveLength(14);
     const untied = createToyModel();
     expect(measureSize(untied).parameters).toBe([...tensorsOf(untied).values()].reduce((a, { size: count }) => a + count, 0));
+  });
+
+  it('counts learned positions, biases of norms, and norms of heads with their own size', () => {
+    const zeros = (...shape: number[]) => tensor(new Float32Array(shape.reduce((a, b) => a * b, 1)), shape);
+    const [block] = dense.blocks;
+    const withHeadNorm = new Proxy(block, {
+      get: (target, key) =>
+        key === 'norms' ? { ...target.norms, 'self_attn.q_norm': new Norm('rms', 8, 1e-6, zeros(8)) } : Reflect.get(target, key),
+    });
+    const { parameters, totalBits } = measureSize(dense);
+    const more = dense
+      .with({
+        embedding: new Embedding(dense.embedding.weight, { weight: zeros(34, 32), offset: 2 }),
+        norm: new Norm('layer', 32, 1e-5, zeros(32), zeros(32)),
+      })
+      .withBlock(0, withHeadNorm);
+    const added = 34 * 32 + 32 + 8;
+    expect(measureSize(more)).toMatchObject({ parameters: parameters + added, totalBits: totalBits + 16 * added });
   });
 
   it('counts per Linear, over targets, and over everything', () => {
