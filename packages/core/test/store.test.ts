@@ -1,6 +1,6 @@
 // The store in memory.
 import { expect, it } from 'vitest';
-import { memoryStore, tensor } from '../src/index.js';
+import { lazyTensor, memoryStore, read, tensor } from '../src/index.js';
 
 it('memoryStore keeps, replaces and forgets whole entries', async () => {
   const store = memoryStore();
@@ -13,4 +13,12 @@ it('memoryStore keeps, replaces and forgets whole entries', async () => {
   await store.delete('a');
   await store.delete('a');
   expect(await store.get('a')).toBeUndefined();
+});
+
+it('memoryStore reads lazy tensors once, when they are put', async () => {
+  const store = memoryStore();
+  let loads = 0;
+  const lazy = lazyTensor([1], 'float32', () => Float32Array.of(++loads));
+  await store.put('a', { metadata: {}, tensors: { x: lazy } });
+  for (const _ of [1, 2]) expect(await read((await store.get('a'))!.tensors['x'])).toEqual(Float32Array.of(1));
 });

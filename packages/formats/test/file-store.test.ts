@@ -1,5 +1,5 @@
 // The run store on disk: what is put comes back lazily, nothing half-written is ever seen, keys stay inside.
-import { mkdir, readdir, readFile, truncate, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { lazyTensor, memoryStore, read, tensor } from '@lowbit/core';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
@@ -55,6 +55,38 @@ describe('file store', () => {
     await store.put('state', { metadata: {}, tensors: { weight: old!.tensors.weight } });
     expect(await read((await store.get('state'))!.tensors.weight)).toEqual(Float32Array.of(1, 2, 3, 4));
     await expect(read(old!.tensors.weight)).rejects.toThrow(/FILE_CHANGED/);
+  });
+
+  it('is cleared of its entries and of what killed processes left, and of nothing else', async () => {
+    const store = createFileStore(at('run'));
+    expect(await store.isEmpty()).toBe(true);
+    await store.clear();
+    await mkdir(at('run', 'blocks'), { recursive: true });
+    await writeFile(at('run', 'blocks', '003.safetensors.1-0123abcd.tmp'), 'part');
+    expect(await store.isEmpty()).toBe(true);
+    await store.put('blocks/003', entry(1));
+    await store.put('state', entry(2));
+    expect(await store.isEmpty()).toBe(false);
+    await writeFile(at('run', 'notes.txt'), 'mine');
+    await store.clear();
+    expect(await readdir(at('run'), { recursive: true })).toEqual(['notes.txt']);
+    expect(await store.isEmpty()).toBe(false);
+    await rm(at('run', 'notes.txt'));
+    await store.clear();
+    await expect(readdir(at('run'))).rejects.toMatchObject({ code: 'ENOENT' });
+  });
+
+  it('reads lazy tensors one after another while it writes', async () => {
+    const store = createFileStore(at('run'));
+    const open: string[] = [];
+    const lazy = (name: string) =>
+      lazyTensor([2], 'float32', async () => {
+        open.push(name);
+        return Float32Array.of(open.length, 0);
+      });
+    await store.put('stream', { metadata: {}, tensors: { b: lazy('b'), a: lazy('a') } });
+    expect(open).toEqual(['a', 'b']);
+    expect(await read((await store.get('stream'))!.tensors.b)).toEqual(Float32Array.of(2, 0));
   });
 
   it('keeps the old entry when a put fails', async () => {
