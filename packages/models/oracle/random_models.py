@@ -57,7 +57,7 @@ CASES = {
     "qwen2": (Qwen2Config(**SIZES, rope_parameters={"rope_type": "default", "rope_theta": 1000000.0}), torch.float32, "1GB"),
     "qwen2-tied-f16": (Qwen2Config(**{**SIZES, "tie_word_embeddings": True}), torch.float16, "1GB"),
     "qwen3": (Qwen3Config(**SIZES, head_dim=16, rope_parameters={"rope_type": "default", "rope_theta": 1000000.0}), torch.float32, "1GB"),
-    "qwen3-tied-biases-bf16": (
+    "qwen3-biases-bf16": (
         Qwen3Config(**{**SIZES, "tie_word_embeddings": True}, head_dim=20, attention_bias=True),
         torch.bfloat16,
         "40KB",

@@ -2,7 +2,7 @@
 import { gelu, geluTanh, relu, type Tensor } from '@lowbit/core';
 import { requireSupported } from './config-source.js';
 
-export type Activation = (x: Tensor) => Tensor;
+type Activation = (x: Tensor) => Tensor;
 
 const activations: Readonly<Record<string, Activation>> = {
   relu,

@@ -33,7 +33,7 @@ export interface NormSpecification {
 }
 
 /** The table of learned positions. */
-export interface PositionSpecification {
+interface PositionSpecification {
   readonly name: string;
   /** How many positions there are; the table has `offset` rows more. */
   readonly count: number;
