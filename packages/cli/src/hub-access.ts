@@ -4,7 +4,7 @@ import { createReporter, type Reporter } from './reporter.js';
 import type { Terminal } from './terminal.js';
 
 /** Options of every command that decide it. */
-export interface HubArguments {
+interface HubArguments {
   readonly offline?: boolean;
   readonly quiet?: boolean;
 }

@@ -3,6 +3,8 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { type HubServer, startHub } from '../../hub/test/hub-server.js';
+import { benchCommand } from '../src/bench-command.js';
+import { planOf } from '../src/bench-plan.js';
 import { runCommandLine } from '../src/program.js';
 import { recordingTerminal, temporaryFolder, writeToyCheckpoint } from './toy-checkpoint.js';
 
@@ -106,6 +108,21 @@ describe('hf:owner/name', () => {
     const apart = await lowbit(...words, '--offline', '--workers', '1', '--json');
     expect(apart).toMatchObject({ code: 0, errors: expect.not.stringMatching(/HUB_/) as string });
     expect(hub.requests).toEqual([]);
+  });
+
+  it('is in the command that repeats a benchmark, with the split of a text', async () => {
+    const options = {
+      model: ['hf:org/toy'],
+      recipe: ['rtn'],
+      text: 'hf:org/data',
+      split: 'test',
+      documents: 'whole',
+      field: 'body',
+    } as const;
+    const plan = await planOf(options, { provider: 'cpu', threads: 1 }, folder);
+    const command = benchCommand(plan) ?? '';
+    for (const words of [`--model ${pinned}`, `--text hf:org/data@${commit}`, '--field body', '--split test'])
+      expect(command).toContain(words);
   });
 
   it('is inspected where it lies', async () => {

@@ -1,5 +1,4 @@
 // @lowbit/data: tokenizers, corpora, windows and calibration sampling.
-export { isHubReference } from '@lowbit/hub';
 export {
   type Calibration,
   type CalibrationOptions,

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { readCorpusFile, readParquetFile } from '../src/index.js';
+import { readCorpusFile, readParquetFile, readTaskFile } from '../src/index.js';
 import { parquetFile } from './parquet-file.js';
 import { parquetOf } from './parquet-writer.js';
 
@@ -19,6 +19,20 @@ async function file(name: string, bytes: Uint8Array | string): Promise<string> {
   await writeFile(path, bytes);
   return path;
 }
+
+it('readTaskFile reads examples, numbers and truths as texts', async () => {
+  const { rows, name } = await readTaskFile(await file('examples.parquet', parquetFile));
+  expect(name).toBe('examples.parquet');
+  expect(rows.map((row) => [row.field('id'), row.field('label')])).toEqual([
+    ['q1', '1'],
+    ['q2', '0'],
+    ['é3', '-1'],
+  ]);
+  expect(() => rows[0].field('none')).toThrow(/TASK_FIELD.*examples\.parquet:1: no field 'none'; it has id, label/);
+  await expect(readTaskFile(await file('examples.parquet', parquetFile), { columns: ['a'] })).rejects.toThrow(
+    /TASK_FILE.*columns are named for/,
+  );
+});
 
 describe('readParquetFile', () => {
   it('reads a column of all groups of rows, in order', async () => {

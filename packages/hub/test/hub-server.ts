@@ -8,7 +8,7 @@ import type { AddressInfo } from 'node:net';
 export type Files = Readonly<Record<string, string | Uint8Array>>;
 const LFS_BYTES = 1000;
 
-export interface Repository {
+interface Repository {
   readonly files: Files;
   readonly commit: string;
   /** Other branches and tags than 'main' that are this commit. */
