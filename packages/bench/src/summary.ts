@@ -3,7 +3,7 @@ import { groupBy } from './groups.js';
 import { formatNumber } from './markdown.js';
 import { compare, type Spread, spreadOf } from './noise.js';
 import { closedGaps } from './ranking.js';
-import { type BenchRow, type FailedRow, isScore, type ScoreRow } from './row.js';
+import { type BenchRow, hasFailed, isScore, type ScoreRow } from './row.js';
 import { formatScore, markdownTable } from './table.js';
 import { widthOf } from './width.js';
 
@@ -31,7 +31,7 @@ function noiseLines(rows: readonly BenchRow[]): string[] {
   const between = groupBy(rows.filter(isGap), ({ model }) => model).flatMap((own) => {
     const spreads = groupBy(own, ({ recipe }) => recipe).map(spreadOf);
     const deviations = spreads.flatMap(({ deviation }) => deviation ?? []).sort((a, b) => a - b);
-    if (deviations.length === 0) return [];
+    if (deviations.length === 0 || deviations.at(-1) === 0) return [];
     const [least, middle, most] = [deviations[0], deviations[Math.floor(deviations.length / 2)], deviations.at(-1) as number].map(
       formatNumber,
     );
@@ -40,10 +40,9 @@ function noiseLines(rows: readonly BenchRow[]): string[] {
       `${own[0].model}: between ${seeds} seeds the added loss deviates by ${least} to ${most}, in the middle ${middle} nats a token.`,
     ];
   });
-  const meaning =
-    between.length > 0
-      ? '± is the standard error of the mean over the held-out text and over the seeds.'
-      : '± is the standard error of the mean over the held-out text; what another seed would change is not in it.';
+  const meaning = scores.some(({ seeds }) => seeds > 1)
+    ? '± is the standard error of the mean over the held-out text and over the seeds.'
+    : '± is the standard error of the mean over the held-out text; what another seed would change is not in it.';
   return [[meaning, ...between].join(' ')];
 }
 
@@ -101,8 +100,7 @@ function gapLines(rows: readonly BenchRow[]): string[] {
 }
 
 function failureLines(rows: readonly BenchRow[]): string[] {
-  const failed = rows.filter((row): row is FailedRow => !isScore(row));
-  const lines = failed.map(({ model, recipe, seed, evaluator, error }) => {
+  const lines = rows.filter(hasFailed).map(({ model, recipe, seed, evaluator, error }) => {
     return `- ${model}, ${recipe}, seed ${seed}, ${evaluator}: ${error.message.split('\n')[0]}`;
   });
   return lines.length === 0 ? [] : ['Failed:', '', ...lines];

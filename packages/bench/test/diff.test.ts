@@ -157,9 +157,11 @@ describe('summarizeRows', () => {
     );
     expect(summarizeRows(gap('rtn', 2, [1]))).toContain('what another seed would change is not in it.');
     expect(summarizeRows(gap('rtn', 2, [1], { stderr: 0 }))).not.toContain('±');
+    expect(summarizeRows(gap('rtn', 2, [1, 1]))).toMatch(/over the held-out text and over the seeds\.$/m);
   });
 
-  it('says what failed', () => {
+  it('says what failed, and not what no evaluator could judge', () => {
+    expect(summarizeRows([failedRow('rtn', 2, 'NOT_APPLICABLE')])).not.toContain('Failed');
     expect(summarizeRows([failedRow('rtn', 2, 'GROUP_SIZE')])).toMatch(
       /\n\nFailed:\n\n- tiny, rtn-2, seed 0, perplexity: GROUP_SIZE: somewhere/,
     );

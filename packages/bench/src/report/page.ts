@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { LogLine, RunFiles } from '../folder.js';
-import type { BenchRow } from '../row.js';
+import { type BenchRow, hasFailed } from '../row.js';
 import { checkedLogs, checkedRows } from './checked-rows.js';
 import { curveCharts } from './curves.js';
 import { commandLine } from './details.js';
@@ -150,7 +150,7 @@ function factsOf(subjects: readonly Subject[]): string {
   const models = [...new Set(subjects.map(({ model }) => model))];
   const recipes = new Set(subjects.filter(({ isDense }) => !isDense).map(({ recipe }) => recipe)).size;
   const seeds = new Set(subjects.flatMap((subject) => subject.seeds)).size;
-  const failed = subjects.filter(({ failures }) => failures.length > 0).length;
+  const failed = subjects.filter(({ failures }) => failures.some(hasFailed)).length;
   const count = (n: number, what: string): string => `${n} ${what}${n === 1 ? '' : 's'}`;
   return [
     `${count(recipes, 'recipe')} on ${models.join(', ')}`,
