@@ -190,7 +190,8 @@ describe('the process', () => {
   const bin = fileURLToPath(new URL('../src/bin.ts', import.meta.url));
   const tsx = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href;
 
-  const recipe = (name: string): string => fileURLToPath(new URL(`recipes/${name}.ts`, import.meta.url));
+  const waits = fileURLToPath(new URL('recipes/waits.ts', import.meta.url));
+  const deaf = fileURLToPath(new URL('recipes/deaf.ts', import.meta.url));
 
   const children: ChildProcess[] = [];
   afterEach(() => {
@@ -214,7 +215,7 @@ describe('the process', () => {
   it(
     'ends with 130 at Ctrl-C and leaves a run to go on with',
     async () => {
-      const words = quantizing('interrupted', recipe('waits'));
+      const words = quantizing('interrupted', waits);
       const { code, said } = await signalled(words, [['WAITING', 'SIGINT']]);
       expect(said).toContain('stopping as soon as the work at hand allows');
       expect(said).toContain('interrupted.partial: the run as far as it went; the same command with --resume goes on');
@@ -229,7 +230,7 @@ describe('the process', () => {
   it(
     'ends at once at the second Ctrl-C, whatever it is doing',
     async () => {
-      const { code, signal, said } = await signalled(quantizing('deaf', recipe('deaf')), [
+      const { code, signal, said } = await signalled(quantizing('deaf', deaf), [
         ['WAITING', 'SIGINT'],
         ['once more ends at once', 'SIGINT'],
       ]);
