@@ -44,6 +44,11 @@ describe('imports', () => {
     expect(forbidden(named(name), ['@lowbit/core', '@lowbit/data'])).toEqual([]);
   });
 
+  it('data imports core and hub alone, and hub core alone', () => {
+    expect(forbidden(named('@lowbit/data'), ['@lowbit/core', '@lowbit/hub'])).toEqual([]);
+    expect(forbidden(named('@lowbit/hub'), ['@lowbit/core'])).toEqual([]);
+  });
+
   it.each(backends)('$folder imports core alone', (backend) => expect(forbidden(backend, ['@lowbit/core'])).toEqual([]));
 
   it('only bench and cli choose a backend, and nothing imports bench but the cli', () => {
