@@ -5,14 +5,17 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createReferenceBackend } from '@lowbit/backend-reference';
 import {
+  DenseLinear,
   defineMethod,
   type Model,
   memoryStore,
   type Recipe,
   type RunEvent,
   read,
+  readFloats,
   type Step,
   type Store,
+  type Tensor,
   tensor,
   tensorsOf,
 } from '@lowbit/core';
@@ -202,6 +205,88 @@ describe('reuse', () => {
       message: expect.stringMatching(/step 0 \(test-holding\), options, from: a function/),
     });
     await expect(keyOf(holding({ from: new Map() }))).rejects.toMatchObject({ code: 'OPTIONS_NOT_PLAIN' });
+  });
+});
+
+describe('memory', () => {
+  it('a Linear is read when its turn comes, and once', async () => {
+    const loaded: string[] = [];
+    const lazy = createToyModel({ seed: 1, onLoad: (name) => loaded.push(name) });
+    const before: (readonly string[])[] = [];
+    const onEvent = (event: RunEvent): void => {
+      // The run has looked at all weights once, for what is not finite.
+      if (event.type === 'step-start') loaded.length = 0;
+      if (event.type === 'linear-done') before.push([...loaded]);
+    };
+    await run([searched({ bits: 3 })], { model: lazy, onEvent });
+    const linears = (names: readonly string[]): string[] => names.filter((name) => /_proj/.test(name));
+    expect(before.map((names) => linears(names).length)).toEqual(before.map((_, i) => i + 1));
+    expect(before).toHaveLength(14);
+  });
+
+  it.each(['quantized', 'dense'] as const)(
+    'activations beyond a limit lie in the store, with the same bytes, propagating %s outputs',
+    async (propagate) => {
+      const recipe = (): Recipe => [refined({ bits: 3, steps: 1, target: 'dense' })];
+      const expected = await bytes((await run(recipe(), { propagate })).model);
+      const directory = join(folder, `limited-${propagate}`);
+      const store = watched(createFileStore(directory));
+      expect(await bytes((await run(recipe(), { propagate, store, memory: 0 })).model)).toBe(expected);
+      expect(store.puts).toEqual(expect.arrayContaining(['step-0/activations/inputs-0', 'step-0/activations/targets-1']));
+      expect((await readdir(directory, { recursive: true })).filter((name) => name.includes('activations/'))).toEqual([]);
+    },
+  );
+
+  it('with a limit needs a store', async () => {
+    await expect(run([nearest()], { memory: 2 ** 20 })).rejects.toMatchObject({ code: 'MEMORY_STORE' });
+  });
+});
+
+describe('a finetune that is done', () => {
+  /** Trains nothing: halves the norm and doubles the embedding, which is the head as well, and says so. */
+  const scaled = (calls: string[]) =>
+    defineMethod({
+      name: 'test-scaled',
+      version: 1,
+      options: z.strictObject({}),
+      async finetune(given, { log, save }) {
+        calls.push('finetune');
+        await save({ metadata: { half: true }, tensors: {} });
+        log({ file: 'scaled.jsonl', lines: [1, 2] });
+        const scale = async (t: Tensor, by: number) =>
+          tensor(
+            Float32Array.from(await readFloats(t), (x) => by * x),
+            t.shape,
+          );
+        const weight = await scale(given.embedding.weight, 2);
+        const norm = given.norm.with({ weight: await scale(given.norm.weight!, 0.5) });
+        return given.with({ embedding: given.embedding.map(() => weight), head: new DenseLinear(weight), norm });
+      },
+    });
+
+  it('is not done again, and what it made and told is there', async () => {
+    const tied = createToyModel({ seed: 1, tiedEmbeddings: true });
+    const calls: string[] = [];
+    const recipe = [nearest({ bits: 4, targets: ['**.1.**'] }), scaled(calls)(), searched({ bits: 3, targets: ['**.0.mlp.up_proj'] })];
+    const store = createFileStore(join(folder, 'tuned'));
+    const expected = await run(recipe, { model: tied });
+    const failing = watched(store, 'step-2/block/model.layers.0');
+    await expect(run(recipe, { model: tied, kinds: testKinds, store: failing })).rejects.toThrow('the disk is full');
+    expect(await store.get('step-1/finetune-state/model')).toBeUndefined();
+    calls.length = 0;
+    const logs: unknown[] = [];
+    const onEvent = (event: RunEvent): void => {
+      if (event.type === 'log' && event.step === 1) logs.push(event.record);
+    };
+    const { model: resumed } = await run(recipe, { model: tied, kinds: testKinds, store, onEvent });
+    expect(calls).toEqual([]);
+    expect(logs).toEqual([
+      { reusedFromStore: true },
+      { file: 'scaled.jsonl', lines: [1, 2] },
+      expect.objectContaining({ divergenceAfter: expect.any(Number) as number }),
+    ]);
+    expect(resumed.head.effectiveWeight()).toBe(resumed.embedding.weight);
+    expect(await bytes(resumed)).toBe(await bytes(expected.model));
   });
 });
 
