@@ -13,6 +13,7 @@ import {
   type Tensor,
   tensor,
 } from '@lowbit/core';
+import { firstNotFinite } from './finite.js';
 import { entryKey, type Run } from './run.js';
 
 /** Bytes of a float32. */
@@ -134,13 +135,17 @@ export class Streams {
     );
   }
 
-  /** Takes the outputs of a block. `isLast`: nobody reads `from` again, so that there is one stream in memory and not two. */
+  /** Takes the outputs of a block, which must be finite (NOT_FINITE). `isLast`: nobody reads `from` again, so that there is one stream in memory and not two. */
   forward(block: Block, from: Stream, plan: Pick<StreamPlan, 'name' | 'isKept'>, isLast: boolean, onBatch?: () => void): Promise<Stream> {
     return this.make({
       ...plan,
       shapes: from.shapes,
       compute: async (i) => {
         const [y] = await this.#run.backend.evaluate([block.forward(await from.at(i))]);
+        if (firstNotFinite(await readFloats(y)) >= 0) {
+          const place = `its output holds NaN or Infinity in batch ${i + 1} of ${from.length}`;
+          throw new LowbitError('NOT_FINITE', `${block.path}: ${place}; check its weights and what the step has made of them`);
+        }
         if (isLast) this.#free += from.drop(i);
         onBatch?.();
         return y;

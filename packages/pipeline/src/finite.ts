@@ -18,11 +18,16 @@ export async function checkWeights(model: Model, signal: AbortSignal | undefined
 /** @throws WEIGHT_NOT_FINITE naming the tensor and its first element that is not finite. */
 export function requireFinite(name: string, shape: readonly number[], values: TypedArray): void {
   if (!(values instanceof Float32Array)) return;
+  const bad = firstNotFinite(values);
+  if (bad < 0) return;
+  throw new LowbitError('WEIGHT_NOT_FINITE', `${name}: element [${indicesOf(bad, shape)}] is ${values[bad]}; get the checkpoint anew`);
+}
+
+/** Index of the first element that is NaN or Infinity; −1 when there is none. */
+export function firstNotFinite(values: Float32Array): number {
   const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
-  for (let i = 0; i < bits.length; i++) {
-    if ((bits[i] & EXPONENT) !== EXPONENT) continue;
-    throw new LowbitError('WEIGHT_NOT_FINITE', `${name}: element [${indicesOf(i, shape)}] is ${values[i]}; get the checkpoint anew`);
-  }
+  for (let i = 0; i < bits.length; i++) if ((bits[i] & EXPONENT) === EXPONENT) return i;
+  return -1;
 }
 
 function indicesOf(index: number, shape: readonly number[]): string {

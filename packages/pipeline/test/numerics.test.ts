@@ -5,6 +5,7 @@ import { type Linear, type Model, memoryStore, type RunEvent, readFloats, type T
 import { createToyModel, createToyTokens } from '@lowbit/testkit';
 import { afterAll, describe, expect, it } from 'vitest';
 import { type QuantizeOptions, quantize } from '../src/index.js';
+import { refined } from './methods/refine.js';
 import { nearest, searched } from './methods/round.js';
 
 const backend = createReferenceBackend();
@@ -131,13 +132,18 @@ describe('what is not finite', () => {
   const engine = createOnnxBackend();
   afterAll(async () => (await engine).dispose());
 
-  it('activations that overflow are named by the Linear that reads them', async () => {
+  it('activations that overflow are named by the Linear that reads them, or by the block that gives them', async () => {
     const model = createToyModel({ seed: 1 });
     const loud = [model.blocks[0].linears['mlp.gate_proj'], model.blocks[0].linears['mlp.up_proj']].map((one) => one.effectiveWeight());
     const scaled = new Map(await Promise.all(loud.map(async (t) => [t, (await readFloats(t)).map((w) => w * 1e25)] as const)));
     const overflowing = model.map((t) => {
       const values = scaled.get(t);
       return values ? tensor(values, t.shape) : t;
+    });
+    const refining = run({ model: overflowing, backend: await engine, recipe: [refined({ bits: 3, steps: 1, target: 'dense' })] });
+    await expect(refining).rejects.toMatchObject({
+      code: 'NOT_FINITE',
+      message: expect.stringContaining('model.layers.0: its output holds NaN or Infinity in batch 1 of 3'),
     });
     const recipe = [searched({ bits: 3, targets: ['**.down_proj'] })];
     await expect(run({ model: overflowing, backend: await engine, recipe })).rejects.toMatchObject({
