@@ -133,7 +133,7 @@ export interface Workload<Options> {
 export interface Cost {
   /** Floating-point operations in matrix products, 2·m·k·n each. */
   readonly flops: number;
-  /** Values computed one by one: by elementwise kernels, or in loops on the host. */
+  /** Values computed by elementwise kernels. A loop on the host takes as long for one as a kernel for some ten. */
   readonly elements: number;
   /** Working memory at the largest moment. */
   readonly bytes: number;

@@ -1,5 +1,5 @@
 // How long work takes on this machine, from a short measurement of its engine.
-import { add, type Backend, type Cost, matmul, mul, tensor } from '@lowbit/core';
+import { add, type Backend, type Cost, matmul, mul, type Tensor, tensor } from '@lowbit/core';
 
 /** What an engine does in a second. */
 export interface EngineRates {
@@ -15,8 +15,9 @@ const MEASURED_SECONDS = 0.3;
 /** Order of the product: as large as a block's, small enough to be repeated. */
 const ORDER = 512;
 
-/** Values of the elementwise graph: more than a cache holds. */
-const VALUES = 2 ** 21;
+/** Values of the elementwise graph and operations on each: a chain whose values stay near the processor, as those of a batch do. */
+const VALUES = 2 ** 18;
+const CHAIN = 16;
 
 /** Runs two small graphs for a moment each. */
 export async function measureRates(backend: Backend): Promise<EngineRates> {
@@ -29,9 +30,11 @@ export async function measureRates(backend: Backend): Promise<EngineRates> {
     [ORDER, ORDER],
   );
   const x = tensor(new Float32Array(VALUES).fill(0.5), [VALUES]);
+  let chain: Tensor = x;
+  for (let i = 0; i < CHAIN; i += 2) chain = add(mul(chain, x), x);
   return {
     flops: 2 * ORDER ** 3 * (await runsASecond(() => backend.evaluate([matmul(a, b)]))),
-    elements: 2 * VALUES * (await runsASecond(() => backend.evaluate([add(mul(x, x), x)]))),
+    elements: CHAIN * VALUES * (await runsASecond(() => backend.evaluate([chain]))),
   };
 }
 
@@ -50,17 +53,16 @@ async function runsASecond(run: () => Promise<unknown>): Promise<number> {
 }
 
 /**
- * What real work makes of these rates, measured on the recipes of docs/plan.md: products of a block's shapes are smaller and their operands
- * have to be brought; values are computed by kernels and by loops on the host alike.
+ * What real work makes of the rate of products, measured on the recipes of docs/plan.md: the products of a block are smaller, and their
+ * operands have to be brought.
  */
-const EFFICIENCY = { flops: 0.7, elements: 1 };
+const EFFICIENCY = 0.7;
 
-/** Seconds of an evaluation beside its kernels. */
+/** Seconds of an evaluation beside its kernels; of a step before its first one: graphs are compiled, code is. */
 const EVALUATION_SECONDS = 0.001;
+const STEP_SECONDS = 0.2;
 
-/** Seconds that a cost takes at some rates. */
+/** Seconds that a step of some cost takes at some rates. */
 export function secondsOf({ flops, elements }: Cost, evaluations: number, rates: EngineRates): number {
-  const ofFlops = flops / (rates.flops * EFFICIENCY.flops);
-  const ofElements = elements / (rates.elements * EFFICIENCY.elements);
-  return ofFlops + ofElements + evaluations * EVALUATION_SECONDS;
+  return flops / (EFFICIENCY * rates.flops) + elements / rates.elements + evaluations * EVALUATION_SECONDS + STEP_SECONDS;
 }

@@ -12,7 +12,7 @@ const OPEN_ROWS = 0.5;
 /** Values for each weight of an Adam step on the relaxed weight, of a tried range, and of everything else. */
 const RELAXATION_VALUES = 10;
 const CANDIDATE_VALUES = 8;
-const SWEEP_VALUES = 60;
+const SWEEP_VALUES = 150;
 
 /** Of each Linear [o, n] the half-steps, then training the scales of its block. */
 export function decoupleqCost(work: Workload<DecoupleqOptions>): Cost {

@@ -1,9 +1,9 @@
 // What GPTQ takes, from shapes.
 import type { Cost, Workload } from '@lowbit/core';
 
-/** Values for each weight: the sweep within blocks, and the search for ranges that tries some 26 of them. */
-const SWEEP_VALUES = 20;
-const SEARCH_VALUES = 60;
+/** Values for each weight, loops on the host counted as what kernels do meanwhile: the sweep within blocks, and the search that tries some 26 ranges. */
+const SWEEP_VALUES = 100;
+const SEARCH_VALUES = 500;
 
 /**
  * Of each Linear [o, n]: the factor n³; feedback of errors o·n²; the errors of its codes and of rounding to nearest 8·o·n². Linears of a group share

@@ -25,6 +25,9 @@ export function adapterTrainingCost(work: Workload<AdapterOptions>, hasTeacher: 
 /** A singular value decomposition by subspace iteration: products of the error with a few more vectors than the rank. */
 const SUBSPACE_PRODUCTS = 24;
 
+/** Values for each weight in loops on the host, counted as what kernels do meanwhile. */
+const HOST_VALUES = 200;
+
 /** Of each Linear [o, n] a root of its second moment, n³ and products with it, and a truncated decomposition of the error; for each round. */
 export function correctionCost(
   work: Workload<{ readonly rank?: number | undefined; readonly rounds: number; readonly form: string }>,
@@ -34,7 +37,7 @@ export function correctionCost(
     const rank = options.rank ?? Math.ceil((ADAPTER_SHARE * n * o) / (n + o));
     const rounds = options.form === 'loftq' ? options.rounds : 1;
     flops += n ** 3 + rounds * (4 * o * n ** 2 + SUBSPACE_PRODUCTS * 2 * o * n * (rank + 10));
-    elements += 20 * rounds * o * n;
+    elements += HOST_VALUES * rounds * o * n;
     bytes = Math.max(bytes, 4 * (4 * n ** 2 + 6 * o * n));
   }
   return { flops, elements, bytes };

@@ -9,7 +9,7 @@ type CostOptions = CourseOptions & Pick<QatOptions, 'train' | 'groupSize' | 'bat
 
 /** Values for each weight on its way through the rounding and back, once a pass; of a search for ranges at every step. */
 const ROUNDING_VALUES = 12;
-const SEARCH_VALUES = 60;
+const SEARCH_VALUES = 500;
 
 /** One training for each learning rate. */
 export function qatCost(work: Workload<CostOptions>, course: Pick<TrainingCourse, 'hasTeacher' | 'oneByOne' | 'windowsAtOnce'>): Cost {
