@@ -180,7 +180,8 @@ describe('samples', () => {
     expect(texts.map(([arm]) => arm)).toEqual(['dense', 'rtn, 2', 'again']);
     expect(texts[1][2]).toBe(texts[2][2]);
     expect(texts[0][2]).not.toBe(texts[1][2]);
-  });
+    // As much as the context holds, three times.
+  }, 600_000);
 
   it('that cannot be written fail the cell', async () => {
     const { rows } = await run({ samples: { prompts: ['word '.repeat(2000)], maxTokens: 6 } });

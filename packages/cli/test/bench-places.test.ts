@@ -175,7 +175,7 @@ describe.skipIf(missing !== undefined)(`bench --queue${missing === undefined ? '
     await writeFile(join(elsewhere, 'toy', 'tokenizer_config.json'), '{}');
     const unfit = await startWorker(elsewhere);
     const ended = once(unfit.process, 'exit');
-    const running = bench(['--queue', redis.url, '--out', 'elsewhere'], { recipes: four.slice(0, 1) });
+    const running = bench(['--queue', redis.url, '--out', 'from-elsewhere'], { recipes: four.slice(0, 1) });
     expect(await Promise.race([ended, running])).toEqual([1, null]);
     expect(unfit.says()).toMatch(/PLAN_FILES: .*: toy: not here as the plan was made with/);
     await startWorker();
