@@ -54,6 +54,9 @@ export interface RunPlan {
 /** Windows that `calibrationText` computes on at once: the largest divisor of their number up to this. */
 const BATCH = 8;
 
+/** Compiled programs, and what the runtime has not collected yet: what small runs took beside everything that is counted. */
+const RUNTIME_BYTES = 128 * 2 ** 20;
+
 /** Estimates of memory were off by up to this factor where they were measured (docs/plan.md). */
 const MEMORY_DOUBT = 2;
 
@@ -101,7 +104,7 @@ export async function planRun(request: PlanRequest, machine = thisMachine): Prom
   const rates = await measureRates(backend);
   const steps = estimate.steps.map((step) => ({ ...step, seconds: secondsOf(step.cost, step.evaluations, rates) }));
   const processBytes = process.memoryUsage().rss;
-  const peakBytes = processBytes + estimate.heldBytes + Math.max(...steps.map(({ cost }) => cost.bytes));
+  const peakBytes = processBytes + RUNTIME_BYTES + estimate.heldBytes + Math.max(...steps.map(({ cost }) => cost.bytes));
   const { available: availableBytes, total } = machine.memory();
   return {
     steps,

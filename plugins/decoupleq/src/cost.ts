@@ -14,6 +14,9 @@ const RELAXATION_VALUES = 10;
 const CANDIDATE_VALUES = 8;
 const SWEEP_VALUES = 150;
 
+/** Each Adam step is an evaluation of its own, which takes as long as this many values whatever its size. */
+const STEP_VALUES = 3e6;
+
 /** Of each Linear [o, n] the half-steps, then training the scales of its block. */
 export function decoupleqCost(work: Workload<DecoupleqOptions>): Cost {
   let flops = 0;
@@ -26,6 +29,7 @@ export function decoupleqCost(work: Workload<DecoupleqOptions>): Cost {
     const candidates = CANDIDATES[options.search];
     flops += n ** 3 + o * n ** 2 * (20 + 2 * candidates + codeSteps * (2 * relaxations + 8));
     elements += o * n * (SWEEP_VALUES + CANDIDATE_VALUES * candidates + codeSteps * (RELAXATION_VALUES * relaxations + SWEEP_VALUES));
+    elements += codeSteps * relaxations * STEP_VALUES;
     bytes = Math.max(bytes, 4 * (5 * n ** 2 + 8 * o * n));
     scales += (2 * o * n) / (options.groupSize === -1 ? n : options.groupSize);
   }
