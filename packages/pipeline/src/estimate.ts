@@ -88,7 +88,7 @@ function workloadOf(planned: PlannedStep, shapes: readonly LinearShape[], option
 }
 
 /** A forward pass of some windows through all blocks. */
-export function forwardCost(model: Model, windows: number, tokens: number): Cost {
+function forwardCost(model: Model, windows: number, tokens: number): Cost {
   const x = stream(windows, tokens, model.width);
   const known = new Map<string, Cost>();
   const costs = model.blocks.map((block): Cost => {
@@ -117,14 +117,14 @@ function divergenceCost({ model, calibration }: EstimateOptions): Cost | undefin
   ]);
 }
 
-export function sizeOf({ inFeatures, outFeatures }: LinearShape): number {
+function sizeOf({ inFeatures, outFeatures }: LinearShape): number {
   return inFeatures * outFeatures;
 }
 
 /** Elements of embedding, head and norms. */
 function restElements({ embedding, head, norm, config, width, blocks }: Model): number {
   const ofHead = config.tiedEmbeddings ? 0 : head.inFeatures * head.outFeatures;
-  return embedding.weight.size + ofHead + (norm.weight?.size ?? 0) + 2 * blocks.length * width;
+  return embedding.size + ofHead + (norm.weight?.size ?? 0) + 2 * blocks.length * width;
 }
 
 /** Elements of each Linear and the bits that the last step which says so gives them: `bits` and `groupSize`, as weight quantizers call them. */
