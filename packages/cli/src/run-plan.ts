@@ -68,7 +68,7 @@ export interface Machine {
   disk(directory: string): Promise<{ readonly id: string; readonly free: number }>;
 }
 
-export const thisMachine: Machine = {
+const thisMachine: Machine = {
   memory() {
     const limit = process.constrainedMemory();
     const total = limit > 0 ? Math.min(limit, totalmem()) : totalmem();
