@@ -50,8 +50,14 @@ export function repositoryCache(cache: string, { kind, repository }: HubReferenc
       await place(ref(revision), (path) => writeFile(path, commit));
     },
     async filesOf(commit, folder) {
-      const text = await readFile(tree(commit, folder), 'utf8').catch(() => undefined);
-      return text?.split('\n');
+      const listed = async (within: string): Promise<string[] | undefined> => {
+        const text = await readFile(tree(commit, within), 'utf8').catch(() => undefined);
+        return text?.split('\n').filter((path) => path !== '');
+      };
+      const own = await listed(folder);
+      if (own || folder === '') return own;
+      const all = await listed('');
+      return all?.filter((path) => path.startsWith(`${folder}/`)).map((path) => path.slice(folder.length + 1));
     },
     async setFiles(commit, folder, files) {
       // A commit never changes.

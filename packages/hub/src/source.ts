@@ -1,7 +1,7 @@
 // A repository at a commit: which files it has, and those that are asked for brought into the cache.
 import { mkdir, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
-import { datasetInfo, type ListFileEntry, listFiles, modelInfo } from '@huggingface/hub';
+import type { ListFileEntry } from '@huggingface/hub';
 import { LowbitError } from '@lowbit/core';
 import { fileSize, filesBelow, isCommit, type RepositoryCache, repositoryCache } from './cache.js';
 import { download, type RemoteFile } from './download.js';
@@ -129,6 +129,8 @@ async function remote(question: Question, cache: RepositoryCache, options: HubOp
 async function commitOf(question: Question, options: HubOptions): Promise<string> {
   const { reference, settings } = question;
   if (isCommit(reference.revision)) return reference.revision;
+  // Loaded when the hub is asked: most commands never do.
+  const { datasetInfo, modelInfo } = await import('@huggingface/hub');
   const asked = {
     name: reference.repository,
     revision: reference.revision,
@@ -146,6 +148,7 @@ async function commitOf(question: Question, options: HubOptions): Promise<string
 
 async function list(question: Question, commit: string, options: HubOptions): Promise<RemoteFile[]> {
   const { reference, settings } = question;
+  const { listFiles } = await import('@huggingface/hub');
   const files: RemoteFile[] = [];
   try {
     const entries = listFiles({
@@ -166,8 +169,9 @@ async function list(question: Question, commit: string, options: HubOptions): Pr
 /** None for what is no file, or has a name that would lead out of the cache. */
 function remoteFile({ type, path, size, oid, lfs }: ListFileEntry): RemoteFile[] {
   const hash = lfs?.oid ?? oid ?? '';
+  const bytes = lfs?.size ?? size;
   const isFile = type === 'file' && path.split('/').every(isPathPart) && /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/.test(hash);
-  return isFile ? [{ path, size: lfs?.size ?? size, hash }] : [];
+  return isFile && Number.isSafeInteger(bytes) ? [{ path, size: bytes, hash }] : [];
 }
 
 /** One after another. Files that are there are left alone. */

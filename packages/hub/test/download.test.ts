@@ -104,6 +104,9 @@ describe('a connection that breaks', () => {
     expect(ranges()).toEqual([undefined, 'bytes=1000-', 'bytes=2000-', 'bytes=3000-']);
     expect(waits).toEqual([1000, 2000, 4000]);
     expect(await left()).toEqual([name]);
+    // A compressed answer would have neither the length nor the ranges of the file.
+    for (const { headers } of hub.requests.filter(({ isElsewhere }) => isElsewhere))
+      expect(headers['accept-encoding']).toMatch(/^identity(, identity)*$/);
   });
 
   it('ends in an error when it goes on, and what came is used another time', async () => {
@@ -362,8 +365,8 @@ describe('the token', () => {
 
 describe('the disk', () => {
   it('is known to be too small before anything is fetched', async () => {
-    hub.entry = (entry) => (entry.lfs ? { ...entry, lfs: { ...entry.lfs, size: 2 ** 60 } } : entry);
-    await expect(fetched()).rejects.toThrow(/DISK_FULL: model org\/name: is 1073741824\.0 GiB, and .* free; free some space.*HF_HUB_CACHE/);
+    hub.entry = (entry) => (entry.lfs ? { ...entry, lfs: { ...entry.lfs, size: 2 ** 52 } } : entry);
+    await expect(fetched()).rejects.toThrow(/DISK_FULL: model org\/name: is 4194304\.0 GiB, and .* free; free some space.*HF_HUB_CACHE/);
     expect(ranges()).toEqual([]);
   });
 

@@ -189,9 +189,11 @@ describe('fetchModel', () => {
     expect([...files]).toEqual(Object.keys(model).sort());
   });
 
-  it('refuses a tree whose hashes are none', async () => {
+  it('leaves out entries of a tree whose hashes or sizes are none', async () => {
     serve(model);
     hub.entry = (entry) => ({ ...entry, oid: '../../x' });
+    expect((await openSource('hf:org/name', 'model', options)).files).toEqual(['model.safetensors']);
+    hub.entry = (entry) => ({ ...entry, size: -0.5 });
     expect((await openSource('hf:org/name', 'model', options)).files).toEqual(['model.safetensors']);
   });
 });
@@ -270,6 +272,12 @@ describe('datasets', () => {
     // What others have fetched was never listed.
     await rm(join(cache, 'datasets--org--data', '.lowbit'), { recursive: true });
     expect((await openSource('hf:org/data/en', 'dataset', offline())).files).toEqual(['a/b.jsonl']);
+  });
+
+  it('are known offline by folders, if they were listed as a whole', async () => {
+    hub.repositories.set('datasets/org/data', { files: { 'en/a.txt': 'a', 'en/b.txt': 'b', 'english/c.txt': 'c' }, commit });
+    await (await openSource('hf:org/data', 'dataset', options)).fetch(['en/a.txt']);
+    expect((await openSource('hf:org/data/en', 'dataset', offline())).files).toEqual(['a.txt', 'b.txt']);
   });
 
   it('know of parts that are missing offline', async () => {
