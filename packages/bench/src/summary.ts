@@ -50,7 +50,7 @@ interface Ranked extends Spread {
   readonly recipe: string;
 }
 
-const RANKING = 'Added loss in nats a token (≈: no further apart than twice what chance explains, compared window by window of the text):';
+const RANKING = 'Added loss in nats a token (≈: no further apart than twice the error of their difference):';
 
 /** 'tiny, 2 bits: rtn-2 0.472 > gptq-2 0.23 ± 0.003 ≈ …', from the most added loss to the least; ≈ where noise explains the difference. */
 function rankingLines(rows: readonly BenchRow[]): string[] {
