@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { type HubServer, startHub } from '../../hub/test/hub-server.js';
 import { benchCommand } from '../src/bench-command.js';
 import { planOf } from '../src/bench-plan.js';
+import { hubAccess } from '../src/hub-access.js';
 import { runCommandLine } from '../src/program.js';
 import { recordingTerminal, temporaryFolder, writeToyCheckpoint } from './toy-checkpoint.js';
 
@@ -152,6 +153,19 @@ describe('hf:owner/name', () => {
     expect(await lowbit('inspect', 'toy')).toMatchObject({ code: 0 });
     const { code, errors } = await lowbit('inspect', 'hf:org/toy');
     expect({ code, errors }).toEqual({ code: 2, errors: expect.stringMatching(/HUB_SETTINGS/) as string });
+  });
+
+  it.each([
+    [{}, /org\/name \(MiB\) ━+─+ 3\/12.* · model\.safetensors.*\r\u001b\[2K$/s],
+    [{ quiet: true }, /^$/],
+  ])('is seen while it is fetched: %j', (options, shown) => {
+    let errors = '';
+    const terminal = { out: () => undefined, err: (text: string) => void (errors += text), isInteractive: true, columns: 100 };
+    const access = hubAccess(terminal, new AbortController().signal);
+    access.begin(options);
+    access.options.onProgress?.({ repository: 'org/name', path: 'model.safetensors', done: 3.5 * 2 ** 20, total: 12 * 2 ** 20 });
+    access.end();
+    expect(errors).toMatch(shown);
   });
 
   it('is in the help', async () => {
