@@ -156,7 +156,7 @@ describe('hf:owner/name', () => {
   });
 
   it.each([
-    [{}, /org\/name \(MiB\) ━+─+ 3\/12.* · model\.safetensors.*\r\u001b\[2K$/s],
+    [{}, /org\/name \(MiB\) ━+─+ 3\/12.* · model\.safetensors.*\[2K$/s],
     [{ quiet: true }, /^$/],
   ])('is seen while it is fetched: %j', (options, shown) => {
     let errors = '';
