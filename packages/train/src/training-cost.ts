@@ -39,7 +39,7 @@ const LOGIT_VALUES = 12;
 
 /** Logits that exist at one time, as `modelGradients` cuts them; and values of their size at that time. */
 const LOGITS_AT_ONCE = 2 ** 23;
-const LOGIT_COPIES = 6;
+const LOGIT_COPIES = 10;
 
 /** Of a training with `course` on the windows of `work`. */
 export function trainingCost(work: Workload<unknown>, course: TrainingCourse): Cost {

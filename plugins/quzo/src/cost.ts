@@ -7,7 +7,7 @@ const DIRECTION_VALUES = 12;
 
 /** Logits that exist at one time, and values of their size then. */
 const LOGITS_AT_ONCE = 2 ** 23;
-const LOGIT_VALUES = 3;
+const LOGIT_VALUES = 6;
 
 /** Forward passes of a query: one for each sign. */
 const SIGNS = 2;
