@@ -94,8 +94,8 @@ export function addTextOptions(command: Command, use: string): Command {
     .option('--split <name>', 'split of a dataset of the hub: train, test, … (those that are for the use, where it has them)');
 }
 
-export function openBackend({ provider, threads }: EngineArguments): Promise<Backend> {
-  return createOnnxBackend({ provider, ...(threads !== undefined && { threads }) });
+export function openBackend({ provider, threads }: EngineArguments, keepMemory = true): Promise<Backend> {
+  return createOnnxBackend({ provider, keepMemory, ...(threads !== undefined && { threads }) });
 }
 
 /** A path from a directory; a reference to the hub as it is. */

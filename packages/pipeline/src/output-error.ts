@@ -12,12 +12,15 @@ export async function relativeOutputErrors(
   gram: Tensor,
 ): Promise<number[]> {
   const weight = original.effectiveWeight();
-  const errors = candidates.map((candidate) => energy(sub(candidate.effectiveWeight(), weight), gram));
-  const [signal, ...energies] = await Promise.all((await backend.evaluate([energy(weight, gram), ...errors])).map(readNumber));
+  const signal = await energy(backend, weight, gram);
+  const energies: number[] = [];
+  // One after the other: each takes several matrices of the weight's size.
+  for (const candidate of candidates) energies.push(await energy(backend, sub(candidate.effectiveWeight(), weight), gram));
   return energies.map((error) => (signal === 0 && Number.isFinite(error) ? Number(error !== 0) : error / signal));
 }
 
 /** tr(A G Aᵀ) as Σ (A G) ⊙ A, which needs no [out, out] product. */
-function energy(a: Tensor, gram: Tensor): Tensor {
-  return sum(mul(matmul(a, gram), a));
+async function energy(backend: Backend, a: Tensor, gram: Tensor): Promise<number> {
+  const [value] = await backend.evaluate([sum(mul(matmul(a, gram), a))]);
+  return readNumber(value);
 }

@@ -160,9 +160,9 @@ describe('statistics', () => {
       await quantize({ model, backend: fresh, recipe: [spy().method({ targets })], calibration });
       return fresh.statistics.evaluations;
     };
-    // Embedding and one fold on each of three batches, and the error of the Linear; for the second block one forward pass more.
-    expect(await evaluations(['model.layers.0.self_attn.o_proj'])).toBe(3 + 3 + 1);
-    expect(await evaluations(['model.layers.1.self_attn.o_proj'])).toBe(3 + 3 + 3 + 1);
+    // Embedding and one fold on each of three batches, and the signal and the error of the Linear; for the second block one forward pass more.
+    expect(await evaluations(['model.layers.0.self_attn.o_proj'])).toBe(3 + 3 + 2);
+    expect(await evaluations(['model.layers.1.self_attn.o_proj'])).toBe(3 + 3 + 3 + 2);
   });
 });
 

@@ -65,7 +65,8 @@ function randomWindows({ windows, window, vocabulary }: Setting): Tensor[] {
 
 async function measure(directory: string, setting: Setting): Promise<Measured> {
   const source = join(directory, 'model');
-  const backend = await createOnnxBackend();
+  // As the command has it for layers of this width.
+  const backend = await createOnnxBackend({ keepMemory: false });
   const aroundRaw = await rawMeter(backend);
   const store = createFileStore(join(directory, 'store'));
   let started = 0;

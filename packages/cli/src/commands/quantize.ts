@@ -2,7 +2,7 @@
 import { realpath } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { calibrationText, nearestRounding, needsData, openTask, provenanceOf, type ResolvedModel, resolveModel } from '@lowbit/bench';
-import { LowbitError, type Recipe } from '@lowbit/core';
+import { LowbitError, type Model, type Recipe } from '@lowbit/core';
 import { directoryBytes, saveCheckpoint } from '@lowbit/formats';
 import { checkRecipe, type Propagation, quantize } from '@lowbit/pipeline';
 import { linearKinds } from '@lowbit/quant';
@@ -96,7 +96,7 @@ async function quantizeInto(
   checkRecipe(recipe, resolved.model);
   const source = taskSource(options, directory);
   const opened = source && (await openTask(source, resolved));
-  const backend = await openBackend(options);
+  const backend = await openBackend(options, widestInput(resolved.model) < WIDE);
   const reporter = createReporter(terminal, { isQuiet: options.quiet === true });
   const runFiles = createRunFiles();
   try {
@@ -174,6 +174,13 @@ async function quantizeInto(
     reporter.end();
     await backend.dispose();
   }
+}
+
+/** Inputs of a Linear from which on programs give their working memory back after each run: beside such matrices it is too much to keep. */
+const WIDE = 4096;
+
+function widestInput({ blocks }: Model): number {
+  return Math.max(0, ...blocks.flatMap(({ linears }) => Object.values(linears).map(({ inFeatures }) => inFeatures)));
 }
 
 /** Drops what is kept when it is not to be gone on with, and says what happens. */
