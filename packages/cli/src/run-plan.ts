@@ -1,6 +1,5 @@
 // What a run will take, checked against what there is: before any weight is read, by `plan` and by `quantize` alike.
-import type { StatsFs } from 'node:fs';
-import { statfs } from 'node:fs/promises';
+import { stat, statfs } from 'node:fs/promises';
 import { totalmem } from 'node:os';
 import { dirname } from 'node:path';
 import { type Backend, LowbitError, type Model, type Recipe } from '@lowbit/core';
@@ -75,9 +74,9 @@ const thisMachine: Machine = {
     return { available: Math.min(total, process.availableMemory() + process.memoryUsage().rss), total };
   },
   async disk(directory) {
-    const { bavail, bsize, blocks, type } = await statExisting(directory);
-    // Two directories of one file system have these in common.
-    return { id: `${type} ${blocks} ${bavail}`, free: bavail * bsize };
+    const existing = await nearestExisting(directory);
+    const [{ dev }, { bavail, bsize }] = await Promise.all([stat(existing), statfs(existing)]);
+    return { id: String(dev), free: bavail * bsize };
   },
 };
 
@@ -152,16 +151,17 @@ async function checkDisks(machine: Machine, places: readonly (readonly [path: st
   return [...disks.values()].at(0)?.free;
 }
 
-/** Of a directory, or of the nearest one above it that is there. */
-async function statExisting(path: string): Promise<StatsFs> {
+/** A directory, or the nearest one above it that is there. */
+async function nearestExisting(path: string): Promise<string> {
   try {
-    return await statfs(path);
+    await stat(path);
+    return path;
   } catch (error) {
     const parent = dirname(path);
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || parent === path) {
       throw new LowbitError('OUTPUT_DIRECTORY', `${path}: ${(error as Error).message}; choose another directory`, { cause: error });
     }
-    return statExisting(parent);
+    return nearestExisting(parent);
   }
 }
 
