@@ -45,7 +45,7 @@ describe('openExperimentFolder', () => {
       calibration: { windows: 4 },
       arms: { 'gptq, 2': { calibrationWindows: 8, steps: [{ method: 'gptq', version: 1, options: { bits: 2, groupSize: 32 } }] } },
       versions: { node: process.versions.node },
-      backend: backend.fingerprint,
+      backend: backend.name,
     });
   });
 

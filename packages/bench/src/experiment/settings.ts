@@ -25,8 +25,8 @@ export interface ExperimentSettings {
 }
 
 export function settingsOf(plan: ExperimentPlan, backend: Backend): ExperimentSettings {
-  const { versions, backend: engine, commit } = provenanceOf(backend);
-  const tail = { versions, backend: engine, commits: [commit] };
+  const { versions, commit } = provenanceOf(backend);
+  const tail = { versions, backend: backend.name, commits: [commit] };
   if (isComputed(plan)) return { experiment: plan.name, seeds: plan.seeds, ...(plan.models && { models: plan.models }), ...tail };
   const { name: experiment, models, seeds, evaluators, calibration, heldOut } = plan;
   const { samples, task } = plan.experiment;
