@@ -201,7 +201,7 @@ describe('files', () => {
     ['a missing column', 'a.tsv', 'sentence\tlabel\nonly one\n', /TASK_FILE: a.tsv:2: has 1 columns in place of 2 \(sentence, label\)/],
     ['no examples', 'a.jsonl', '\n', /TASK_EMPTY: .*a.jsonl: has no example/],
     ['a header alone', 'a.tsv', 'sentence\tlabel\n', /TASK_EMPTY: .*below its header line/],
-    ['another kind of file', 'a.csv', 'a,b\n', /TASK_FILE: .*\.jsonl and \.tsv/],
+    ['another kind of file', 'a.csv', 'a,b\n', /TASK_FILE: .*\.jsonl, \.parquet and \.tsv/],
     ['bytes that are no text', 'a.jsonl', Uint8Array.of(0xff, 0xfe), /TASK_FILE: .*UTF-8/],
   ])('refuses %s', async (_what, name, text, message) => {
     await expect(readTaskFile(await write(name, text))).rejects.toThrow(message);
