@@ -1,5 +1,5 @@
 // Token windows to calibrate on and to judge by, from a text source that a person names.
-import { type Backend, createRng, LowbitError, type Model, type TokenBatches } from '@lowbit/core';
+import { type Backend, createRng, LowbitError, type Model, read, type TokenBatches } from '@lowbit/core';
 import {
   batchWindows,
   type Corpus,
@@ -86,7 +86,21 @@ export async function calibrationText(source: TextSource, size: TextSize, contex
     window,
     rng: createRng(context.seed).at('calibration'),
   });
+  await requireVocabulary(batches, context.model);
   return { batches, report: describeCalibration(report) };
+}
+
+/** @throws TOKEN_RANGE when the tokenizer gives tokens that the model does not have. */
+async function requireVocabulary(batches: TokenBatches, { config: { vocabularySize } }: Model): Promise<void> {
+  for (let i = 0; i < batches.length; i++) {
+    const beyond = (await read(await batches.at(i))).find((id) => id >= vocabularySize);
+    if (beyond === undefined) continue;
+    const remedy = "its tokenizer is another model's; put the model's own tokenizer.json beside its weights";
+    throw new LowbitError(
+      'TOKEN_RANGE',
+      `calibration text has token ${beyond}, and the model a vocabulary of ${vocabularySize}: ${remedy}`,
+    );
+  }
 }
 
 /**

@@ -1,5 +1,7 @@
 // Where quantize keeps what it has finished, so that a run that is stopped goes on: a store beside the output.
-import { resolve } from 'node:path';
+import { existsSync } from 'node:fs';
+import { realpath } from 'node:fs/promises';
+import { basename, dirname, isAbsolute, join, relative, resolve } from 'node:path';
 import { LowbitError } from '@lowbit/core';
 import { createFileStore, type FileStore } from '@lowbit/formats';
 import { holdsRun } from '@lowbit/pipeline';
@@ -48,21 +50,47 @@ export function activationMemory({ store, memory }: KeptRunArguments): number | 
   throw new LowbitError('STORE_OPTIONS', '--memory: activations beyond the limit lie in the store; leave out --no-store, or --memory');
 }
 
+/** Whether writing the checkpoint was all that was left of a run when it was stopped: `out` has files, and none of them is the last one. */
+export async function wasBeingWritten(out: string, options: KeptRunArguments, directory: string): Promise<boolean> {
+  if (options.resume !== true || typeof options.store === 'boolean' || existsSync(join(out, 'config.json'))) return false;
+  return holdsRun(createFileStore(storePath(out, options.store, directory)));
+}
+
+function storePath(out: string, name: string | undefined, directory: string): string {
+  return name === undefined ? `${out}.partial` : resolve(directory, name);
+}
+
+/** A store is emptied in the end, and what lies in it or around it must not be. */
+async function requireApart(store: string, other: string): Promise<void> {
+  const [a, b] = [await resolved(store), await resolved(other)];
+  const holds = (outer: string, inner: string): boolean => !relative(outer, inner).startsWith('..') && !isAbsolute(relative(outer, inner));
+  if (!holds(a, b) && !holds(b, a)) return;
+  throw new LowbitError('STORE_DIRECTORY', `${store}: is, holds or lies in ${other}; choose a directory apart from it with --store`);
+}
+
+/** Without links, as far as the path exists. */
+async function resolved(path: string): Promise<string> {
+  const parent = dirname(path);
+  return realpath(path).catch(async () => (parent === path ? path : join(await resolved(parent), basename(path))));
+}
+
 /**
  * The store of a run whose output goes to `out`; undefined for --no-store. Writes nothing.
+ * @param apart directories besides `out` that the store must have nothing to do with.
  * @throws STORE_OPTIONS; STORE_UNFINISHED when it holds a run that nobody said to go on with or to drop; STORE_DIRECTORY when it holds
  * something else.
  */
 export async function findKeptRun(
   out: string,
   { store: name, resume = false }: KeptRunArguments,
-  { directory, force }: { readonly directory: string; readonly force: boolean },
+  { directory, force, apart }: { readonly directory: string; readonly force: boolean; readonly apart: readonly string[] },
 ): Promise<KeptRun | undefined> {
   if (name === false) {
     if (resume) throw new LowbitError('STORE_OPTIONS', '--resume: goes on from a store; leave out --no-store, or --resume');
     return undefined;
   }
-  const path = name === undefined ? `${out}.partial` : resolve(directory, name);
+  const path = storePath(out, name, directory);
+  for (const other of [out, ...apart]) await requireApart(path, other);
   const store = createFileStore(path);
   const kept: KeptRun = { path, store, holdsRun: () => holdsRun(store) };
   if (await kept.holdsRun()) {

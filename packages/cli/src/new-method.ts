@@ -18,7 +18,7 @@ export async function writeMethodPackage(name: string, version: string, director
   for (const path of await readdir(template, { recursive: true, withFileTypes: true })) {
     if (!path.isFile()) continue;
     const file = join(path.parentPath, path.name);
-    files.set(file.slice(template.length + 1), (await readFile(file, 'utf8')).replaceAll('__name__', name));
+    files.set(file.slice(template.length + 1), (await readFile(file, 'utf8')).replaceAll('{{name}}', name));
   }
   for (const [path, text] of files) {
     await mkdir(dirname(join(directory, path)), { recursive: true });

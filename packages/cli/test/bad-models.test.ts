@@ -1,5 +1,5 @@
 // Models that cannot be used: each a code, a sentence that names the thing and the remedy, exit code 2, and nothing written.
-import { mkdir, rm, truncate, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, it } from 'vitest';
 import {
@@ -197,10 +197,23 @@ const files: readonly Case[] = [
     says: /tokenizer\.json/,
   },
   {
-    what: 'a tokenizer of another model',
-    words: quantizing(broken('foreign', withConfig({ vocab_size: 200 }))),
+    what: 'a vocabulary that is not that of the weights',
+    words: quantizing(broken('narrow', withConfig({ vocab_size: 200 }))),
     code: 'TENSOR_SHAPE',
     says: /embed_tokens/,
+  },
+  {
+    what: 'a tokenizer of another model',
+    words: quantizing(
+      broken('foreign', async (d) => {
+        const path = join(d, 'tokenizer.json');
+        const tokenizer = JSON.parse(await readFile(path, 'utf8')) as { model: { vocab: Record<string, number> } };
+        tokenizer.model.vocab['e'] = 5000;
+        await writeFile(path, JSON.stringify(tokenizer));
+      }),
+    ),
+    code: 'TOKEN_RANGE',
+    says: /5000.*257.*tokenizer\.json beside its weights/s,
   },
 ];
 

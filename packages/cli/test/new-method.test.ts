@@ -45,7 +45,9 @@ describe('lowbit new-method', () => {
     const manifest = JSON.parse(await readFile(join(home, 'package.json'), 'utf8')) as Record<string, Record<string, string>>;
     expect(manifest).toMatchObject({ name: 'lowbit-method-own-rounding', scripts: { test: 'vitest run', build: 'tsc' } });
     expect(Object.keys(manifest['peerDependencies'])).toEqual(['@lowbit/core']);
-    expect(await readFile(join(home, 'README.md'), 'utf8')).not.toMatch(/__\w+__/);
+    const readme = await readFile(join(home, 'README.md'), 'utf8');
+    expect(readme).toMatch(/^# lowbit-method-own-rounding\n/);
+    expect(readme).not.toMatch(/\{\{|__/);
     expect((await readFile(join(home, 'src/index.ts'), 'utf8')).split('\n').length).toBeLessThan(60);
   });
 

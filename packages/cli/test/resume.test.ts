@@ -106,6 +106,18 @@ describe('a run that is cancelled', () => {
     expect(await exists('cut.partial')).toBe(false);
   });
 
+  it('goes on where it was killed while the checkpoint was being written', async () => {
+    await cancelled('saving');
+    const staging = join(folder, 'saving', '.staging.2147483647-0123abcd.tmp');
+    await mkdir(staging, { recursive: true });
+    for (const path of [staging, join(folder, 'saving')]) await writeFile(join(path, 'model.safetensors'), 'half');
+
+    const unsaid = await lowbit(quantizing('saving'));
+    expect(unsaid).toMatchObject({ code: 2, errors: expect.stringMatching(/OUTPUT_EXISTS: .*--resume/) as string });
+    expect(await lowbit([...quantizing('saving'), '--resume'])).toMatchObject({ code: 0 });
+    expect(await filesOf('saving')).toEqual(await filesOf('whole'));
+  });
+
   it('is dropped with --force, and --resume without one begins', async () => {
     await cancelled('dropped');
     expect((await lowbit([...quantizing('dropped', 'gptq:bits=4,groupSize=16'), '--force'])).code).toBe(0);
@@ -120,6 +132,22 @@ describe('a run that is cancelled', () => {
     abort.abort();
     expect((await lowbit([...quantizing('unkept'), '--no-store'], { signal: abort.signal })).code).toBe(130);
     expect(await exists('unkept.partial')).toBe(false);
+  });
+});
+
+describe('a store', () => {
+  it.each([
+    ['that holds the output', 'work', 'work/made'],
+    ['that is the output', 'made', 'made'],
+    ['within the output', 'made/store', 'made'],
+    ['that holds the model', '.', 'made'],
+    ['within the model', 'toy/store', 'made'],
+  ])('%s is refused: it is emptied in the end', async (_where, store, out) => {
+    const before = await filesOf('toy');
+    const { code, errors } = await lowbit([...quantizing(out), '--store', store]);
+    expect(errors).toMatch(/STORE_DIRECTORY: .*; choose a directory apart from it with --store/);
+    expect(code).toBe(2);
+    expect(await filesOf('toy')).toEqual(before);
   });
 });
 

@@ -1,6 +1,6 @@
 // A run's store in a directory: one safetensors file per entry, the entry's JSON in its metadata.
 import { readdir, rm, rmdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, sep } from 'node:path';
 import { LowbitError, type Store } from '@lowbit/core';
 import { fileError, parseJsonObject } from './read-file.js';
 import { requireJson } from './require-json.js';
@@ -65,7 +65,9 @@ export function createFileStore(directory: string): FileStore {
     isEmpty: async () => (await filesBelow(directory)).every((path) => UNFINISHED.test(path)),
     async clear() {
       try {
-        for (const path of await filesBelow(directory)) if (ENTRY.test(path) || UNFINISHED.test(path)) await rm(path, { force: true });
+        // What says which run it is lies on top and goes last: entries without it would be taken for those of another run.
+        const deepestFirst = (await filesBelow(directory)).sort((a, b) => b.split(sep).length - a.split(sep).length);
+        for (const path of deepestFirst) if (UNFINISHED.test(path) || (await isEntry(path))) await rm(path, { force: true });
         await removeEmpty(directory);
       } catch (cause) {
         throw fileError(cause, 'delete', directory);
@@ -75,6 +77,15 @@ export function createFileStore(directory: string): FileStore {
 }
 
 const ENTRY = /\.safetensors$/;
+
+/** Whether a file is an entry of a store, damaged or not: a checkpoint that lies in the same directory has weights of the same ending. */
+async function isEntry(path: string): Promise<boolean> {
+  if (!ENTRY.test(path)) return false;
+  return openSafetensors(path).then(
+    ({ metadata }) => metadata.has(METADATA),
+    () => true,
+  );
+}
 
 /** What a killed process was writing. */
 const UNFINISHED = /\.safetensors\.\d+-[0-9a-f]{8}\.tmp$/;

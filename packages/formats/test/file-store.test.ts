@@ -68,8 +68,10 @@ describe('file store', () => {
     await store.put('state', entry(2));
     expect(await store.isEmpty()).toBe(false);
     await writeFile(at('run', 'notes.txt'), 'mine');
+    await writeSafetensors(at('run', 'model.safetensors'), [storedTensor('weight', tensor([1, 2], [2]))]);
     await store.clear();
-    expect(await readdir(at('run'), { recursive: true })).toEqual(['notes.txt']);
+    expect((await readdir(at('run'), { recursive: true })).sort()).toEqual(['model.safetensors', 'notes.txt']);
+    await rm(at('run', 'model.safetensors'));
     expect(await store.isEmpty()).toBe(false);
     await rm(at('run', 'notes.txt'));
     await store.clear();

@@ -57,7 +57,7 @@ async function runPlan(reference: string, options: PlanArguments, context: Comma
   const out = options.out === undefined ? undefined : resolve(directory, options.out);
   // Whether it can be made and written to is known when it has been.
   if (out !== undefined) await (await claimDirectory(out, options.force === true)).release();
-  const kept = await findKeptRun(out ?? directory, options, { directory, force: options.force === true });
+  const kept = out === undefined ? undefined : await findKeptRun(out, options, { directory, force: options.force === true, apart: [] });
   const resolved = await resolveModel(reference, directory, context.hub);
   checkRecipe(recipe, resolved.model);
   const source = taskSource(options, directory);

@@ -23,7 +23,15 @@ import {
   type WindowArguments,
 } from '../arguments.js';
 import { type CommandContext, claimDirectory } from '../context.js';
-import { activationMemory, addKeptRunOptions, findKeptRun, type KeptRun, type KeptRunArguments, locateRefusal } from '../kept-run.js';
+import {
+  activationMemory,
+  addKeptRunOptions,
+  findKeptRun,
+  type KeptRun,
+  type KeptRunArguments,
+  locateRefusal,
+  wasBeingWritten,
+} from '../kept-run.js';
 import { builtInMethods } from '../methods.js';
 import { methodHelp } from '../option-help.js';
 import { readRecipes } from '../recipe.js';
@@ -69,9 +77,10 @@ async function runQuantize(reference: string, options: QuantizeArguments, contex
   const { directory } = context;
   const recipe = await readRecipes(options.recipe, directory);
   const out = resolve(directory, options.out);
-  const claimed = await claimDirectory(out, options.force === true);
+  const overwrites = options.force === true || (await wasBeingWritten(out, options, directory));
+  const claimed = await claimDirectory(out, overwrites, 'go on with a run that was stopped with --resume');
   try {
-    await quantizeInto(out, await resolveModel(reference, directory, context.hub), recipe, options, context);
+    await quantizeInto(out, overwrites, await resolveModel(reference, directory, context.hub), recipe, options, context);
   } finally {
     await claimed.release();
   }
@@ -79,6 +88,7 @@ async function runQuantize(reference: string, options: QuantizeArguments, contex
 
 async function quantizeInto(
   out: string,
+  overwrites: boolean,
   resolved: ResolvedModel,
   recipe: Recipe,
   options: QuantizeArguments,
@@ -89,9 +99,8 @@ async function quantizeInto(
   if ((await realpath(out)) === (await realpath(resolved.checkpoint.path))) {
     throw new LowbitError('OUTPUT_IS_SOURCE', `${out}: is the model that is to be quantized; choose another output directory`);
   }
-  const isForced = options.force === true;
   const memory = activationMemory(options);
-  const kept = await findKeptRun(out, options, { directory, force: isForced });
+  const kept = await findKeptRun(out, options, { directory, force: options.force === true, apart: [resolved.checkpoint.path] });
   // Calibration text may take minutes to write.
   checkRecipe(recipe, resolved.model);
   const source = taskSource(options, directory);
@@ -146,7 +155,7 @@ async function quantizeInto(
       seed: options.seed,
       task: opened?.task ?? provenance.task,
       sideFiles: new Map([...resolved.checkpoint.sideFiles, ...runFiles.files()]),
-      overwrite: isForced,
+      overwrite: overwrites,
       signal,
       progress: (done, total) => reporter.progress('writing', out, done, total),
     });

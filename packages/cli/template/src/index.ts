@@ -1,11 +1,11 @@
-// __name__: what the method does, in a sentence, and the paper that it is from.
+// {{name}}: what the method does, in a sentence, and the paper that it is from.
 import { checkDense, defineMethod, energy, readFloats, requireDense } from '@lowbit/core';
 import { bitsOption, checkGroups, groupSizeOption, QuantizedLinear, quantizeWeight } from '@lowbit/quant';
 import { z } from 'zod';
 
 /** A place to begin: rounding to nearest, in ranges that are shrunk where that lowers the error of weights whose inputs are large. */
 export default defineMethod({
-  name: '__name__',
+  name: '{{name}}',
   // Raise it whenever equal options give other weights: stored blocks and benchmark rows are told apart by it.
   version: 1,
   description: 'Rounding to nearest in the ranges that are best for the inputs that there are',
