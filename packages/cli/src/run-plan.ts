@@ -1,8 +1,10 @@
 // What a run will take, checked against what there is: before any weight is read, by `plan` and by `quantize` alike.
+import { existsSync } from 'node:fs';
 import { stat, statfs } from 'node:fs/promises';
 import { totalmem } from 'node:os';
 import { dirname } from 'node:path';
 import { type Backend, LowbitError, type Model, type Recipe } from '@lowbit/core';
+import { directoryBytes } from '@lowbit/formats';
 import {
   type EngineRates,
   estimateRun,
@@ -98,7 +100,8 @@ export async function planRun(request: PlanRequest, machine = thisMachine): Prom
   const { outputBytes, storeBytes } = estimate;
   const places: [string, number][] = [];
   if (out !== undefined) places.push([out, outputBytes]);
-  if (store !== undefined) places.push([store, storeBytes]);
+  // What is in the store already is gone on with, or makes room for what comes in its place.
+  if (store !== undefined) places.push([store, Math.max(0, storeBytes - (await storedBytes(store)))]);
   const freeBytes = await checkDisks(machine, places);
   const rates = await measureRates(backend);
   const steps = estimate.steps.map((step) => ({ ...step, seconds: secondsOf(step.cost, step.evaluations, rates) }));
@@ -113,6 +116,11 @@ export async function planRun(request: PlanRequest, machine = thisMachine): Prom
     disk: { outputBytes, storeBytes, freeBytes },
     warnings: checkMemory(peakBytes, availableBytes, total),
   };
+}
+
+/** Bytes below a directory that need not be there. */
+async function storedBytes(directory: string): Promise<number> {
+  return existsSync(directory) ? directoryBytes(directory) : 0;
 }
 
 function divisorUpTo(count: number, limit: number): number {

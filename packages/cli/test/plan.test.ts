@@ -1,5 +1,5 @@
 // lowbit plan: what a run takes and whether it fits, and the line that quantize says of it; the table of layers beside a checkpoint.
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createOnnxBackend } from '@lowbit/backend-onnxruntime';
 import { resolveModel } from '@lowbit/bench';
@@ -114,6 +114,16 @@ describe('what there is', () => {
     await expect(planRun({ ...request, store: '/a/store' }, machine({ free }))).rejects.toMatchObject({
       message: expect.stringContaining('/a/out and /a/store: about'),
     });
+  });
+
+  it('counts what the store has already: a run that is nearly done goes on', async () => {
+    const store = join(folder, 'held');
+    const { disk } = await planRun({ ...request, store }, machine({}));
+    const everywhere: Machine = { ...machine({}), disk: async () => ({ id: 'one', free: disk.outputBytes + 1 }) };
+    await expect(planRun({ ...request, store }, everywhere)).rejects.toMatchObject({ code: 'DISK_SPACE' });
+    await mkdir(store);
+    await writeFile(join(store, 'entry.safetensors'), new Uint8Array(disk.storeBytes));
+    expect((await planRun({ ...request, store }, everywhere)).disk).toMatchObject({ storeBytes: disk.storeBytes });
   });
 
   it('is little memory, or too little', async () => {
