@@ -99,18 +99,21 @@ describe('answers that a model writes', () => {
       () => undefined,
       (error: unknown) => error,
     );
-    // Where the system has no namespaces to shut programs in, or no Python, nothing may run; the message says which.
+    // Skipped where the system has no namespaces to shut programs in, or no Python: nothing may run there, and the message says which.
     if (refused instanceof LowbitError) context.skip(refused.message);
-    const { status, scores, errors } = await evaluate(
-      ...['--tasks', 'humaneval', '--task-tokens', '1', '--allow-code-execution', '--answers', 'programs.jsonl'],
-    );
+    const judge = async () => {
+      const words = ['--tasks', 'humaneval', '--task-tokens', '1', '--allow-code-execution', '--answers', 'programs.jsonl', '--force'];
+      const outcome = await evaluate(...words);
+      const lines = (await readFile(join(folder, 'programs.jsonl'), 'utf8')).trim().split('\n');
+      return { ...outcome, judged: lines.map((line) => JSON.parse(line) as { values: Record<string, number>; reason: string }) };
+    };
+    let outcome = await judge();
+    // The command's limit of three seconds is HumanEval's, and says nothing where another process held the machine for as long: once more.
+    for (let tries = 1; tries < 5 && outcome.judged.some(({ reason }) => reason.startsWith('timeout')); tries++) outcome = await judge();
+    const { status, scores, errors, judged } = outcome;
     expect(errors).toBe('');
     expect(status).toBe(0);
-    const judged = (await readFile(join(folder, 'programs.jsonl'), 'utf8')).trim().split('\n');
-    const [first, second] = judged.map((line) => JSON.parse(line) as { values: Record<string, number>; reason: string });
-    // The command's limit of three seconds is HumanEval's, and says nothing where another process holds the machine for as long.
-    if ([first, second].some(({ reason }) => reason.startsWith('timeout'))) context.skip(`the machine is too busy: ${first.reason}`);
-    expect([first, second]).toMatchObject([
+    expect(judged).toMatchObject([
       { values: { 'pass@1': 1 }, reason: 'passed' },
       { values: { 'pass@1': 0 }, reason: expect.stringMatching(/^failed: AssertionError/) },
     ]);
