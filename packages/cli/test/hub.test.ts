@@ -27,7 +27,8 @@ beforeEach(async () => {
   vi.stubEnv('HF_ENDPOINT', hub.endpoint)
     .stubEnv('HF_HUB_CACHE', join(folder, 'cache'))
     .stubEnv('HF_HUB_OFFLINE', '')
-    .stubEnv('HF_TOKEN', '');
+    .stubEnv('HF_TOKEN', '')
+    .stubEnv('HF_TOKEN_PATH', join(folder, 'token'));
 });
 afterEach(async () => {
   vi.unstubAllEnvs();

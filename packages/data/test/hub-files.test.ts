@@ -101,7 +101,27 @@ describe('readHubCorpus', () => {
     await expect(readHubCorpus('hf:org/data/en', { use: 'held-out' }, offline)).rejects.toThrow(
       /HUB_OFFLINE.*test-00000-of-00001\.parquet of it is not in/,
     );
+    await rm(join(cache, 'datasets--org--data', '.lowbit'), { recursive: true });
+    expect(await readHubCorpus('hf:org/data/en', { use: 'train' }, offline)).toMatchObject({ corpus: { documents: ['a', 'b', 'c'] } });
     expect(hub.requests).toEqual([]);
+  });
+});
+
+describe('one file of a dataset in parts, offline', () => {
+  const offline = (): HubOptions => ({ ...options, settings: { cache, endpoint: hub.endpoint, isOffline: true } });
+
+  it.each(['train-00001-of-00041.parquet', 'data/train-00001-of-00041-0a1b2c3d4e5f6071.parquet'])('is read: %s', async (name) => {
+    serve({ [name]: text('a', 'b'), [name.replace('00001', '00000')]: text('c') });
+    const reference = `hf:org/data/${name}`;
+    const fetched = await readHubCorpus(reference, { use: 'all' }, options);
+    expect(await readHubCorpus(reference, { use: 'all' }, offline())).toEqual(fetched);
+    expect(await localFile(reference, offline())).toBe(await localFile(reference, options));
+    const folder = reference.slice(0, reference.lastIndexOf('/'));
+    await expect(readHubCorpus(folder, { use: 'train' }, offline())).rejects.toThrow(/HUB_OFFLINE.*train-00000-of-00041/);
+    // As if another program had fetched it: nothing says which files there are, but the name of this one.
+    await rm(join(cache, 'datasets--org--data', '.lowbit'), { recursive: true });
+    expect(await readHubCorpus(reference, { use: 'all' }, offline())).toEqual(fetched);
+    await expect(readHubCorpus(folder, { use: 'train' }, offline())).rejects.toThrow(/HUB_OFFLINE.*train-00000-of-00041.* are not in/);
   });
 });
 

@@ -21,15 +21,17 @@ export function statusError(question: Question, status: number, code: string | n
   const what = `${kind} ${repository}`;
   if (code === 'GatedRepo' || status === 403) {
     const remedy =
-      settings.token === undefined ? 'set HF_TOKEN to a token of the account that did' : 'check that HF_TOKEN is of the account that did';
+      settings.token === undefined
+        ? 'log in as the account that did with: hf auth login, or set HF_TOKEN to a token of it'
+        : 'check that the token, of HF_TOKEN or hf auth login, is of the account that did';
     return new LowbitError('HUB_GATED', `${what}: is gated; accept its licence at ${pageOf(question)}, and ${remedy}`);
   }
   if (status === 401) {
     // The hub does not tell those who may not see a repository from a repository that is not there.
     const remedy =
       settings.token === undefined
-        ? `check the name; if it is private or gated, see ${pageOf(question)} and set HF_TOKEN`
-        : `check the name, and HF_TOKEN, which was refused or may not read it: ${pageOf(question)}`;
+        ? `check the name; if it is private or gated, see ${pageOf(question)}, and log in with: hf auth login, or set HF_TOKEN`
+        : `check the name, and the token, of HF_TOKEN or hf auth login, which was refused or may not read it: ${pageOf(question)}`;
     return new LowbitError('HUB_ACCESS', `${what}: is not there, or not for everyone; ${remedy}`);
   }
   if (status === 404) {
@@ -42,7 +44,7 @@ export function statusError(question: Question, status: number, code: string | n
     );
   }
   if (isPassing(status)) {
-    const remedy = status === 429 ? 'wait some minutes, or set HF_TOKEN: known accounts may ask more' : 'try again later';
+    const remedy = status === 429 ? 'wait some minutes, or log in with: hf auth login (known accounts may ask more)' : 'try again later';
     return new LowbitError('HUB_BUSY', `${what}: ${settings.endpoint} answered ${status} again and again; ${remedy}`);
   }
   return new LowbitError('HUB_RESPONSE', `${what}: ${settings.endpoint} answered ${status}; check HF_ENDPOINT, or try again later`);

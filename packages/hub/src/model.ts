@@ -10,7 +10,7 @@ const INDEX = 'model.safetensors.index.json';
 
 /** Besides the weights. Other weights, pictures and code are left where they are. */
 const SMALL_FILES =
-  /^(?:generation_config\.json|tokenizer(?:_config)?\.json|(?:tokenizer|spiece|sentencepiece\.bpe)\.model|special_tokens_map\.json|added_tokens\.json|vocab\.(?:json|txt)|merges\.txt|chat_template\.(?:jinja|json)|additional_chat_templates\/[^/]+\.jinja)$/;
+  /^(?:generation_config\.json|tokenizer(?:_config)?\.json|(?:tokenizer|spiece|sentencepiece\.bpe)\.model|tokenizer\.model\.v\d+|tekken\.json|special_tokens_map\.json|added_tokens\.json|vocab\.(?:json|txt|bpe)|encoder\.json|merges\.txt|chat_template\.(?:jinja|json)|additional_chat_templates\/[^/]+\.jinja)$/;
 
 export interface ModelOptions extends HubOptions {
   /** Config and tokenizer alone are enough where false. */

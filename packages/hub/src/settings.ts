@@ -1,4 +1,5 @@
 // Where the hub is, where its files are kept, and whether it may be asked at all: from the variables that Hugging Face's programs read.
+import { readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { LowbitError } from '@lowbit/core';
@@ -17,9 +18,9 @@ export interface HubSettings {
 const TRUE = ['1', 'on', 'yes', 'true'];
 
 /**
- * HF_HUB_CACHE, HF_HOME and XDG_CACHE_HOME say where the cache is, HF_ENDPOINT where the hub is, HF_TOKEN who asks, HF_HUB_OFFLINE=1
- * that nobody does. An empty variable is none.
- * @throws HUB_SETTINGS for an endpoint that is no URL.
+ * HF_HUB_CACHE, HF_HOME and XDG_CACHE_HOME say where the cache is, HF_ENDPOINT where the hub is, HF_TOKEN who asks, or else the file that
+ * `hf auth login` writes, at HF_TOKEN_PATH or in HF_HOME; HF_HUB_OFFLINE=1 that nobody does. An empty variable is none.
+ * @throws HUB_SETTINGS for an endpoint that is no URL, and for a file of a token that is there and cannot be read.
  */
 export function hubSettings(environment: NodeJS.ProcessEnv = process.env): HubSettings {
   const read = (name: string): string | undefined => environment[name]?.trim() || undefined;
@@ -27,9 +28,26 @@ export function hubSettings(environment: NodeJS.ProcessEnv = process.env): HubSe
   return {
     cache: read('HF_HUB_CACHE') ?? join(home, 'hub'),
     endpoint: endpointOf(read('HF_ENDPOINT') ?? 'https://huggingface.co'),
-    token: read('HF_TOKEN'),
+    token: read('HF_TOKEN') ?? tokenIn(read('HF_TOKEN_PATH') ?? join(home, 'token')),
     isOffline: TRUE.includes(read('HF_HUB_OFFLINE')?.toLowerCase() ?? ''),
   };
+}
+
+/** Undefined for those who never logged in. */
+function tokenIn(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8').trim() || undefined;
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
+    throw new LowbitError(
+      'HUB_SETTINGS',
+      `${path}: the token cannot be read (${message}); set HF_TOKEN, or log in again with: hf auth login`,
+      {
+        cause,
+      },
+    );
+  }
 }
 
 function endpointOf(text: string): string {

@@ -6,6 +6,7 @@ import { LowbitError } from '@lowbit/core';
 import { fileSize, filesBelow, isCommit, type RepositoryCache, repositoryCache } from './cache.js';
 import { download, type RemoteFile } from './download.js';
 import { cacheError, offlineError, type Question } from './errors.js';
+import { withAbsentParts } from './parts.js';
 import { formatHubReference, type HubKind, isPathPart, parseHubReference } from './reference.js';
 import { hubFetch, type RequestOptions, responseError } from './request.js';
 import { type HubSettings, hubSettings } from './settings.js';
@@ -36,7 +37,7 @@ export interface HubSource {
   readonly commit: string;
   /** Where its files are once they are fetched: of the folder, if there is one. */
   readonly directory: string;
-  /** Paths within it; offline, where they were never listed, of what is in the cache. */
+  /** Paths within it; offline, where they were never listed, of what is in the cache and of the parts that are missing beside it. */
   readonly files: readonly string[];
   /** Brings files into the directory; those that it does not have are passed over, unless it is only the cache that has not. @throws HUB_OFFLINE, HUB_CHECKSUM, DISK_FULL, HUB_CACHE, and what requests throw. */
   fetch(paths: readonly string[]): Promise<void>;
@@ -84,25 +85,16 @@ async function cached(question: Question, cache: RepositoryCache): Promise<HubSo
   const directory = join(cache.snapshot(commit ?? ''), reference.folder);
   const present = commit === undefined ? [] : await filesBelow(directory);
   if (commit === undefined || present.length === 0) throw offlineError(question, `${formatHubReference(reference)} is not`);
-  const files = (await cache.filesOf(commit, reference.folder)) ?? present;
+  // Shards of a model are in its index.
+  const named = reference.kind === 'dataset' ? withAbsentParts(present) : present;
+  const files = (await cache.filesOf(commit, reference.folder)) ?? named;
   return {
     ...{ reference: formatHubReference({ ...reference, revision: commit }), repository: reference.repository, commit, directory, files },
     async fetch(paths) {
-      const missing = [...new Set(paths.flatMap(partsOf))].filter((path) => !present.includes(path));
+      const missing = paths.filter((path) => !present.includes(path));
       if (missing.length > 0) throw offlineError(question, `${missing.join(', ')} of it ${missing.length > 1 ? 'are' : 'is'} not`);
     },
   };
-}
-
-/** All parts of a file that is one: 'train-00000-of-00002.parquet' is in the cache only if 'train-00001-of-00002.parquet' is. */
-function partsOf(path: string): string[] {
-  const [, before, count, after] = /^(.*-)\d{5}-of-(\d{5})(.*)$/.exec(path) ?? [];
-  if (count === undefined) return [path];
-  return Array.from({ length: Number(count) }, (_, i) => {
-    // Datasets count from 0, weights from 1.
-    const number = after.startsWith('.safetensors') ? i + 1 : i;
-    return `${before}${String(number).padStart(5, '0')}-of-${count}${after}`;
-  });
 }
 
 async function remote(question: Question, cache: RepositoryCache, options: HubOptions): Promise<HubSource> {

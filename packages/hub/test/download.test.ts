@@ -254,7 +254,11 @@ describe('refusals', () => {
   };
 
   it.each([
-    [403, 'GatedRepo', /HUB_GATED: model org\/name: is gated; accept its licence at http.*\/org\/name, and set HF_TOKEN/],
+    [
+      403,
+      'GatedRepo',
+      /HUB_GATED: model org\/name: is gated; accept its licence at http.*\/org\/name, and log in .*hf auth login, or set HF_TOKEN/,
+    ],
     [401, 'GatedRepo', /HUB_GATED/],
     [403, '', /HUB_GATED/],
     [401, 'RepoNotFound', /HUB_ACCESS: model org\/name: is not there, or not for everyone; check the name; .*set HF_TOKEN/],

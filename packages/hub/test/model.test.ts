@@ -56,6 +56,10 @@ describe('fetchModel', () => {
       'tokenizer.model': 'spm',
       'merges.txt': 'a b',
       'vocab.json': '{}',
+      'vocab.bpe': 'a b',
+      'encoder.json': '{}',
+      'tekken.json': '{}',
+      'tokenizer.model.v3': 'spm',
       'chat_template.jinja': '{{ messages }}',
       'additional_chat_templates/tool.jinja': '{{ tools }}',
     };
@@ -233,7 +237,7 @@ describe('offline', () => {
   });
 
   it('names the files of a model that was fetched in part', async () => {
-    const index = JSON.stringify({ weight_map: { a: 'model-00001-of-00002.safetensors' } });
+    const index = JSON.stringify({ weight_map: { a: 'model-00001-of-00002.safetensors', b: 'model-00002-of-00002.safetensors' } });
     const files = { 'config.json': config, 'model.safetensors.index.json': index, 'model-00001-of-00002.safetensors': weights };
     serve({ ...files, 'model-00002-of-00002.safetensors': weights });
     await (await openSource('hf:org/name', 'model', options)).fetch(Object.keys(files));
@@ -280,13 +284,26 @@ describe('datasets', () => {
     expect((await openSource('hf:org/data/en', 'dataset', offline())).files).toEqual(['a.txt', 'b.txt']);
   });
 
-  it('know of parts that are missing offline', async () => {
-    const files = Object.fromEntries([0, 1].map((i) => [`train-0000${i}-of-00002.parquet`, 'x']));
-    hub.repositories.set('datasets/org/data', { files, commit });
-    await (await openSource('hf:org/data', 'dataset', options)).fetch(['train-00000-of-00002.parquet']);
+  const part = (i: number, own = ''): string => `train-0000${i}-of-00002${own}.parquet`;
+
+  it('are there offline file by file: one that was fetched is not refused for the sake of others', async () => {
+    const names = [part(0), part(1), part(0, '-0a1b'), part(1, '-2c3d')];
+    hub.repositories.set('datasets/org/data', { files: Object.fromEntries(names.map((name) => [name, 'x'])), commit });
+    await (await openSource('hf:org/data', 'dataset', options)).fetch([part(0), part(0, '-0a1b')]);
     const source = await openSource('hf:org/data', 'dataset', offline());
-    await expect(source.fetch(['train-00000-of-00002.parquet'])).rejects.toThrow(
-      /HUB_OFFLINE.*train-00001-of-00002\.parquet of it is not in/,
-    );
+    expect(source.files).toEqual(names.sort());
+    await source.fetch([part(0), part(0, '-0a1b')]);
+    await expect(source.fetch([part(0), part(1)])).rejects.toThrow(/HUB_OFFLINE.*train-00001-of-00002\.parquet of it is not in/);
+  });
+
+  it('name the parts that are missing offline, where others have fetched and nothing was listed', async () => {
+    const files = { [part(0)]: 'x', [`en/${part(1, '-2c3d')}`]: 'x', 'en/test-00000-of-00001.parquet': 'x', 'notes-of-3.txt': 'x' };
+    hub.repositories.set('datasets/org/data', { files, commit });
+    await (await openSource('hf:org/data', 'dataset', options)).fetch(Object.keys(files));
+    await rm(join(cache, 'datasets--org--data', '.lowbit'), { recursive: true });
+    const source = await openSource('hf:org/data', 'dataset', offline());
+    expect(source.files).toEqual([...Object.keys(files), part(1), `en/${part(0, '-*')}`].sort());
+    await source.fetch(Object.keys(files));
+    await expect(source.fetch([`en/${part(0, '-*')}`])).rejects.toThrow(/HUB_OFFLINE.*en\/train-00000-of-00002-\*\.parquet of it is not/);
   });
 });

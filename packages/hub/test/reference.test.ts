@@ -1,3 +1,6 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { hubSettings, isHubReference } from '../src/index.js';
@@ -96,11 +99,34 @@ describe('hubSettings', () => {
   });
 
   it('reads endpoint, token and whether it is offline', () => {
-    expect(hubSettings({})).toMatchObject({ endpoint: 'https://huggingface.co', token: undefined, isOffline: false });
+    // Not the token of who runs this.
+    expect(hubSettings({ HF_TOKEN_PATH: '/nowhere/token' })).toMatchObject({
+      endpoint: 'https://huggingface.co',
+      token: undefined,
+      isOffline: false,
+    });
     const given = hubSettings({ HF_ENDPOINT: 'http://localhost:1/mirror/', HF_TOKEN: ' hf_x\n', HF_HUB_OFFLINE: 'ON' });
     expect(given).toMatchObject({ endpoint: 'http://localhost:1/mirror', token: 'hf_x', isOffline: true });
     expect(hubSettings({ HF_HUB_OFFLINE: '0' }).isOffline).toBe(false);
     expect(() => hubSettings({ HF_ENDPOINT: 'huggingface.co' })).toThrow(/HUB_SETTINGS.*HF_ENDPOINT/);
     expect(() => hubSettings({ HF_ENDPOINT: 'file:///etc' })).toThrow(/HUB_SETTINGS/);
+  });
+
+  it('reads the token that hf auth login has left, where it is told to', async () => {
+    const home = await mkdtemp(join(tmpdir(), 'lowbit-hub-home-'));
+    try {
+      const other = join(home, 'other');
+      expect(hubSettings({ HF_HOME: home }).token).toBeUndefined();
+      await writeFile(join(home, 'token'), 'hf_file\n');
+      await writeFile(other, ' hf_other ');
+      expect(hubSettings({ HF_HOME: home }).token).toBe('hf_file');
+      expect(hubSettings({ HF_HOME: home, HF_TOKEN_PATH: other }).token).toBe('hf_other');
+      expect(hubSettings({ HF_HOME: home, HF_TOKEN: 'hf_x' }).token).toBe('hf_x');
+      await writeFile(other, '');
+      expect(hubSettings({ HF_TOKEN_PATH: other }).token).toBeUndefined();
+      expect(() => hubSettings({ HF_TOKEN_PATH: home })).toThrow(/HUB_SETTINGS: .*: the token cannot be read .*hf auth login/);
+    } finally {
+      await rm(home, { recursive: true });
+    }
   });
 });

@@ -89,7 +89,7 @@ function checked(directory: string, files: readonly string[]): readonly string[]
     const all = files.join(', ');
     throw new LowbitError('TASK_FILE', `${directory}: has one split in several kinds of files, ${all}; keep those of one kind alone`);
   }
-  const parts = /-of-(\d+)\.\w+$/.exec(files[0])?.[1];
+  const parts = /-of-(\d+)(?:-[^./]*)?\.\w+$/.exec(files[0])?.[1];
   if (parts !== undefined && Number(parts) !== files.length) {
     throw new LowbitError(
       'TASK_FILE',
