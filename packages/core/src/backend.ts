@@ -14,6 +14,8 @@ export interface BackendStatistics {
   readonly evaluations: number;
   /** Time spent in the engine's own runs, in milliseconds: what remains of an evaluation is lowbit's. */
   readonly engineMilliseconds: number;
+  /** Leaves that were copied to the device so far, and the bytes that they hold there now; absent where leaves stay in host memory. */
+  readonly resident?: { readonly uploads: number; readonly bytes: number };
 }
 
 /** A compute engine. The whole contract is tested by `describeBackend` in @lowbit/testkit. */
@@ -22,6 +24,8 @@ export interface Backend {
   readonly name: string;
   /** Everything about the engine that may decide the last bits of a result: engine, version, device, threads. */
   readonly fingerprint: string;
+  /** Why it computes on this device, for people, where nobody named one: 'webgpu, since …'. */
+  readonly chosen?: string;
   readonly statistics: BackendStatistics;
   /** Computes the tensors, shared subgraphs once, and returns leaves in the same order. Leaves pass through. */
   evaluate<const T extends readonly Tensor[]>(tensors: T, options?: EvaluateOptions): Promise<{ -readonly [I in keyof T]: Tensor }>;
