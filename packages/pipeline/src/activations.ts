@@ -119,15 +119,10 @@ export class Streams {
     );
   }
 
-  /** The stream that an earlier run left. */
-  async restore(key: string): Promise<Stream> {
+  /** The stream that an earlier run left; undefined when it is not there any more. */
+  async restore(key: string): Promise<Stream | undefined> {
     const entry = await this.#run.storage?.get(key);
-    if (!entry) {
-      throw new LowbitError(
-        'STORE_ENTRY',
-        `the store has a block and not the activations '${key}' that left it; begin anew in another store`,
-      );
-    }
+    if (!entry) return undefined;
     const names = Object.keys(entry.tensors).sort();
     return new Stream(
       names.map((name) => entry.tensors[name]),

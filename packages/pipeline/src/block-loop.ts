@@ -32,7 +32,7 @@ export async function quantizeBlocks(run: Run, planned: PlannedStep, model: Mode
   const report = (index: number, milliseconds: number): void =>
     run.emit({ type: 'block-done', step: planned.index, path: model.blocks[index].path, done: index + 1, total, milliseconds });
   for (const i of blocks.keys()) report(i, 0);
-  let stream = blocks.length < total ? await walk.start(last) : noStream;
+  let stream = blocks.length < total ? await walk.start(blocks, last) : noStream;
   for (let i = blocks.length; i < total; i++) {
     throwIfAborted(run.signal);
     const started = performance.now();
@@ -95,15 +95,28 @@ class BlockWalk {
   }
 
   /** The stream that enters the first block, or the one after those that were reused. */
-  async start(last: StreamsAfter | undefined): Promise<Stream> {
+  async start(reused: readonly Block[], last: StreamsAfter | undefined): Promise<Stream> {
     if (last?.dense) await this.#denseStream.restore(last.dense);
-    if (last) return last.stream === undefined ? noStream : this.#streams.restore(last.stream);
+    if (last && last.stream === undefined) return noStream;
+    const left = last?.stream !== undefined && (await this.#streams.restore(last.stream));
+    return left || this.#streamAfter(reused);
+  }
+
+  /** From the embedding through blocks that are done: when there are none yet, or when the activations that left them are not there any more. */
+  async #streamAfter(done: readonly Block[]): Promise<Stream> {
     if (this.#lastReader < 0) return noStream;
     if (this.#run.calibration.length === 0) {
       const { name } = this.#planned.step.method;
       throw new LowbitError('CALIBRATION_EMPTY', `${name}: reads activations and got no calibration batches; pass calibration data`);
     }
-    return this.#streams.embed(this.#model, 'inputs-0');
+    let stream = await this.#streams.embed(this.#model, 'inputs-0');
+    for (const [index, block] of done.entries()) {
+      const passed = await resolveTree(this.#run.backend, this.#run.propagate === 'dense' ? this.#model.blocks[index] : block);
+      const before = stream;
+      stream = await this.#streams.forward(passed, before, { name: `inputs-${index + 1}`, isKept: index === done.length - 1 }, true);
+      this.#streams.discard(before);
+    }
+    return stream;
   }
 
   /** Takes the stream that enters block `index` through it. */

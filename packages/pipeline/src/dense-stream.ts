@@ -45,9 +45,10 @@ export class DenseStream {
     return this.#stream?.key === undefined ? undefined : { next: this.#next, key: this.#stream.key };
   }
 
+  /** Goes on from there; from the beginning when it is not there any more. */
   async restore({ next, key }: DenseState): Promise<void> {
     this.#stream = await this.#streams.restore(key);
-    this.#next = next;
+    if (this.#stream) this.#next = next;
   }
 
   discard(): void {

@@ -57,6 +57,8 @@ export interface QuantizeOptions {
   readonly kinds?: LinearKinds | undefined;
   /** Bytes of activations that stay in memory; what is more lies in the store, which has to be given then. Default: no limit. */
   readonly memory?: number | undefined;
+  /** Versions of the packages that compute, by name: a run that others began is not gone on with. */
+  readonly versions?: Readonly<Record<string, string>> | undefined;
   /** Rounds a Linear to nearest in the representation a method chose for it, to warn of methods that do no better. */
   readonly nearest?: NearestRounding | undefined;
   /**
@@ -98,7 +100,7 @@ const noCalibration: TokenBatches = {
  */
 export async function quantize(options: QuantizeOptions): Promise<QuantizeResult> {
   const { model: given, recipe, calibration = noCalibration, task, seed = 0 } = options;
-  const { propagate = 'quantized', store, kinds, memory = Number.POSITIVE_INFINITY, nearest, signal } = options;
+  const { propagate = 'quantized', store, kinds, memory = Number.POSITIVE_INFINITY, versions = {}, nearest, signal } = options;
   if (!Number.isSafeInteger(seed) || seed < 0)
     throw new LowbitError('SEED', `quantize: seed must be an integer from 0 to 2^53 − 1, got ${seed}`);
   if (memory !== Number.POSITIVE_INFINITY && !store)
@@ -111,7 +113,8 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeResult
   const minTokens = options.minTokens ?? (await leastTokens(calibration));
   // Either reads every weight once and refuses what is not finite: after hours of work it would be late.
   if (!store) await checkWeights(given, signal);
-  const identity = store && (await identifyRun({ model: given, backend, recipe, calibration, task, seed, propagate, minTokens, signal }));
+  const inputs = { model: given, backend, recipe, calibration, task, seed, propagate, minTokens, versions, signal };
+  const identity = store && (await identifyRun(inputs));
   const emitter = createEmitter(options.onEvent);
   const run: Run = {
     backend,
@@ -194,14 +197,13 @@ async function runStep(
   run.emit({ type: 'step-start', step: index, method: method.name, targets: planned.options.size });
   let model = method.transform ? await transform(run, planned, given) : given;
   const reshaped = method.transform ? (dense === given ? model : undefined) : dense;
-  const tuned = method.finetune && (await restoreTuned(run, index, model));
-  if (tuned) model = tuned;
-  else {
-    // Transforms are not piled up, and training wants all blocks at once.
-    const isLeftToNext = !method.finetune && next !== undefined && walksBlocks(next) && !next.transform;
-    if (walksBlocks(method) || (hasExpressions(model) && !isLeftToNext)) model = await quantizeBlocks(run, planned, model, reshaped);
-    run.told();
-    if (method.finetune) model = await storeTuned(run, index, await finetune(run, planned, model, { reference, dense: reshaped }), model);
+  // Transforms are not piled up, and training wants all blocks at once.
+  const isLeftToNext = !method.finetune && next !== undefined && walksBlocks(next) && !next.transform;
+  if (walksBlocks(method) || (hasExpressions(model) && !isLeftToNext)) model = await quantizeBlocks(run, planned, model, reshaped);
+  run.told();
+  if (method.finetune) {
+    const tuned = await restoreTuned(run, index, model);
+    model = tuned ?? (await storeTuned(run, index, await finetune(run, planned, model, { reference, dense: reshaped }), model));
   }
   run.emit({ type: 'step-done', step: index, method: method.name, milliseconds: performance.now() - started });
   return { model, dense: staysDense(method, reshaped, dense === given, model) ? model : reshaped };

@@ -16,7 +16,7 @@ import type { Propagation } from './run.js';
 import { describeLinear } from './stored-parts.js';
 
 /** Raised when the runner would make other weights of the same inputs, or keeps other entries of them. */
-const RUNNER_VERSION = 2;
+const RUNNER_VERSION = 3;
 
 /** Differences listed in a message before it says how many more there are. */
 const LISTED = 6;
@@ -44,16 +44,17 @@ export interface RunInputs {
   readonly seed: number;
   readonly propagate: Propagation;
   readonly minTokens: number;
+  readonly versions: Readonly<Record<string, string>>;
   readonly signal: AbortSignal | undefined;
 }
 
 /**
  * The model (names, types, shapes and elements of all tensors: it is read once from end to end), the calibration data, the task, the
- * seed, the engine with its threads, and every step.
+ * seed, the engine with its threads, the versions of the packages, and every step.
  * @throws WEIGHT_NOT_FINITE naming a tensor that holds NaN or Infinity; OPTIONS_NOT_PLAIN when a step's options hold something that has no canonical text.
  */
 export async function identifyRun(inputs: RunInputs): Promise<RunIdentity> {
-  const { model, backend, recipe, calibration, task, seed, propagate, minTokens } = inputs;
+  const { model, backend, recipe, calibration, task, seed, propagate, minTokens, versions } = inputs;
   const layers: Record<string, unknown> = {};
   for (const block of model.blocks) {
     for (const [name, linear] of Object.entries(block.linears)) layers[`${block.path}.${name}`] = describeLinear(linear);
@@ -65,7 +66,10 @@ export async function identifyRun(inputs: RunInputs): Promise<RunIdentity> {
     seed,
     propagate,
     minTokens,
+    versions,
     calibration: calibration.hash,
+    // The hash is over tokens in a row: cut otherwise they give other sums.
+    batches: calibration.length === 0 ? [] : [calibration.length, ...(await calibration.at(0)).shape],
     task: task?.hash ?? null,
     steps: recipe.map((step, index) => plain(step, `step ${index} (${step.method.name})`)),
     config: plain(model.config, 'config'),

@@ -1,9 +1,16 @@
-// What a run keeps in its store: finished blocks with the activations that left them, and states of stages; of one run only.
+// What a run keeps in its store: finished blocks with the activations that left them, and states of stages. Each entry says which run it is of.
 import { type LinearKinds, LowbitError, type Store, type StoreEntry } from '@lowbit/core';
 import { differences, type RunIdentity } from './run-identity.js';
 
-/** Entry that says which run the others belong to. */
+/** Entry that says in words which run the store is of. */
 const RUN = 'run';
+
+/** Metadata of every other entry. */
+interface Kept {
+  /** Key of the run that it is of. */
+  readonly run: string;
+  readonly metadata: StoreEntry['metadata'];
+}
 
 /** Whether a store has something of a run, finished or not. */
 export async function holdsRun(store: Store): Promise<boolean> {
@@ -36,22 +43,30 @@ export class RunStorage {
     return new RunStorage(store, identity, kinds, held !== undefined);
   }
 
-  get(key: string): Promise<StoreEntry | undefined> {
-    return this.#store.get(key);
+  /** An entry of this run; one that another run has left is none. */
+  async get(key: string): Promise<StoreEntry | undefined> {
+    const entry = await this.#store.get(key);
+    if (!entry) return undefined;
+    const { run, metadata } = entry.metadata as unknown as Kept;
+    return run === this.#identity.key ? { metadata, tensors: entry.tensors } : undefined;
   }
 
   /** A store is empty until there is something to go on from: what fails before that leaves nothing to be told apart from it. */
   async put(key: string, entry: StoreEntry): Promise<void> {
     if (!this.#isNamed) await this.#store.put(RUN, { metadata: { ...this.#identity }, tensors: {} });
     this.#isNamed = true;
-    await this.#store.put(key, entry);
+    const kept: Kept = { run: this.#identity.key, metadata: entry.metadata };
+    await this.#store.put(key, { metadata: { ...kept }, tensors: entry.tensors });
   }
 
   /** Writes an entry and gives it back as the store reads it. */
   async keep(key: string, entry: StoreEntry): Promise<StoreEntry> {
     await this.put(key, entry);
-    const stored = await this.#store.get(key);
-    if (!stored) throw new LowbitError('STORE_ENTRY', `the store lost '${key}' right after it was written; check the disk it lies on`);
+    const stored = await this.get(key);
+    if (!stored) {
+      const remedy = 'check the disk it lies on, and that no other run writes there';
+      throw new LowbitError('STORE_ENTRY', `the store lost '${key}' right after it was written; ${remedy}`);
+    }
     return stored;
   }
 

@@ -58,17 +58,22 @@ export async function methodContext<Options>(
 ): Promise<MethodContext<Options>> {
   const { storage, signal, emit } = run;
   const key = entryKey(index, `${stage}-state`, path);
+  const saved = await storage?.get(key);
+  // Once its block, or the model it makes, has been stored, the stage is not entered again; a transform is, and any without kinds.
+  const outdate = (): void => {
+    if (storage?.kinds && stage !== 'transform') storage.outdate(key);
+  };
+  if (saved) outdate();
   return {
     backend: run.backend,
     options,
     rng: run.rng.at('step', index, path, stage),
     signal,
     progress: progress ?? ((done, total) => emit({ type: 'progress', step: index, stage, path, done, total })),
-    saved: await storage?.get(key),
+    saved,
     save: async (entry) => {
       await storage?.put(key, entry);
-      // Once its block, or the model it makes, has been stored, the stage is not entered again; a transform is, and any without kinds.
-      if (storage?.kinds && stage !== 'transform') storage.outdate(key);
+      outdate();
     },
     log: (record) => emit({ type: 'log', step: index, path, record }),
     warn: (code, message) => emit({ type: 'warning', step: index, path, code, message }),

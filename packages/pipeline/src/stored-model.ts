@@ -1,5 +1,5 @@
 // A model that a finetune has made as entries of a store: one for each block, and a last one for what is around them.
-import { type Block, LowbitError, type Model, type RunEvent, type Tensor } from '@lowbit/core';
+import type { Block, Model, RunEvent, Tensor } from '@lowbit/core';
 import { entryKey, type Run } from './run.js';
 import { decodeTurn, plainEvents, storeTurn } from './stored-block.js';
 import { decodeLinear, decodeNorm, encodeLinear, encodeNorm, type LinearRecord, type NormRecord, requireTensor } from './stored-parts.js';
@@ -46,7 +46,7 @@ export async function storeTuned(run: Run, step: number, tuned: Model, given: Mo
   return tuned.with({ blocks });
 }
 
-/** What an earlier run's finetune made of the same model, if it came to an end. */
+/** What an earlier run's finetune made of the same model, if it came to an end and all of it is there. */
 export async function restoreTuned({ storage, emit }: Run, step: number, given: Model): Promise<Model | undefined> {
   if (!storage?.kinds) return undefined;
   const { kinds } = storage;
@@ -55,7 +55,7 @@ export async function restoreTuned({ storage, emit }: Run, step: number, given: 
   const blocks: Block[] = [];
   for (const block of given.blocks) {
     const stored = await storage.get(entryKey(step, 'tuned', block.path));
-    if (!stored) throw new LowbitError('STORE_ENTRY', `the store has lost the tuned block ${block.path}; begin anew in another store`);
+    if (!stored) return undefined;
     blocks.push(decodeTurn(block, stored, kinds).block);
   }
   const { norm, head, same, events } = entry.metadata as unknown as ModelRecord;
