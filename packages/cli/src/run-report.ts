@@ -1,7 +1,7 @@
 // The report of a run, as a file beside what it was made from.
 import { writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { REPORT, readRun, renderReport } from '@lowbit/bench';
+import { type PlotOptions, REPORT, readRun, renderPlot, renderReport } from '@lowbit/bench';
 import { LowbitError } from '@lowbit/core';
 import { benchCommand } from './bench-command.js';
 
@@ -17,8 +17,17 @@ export async function writeReport(directory: string, path = join(directory, REPO
     command: plan && benchCommand(plan),
     commandFor: plan && ((model, recipe) => benchCommand(plan, { model, recipe })),
   });
-  await writeFile(path, page).catch((cause: Error) => {
-    throw new LowbitError('REPORT_WRITE', `${path}: ${cause.message}; choose another file with --out`, { cause });
-  });
+  await write(path, page, '--out');
   return path;
+}
+
+/** Draws size against a score of one model of a run as an SVG. @throws as `writeReport`, and REPORT_PLOT for what the run does not have. */
+export async function writePlot(directory: string, path: string, options: PlotOptions): Promise<void> {
+  await write(path, await renderPlot(readRun(directory), options), '--plot');
+}
+
+async function write(path: string, content: string, option: string): Promise<void> {
+  await writeFile(path, content).catch((cause: Error) => {
+    throw new LowbitError('REPORT_WRITE', `${path}: ${cause.message}; choose another file with ${option}`, { cause });
+  });
 }

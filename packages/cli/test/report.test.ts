@@ -65,6 +65,27 @@ describe('lowbit report', () => {
     expect((await lowbit('report', 'run', '--out', 'page.html', '--force')).code).toBe(0);
     expect(await lowbit('report', 'toy')).toMatchObject({ code: 2, errors: expect.stringContaining('RUN_MISSING') as string });
   });
+
+  it('draws one plot of a run as a picture', async () => {
+    expect(await lowbit('report', 'run', '--plot', 'kl.svg', '--score', 'kl')).toMatchObject({
+      code: 0,
+      output: `${join(folder, 'kl.svg')}\n`,
+    });
+    expect(await readFile(join(folder, 'kl.svg'), 'utf8')).toContain('<title>KL ');
+  });
+
+  it.each([
+    [['--plot', 'kl.svg'], /OUTPUT_EXISTS.*--force/],
+    [['--plot', 'new.svg', '--score', 'kll'], /REPORT_PLOT.*did you mean 'kl'/],
+    [['--plot', 'new.svg', '--model', 'toi'], /REPORT_PLOT.*did you mean 'toy'/],
+    [['--plot', 'new.svg', '--out', 'new.html'], /OPTIONS_INVALID.*one of them at a time/],
+    [['--score', 'kl'], /OPTIONS_INVALID.*add --plot/],
+    [['--plot', 'nowhere/new.svg'], /REPORT_WRITE.*--plot/],
+  ])('refuses %j', async (words, message) => {
+    const { code, errors } = await lowbit('report', 'run', ...words);
+    expect(errors).toMatch(message);
+    expect(code).toBe(2);
+  });
 });
 
 const engine = { provider: 'cpu', threads: 3 } as const;

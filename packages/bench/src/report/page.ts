@@ -1,8 +1,8 @@
 // The report of a run as one HTML page that loads nothing.
 import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import type { LogLine, RunFiles } from '../folder.js';
 import { type BenchRow, hasFailed } from '../row.js';
+import { asset } from './asset.js';
 import { checkedLogs, checkedRows } from './checked-rows.js';
 import { curveCharts } from './curves.js';
 import { commandLine } from './details.js';
@@ -207,9 +207,4 @@ ${body}
 </body>
 </html>
 `.text;
-}
-
-/** Of the package's sources, which are published beside what is built from them. */
-function asset(name: string): string {
-  return readFileSync(new URL(`../../src/report/${name}`, import.meta.url), 'utf8');
 }
