@@ -23,6 +23,17 @@ export interface ResolvedModel {
   readonly versions: Readonly<Record<string, string>>;
   /** How it was opened, and texts and tasks of the hub are. */
   readonly hub: HubOptions | undefined;
+  /** What of its weights is still to be fetched, and where to; undefined when they are there. */
+  readonly absent: AbsentWeights | undefined;
+}
+
+/** Weights of which there are headers alone. */
+export interface AbsentWeights {
+  readonly bytes: number;
+  /** The directory of a cache. */
+  readonly cache: string;
+  /** The same model with its weights, which are fetched now. @throws what `fetchModel` throws. */
+  fetch(): Promise<ResolvedModel>;
 }
 
 interface NamedModel {
@@ -47,21 +58,37 @@ export function modelName(reference: string): string {
   return Object.hasOwn(namedModels, reference) ? reference : basename(resolve(reference));
 }
 
+export interface ResolveOptions {
+  /** Of a model of the hub whose weights are not in the cache, fetch headers alone: shapes are known, and nothing can be computed. */
+  readonly headers?: boolean;
+}
+
 /**
  * Opens a model by name, directory, or reference to the hub, which is fetched if need be. Weights are read when they are touched.
  * @throws MODEL_REFERENCE for what is none; TOKENIZER_MISSING for a checkpoint without tokenizer.json; what `fetchModel` throws.
  */
-export async function resolveModel(reference: string, directory = process.cwd(), hub?: HubOptions): Promise<ResolvedModel> {
+export async function resolveModel(
+  reference: string,
+  directory = process.cwd(),
+  hub?: HubOptions,
+  { headers: isShort = false }: ResolveOptions = {},
+): Promise<ResolvedModel> {
   if (Object.hasOwn(namedModels, reference)) {
     const { open, text } = namedModels[reference];
-    return load(await open(directory), { name: reference, text, versions: {}, hub });
+    return load(await open(directory), { name: reference, text, versions: {}, hub, absent: undefined });
   }
   const name = modelName(reference);
   if (!isHubReference(reference)) {
-    return load(await openCheckpoint(directoryOf(reference, directory)), { name, text: { kind: 'sotu' }, versions: {}, hub });
+    const checkpoint = await openCheckpoint(directoryOf(reference, directory));
+    return load(checkpoint, { name, text: { kind: 'sotu' }, versions: {}, hub, absent: undefined });
   }
-  const { directory: path, repository, commit } = await fetchModel(reference, hub);
-  return load(await openCheckpoint(path), { name, text: { kind: 'sotu' }, versions: { [`hf:${repository}`]: commit }, hub });
+  const source = await fetchModel(reference, { ...hub, weights: isShort ? 'headers' : true });
+  const { directory: path, repository, commit, cache, headers } = source;
+  const bytes = [...headers.values()].reduce((sum, { size }) => sum + size, 0);
+  // By its commit: a branch may move while a plan is made.
+  const absent = headers.size === 0 ? undefined : { bytes, cache, fetch: () => resolveModel(source.reference, directory, hub) };
+  const checkpoint = await openCheckpoint(path, { headers });
+  return load(checkpoint, { name, text: { kind: 'sotu' }, versions: { [`hf:${repository}`]: commit }, hub, absent });
 }
 
 /**
@@ -103,7 +130,7 @@ function directoryOf(reference: string, directory: string): string {
   );
 }
 
-async function load(checkpoint: Checkpoint, known: Pick<ResolvedModel, 'name' | 'text' | 'versions' | 'hub'>): Promise<ResolvedModel> {
+async function load(checkpoint: Checkpoint, known: Omit<ResolvedModel, 'model' | 'tokenizer' | 'checkpoint'>): Promise<ResolvedModel> {
   const files = await checkpoint.tokenizer();
   if (!files)
     throw new LowbitError(

@@ -18,6 +18,8 @@ import { formatDuration } from './progress.js';
 
 export interface PlanRequest {
   readonly model: Model;
+  /** Weights that are to be fetched into a cache. */
+  readonly absent?: { readonly bytes: number; readonly cache: string } | undefined;
   readonly recipe: Recipe;
   readonly backend: Backend;
   /** Undefined when the recipe reads no data. */
@@ -87,7 +89,7 @@ const thisMachine: Machine = {
  * the estimate is far too high.
  */
 export async function planRun(request: PlanRequest, machine = thisMachine): Promise<RunPlan> {
-  const { model, recipe, backend, calibration, task, propagate, out, store, memory = Number.POSITIVE_INFINITY } = request;
+  const { model, absent, recipe, backend, calibration, task, propagate, out, store, memory = Number.POSITIVE_INFINITY } = request;
   const estimate = estimateRun({
     model,
     recipe,
@@ -102,6 +104,7 @@ export async function planRun(request: PlanRequest, machine = thisMachine): Prom
   if (out !== undefined) places.push([out, outputBytes]);
   // What is in the store already is gone on with, or makes room for what comes in its place.
   if (store !== undefined) places.push([store, Math.max(0, storeBytes - (await storedBytes(store)))]);
+  if (absent !== undefined) places.push([absent.cache, absent.bytes]);
   const freeBytes = await checkDisks(machine, places);
   const rates = await measureRates(backend);
   const steps = estimate.steps.map((step) => ({ ...step, seconds: secondsOf(step.cost, step.evaluations, rates) }));
@@ -113,7 +116,7 @@ export async function planRun(request: PlanRequest, machine = thisMachine): Prom
     seconds: steps.reduce((total, step) => total + step.seconds, 0),
     rates,
     memory: { processBytes, peakBytes, availableBytes },
-    disk: { outputBytes, storeBytes, freeBytes },
+    disk: { outputBytes, storeBytes, freeBytes: out === undefined ? undefined : freeBytes },
     warnings: checkMemory(peakBytes, availableBytes, total),
   };
 }

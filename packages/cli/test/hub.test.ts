@@ -79,6 +79,30 @@ describe('hf:owner/name', () => {
     expect((await readdir(join(folder, 'made'))).sort()).toContain('tokenizer.json');
   });
 
+  it('is planned from the headers of its weights, which are fetched when all that can be checked has been', async () => {
+    const snapshot = join(folder, 'cache', 'models--org--toy', 'snapshots', commit);
+    const words = ['hf:org/toy', ...text, '--threads', '1', '--recipe'];
+    const planned = await lowbit('plan', ...words, 'gptq:bits=4', '--out', 'made');
+    expect(planned).toMatchObject({ code: 0, output: expect.stringMatching(/^weights \S+ KiB are not in \S+cache yet/m) as string });
+    expect(JSON.parse((await lowbit('plan', ...words, 'gptq:bits=4', '--json', '--offline')).output)).toMatchObject({
+      steps: [{ method: 'gptq', targets: 14 }],
+      fetchBytes: expect.any(Number) as number,
+    });
+    for (const [recipe, error] of [
+      ['gptq:groupSize=24', 'GROUP_SIZE'],
+      ['gptq:targets=["nothing"]', 'TARGETS_EMPTY'],
+    ]) {
+      expect(await lowbit('quantize', ...words, recipe, '--out', 'made')).toMatchObject({
+        code: 2,
+        errors: expect.stringContaining(error) as string,
+      });
+    }
+    expect(await readdir(snapshot)).not.toContain('model.safetensors');
+    expect(await lowbit('quantize', ...words, 'gptq:bits=4', '--out', 'made')).toMatchObject({ code: 0 });
+    expect(await readdir(snapshot)).toContain('model.safetensors');
+    expect(JSON.parse((await lowbit('plan', ...words, 'gptq:bits=4', '--json')).output)).toMatchObject({ fetchBytes: 0 });
+  });
+
   it('is in the plan of a benchmark by its commit, whatever the branch is later', async () => {
     const words = [
       'bench',

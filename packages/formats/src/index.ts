@@ -3,9 +3,9 @@ export type { Checkpoint, CheckpointEntry, Provenance, SideFile, TaskRecord, Tok
 export { CONFIG_FILE, readConfig } from './checkpoint-config.js';
 export { directoryBytes, fileSha256 } from './disk-usage.js';
 export { createFileStore, type FileStore } from './file-store.js';
-export { openCheckpoint } from './open-checkpoint.js';
+export { type OpenOptions, openCheckpoint } from './open-checkpoint.js';
 export { type FileRange, type Llama2cFiles, openLlama2c } from './open-llama2c.js';
-export { openSafetensors, type SafetensorsFile } from './safetensors-file.js';
+export { type FileHeader, openSafetensors, type SafetensorsFile } from './safetensors-file.js';
 export { MAX_HEADER_BYTES, type SafetensorsEntry } from './safetensors-header.js';
 export {
   DEFAULT_SHARD_BYTES,

@@ -10,18 +10,23 @@ import { listed, missingTensor, type SafetensorsFile } from './safetensors-file.
 import { INDEX_FILE, WEIGHTS_FILE } from './safetensors-write.js';
 import { findSideFiles, readTokenizer } from './side-files.js';
 import { storedBytes } from './stored-dtype.js';
-import { isFile, openWeights } from './weights.js';
+import { isFile, openWeights, type WeightsHeaders } from './weights.js';
+
+export interface OpenOptions {
+  /** Of files of weights that are not in the directory, by name: their tensors have shapes and types, and cannot be read. */
+  readonly headers?: WeightsHeaders | undefined;
+}
 
 /**
  * Opens a checkpoint in Hugging Face layout, plain or written by `saveCheckpoint`. Reads headers and JSON, no weights.
  * @throws CHECKPOINT_MISSING saying what was looked for and what is there; CONFIG_JSON, CHECKPOINT_VERSION, CHECKPOINT_LINEAR,
  * SAFETENSORS_HEADER, SAFETENSORS_TENSOR, SAFETENSORS_INDEX for files that are not what they should be.
  */
-export async function openCheckpoint(directory: string): Promise<Checkpoint> {
+export async function openCheckpoint(directory: string, { headers }: OpenOptions = {}): Promise<Checkpoint> {
   const config = join(directory, CONFIG_FILE);
   if (!(await isFile(config))) throw await missing(directory);
   const { source, lowbit } = await readConfig(config);
-  const weights = await openWeights(directory);
+  const weights = await openWeights(directory, headers);
   if (!weights) throw await missing(directory);
 
   const fileOf = (name: string): SafetensorsFile => {

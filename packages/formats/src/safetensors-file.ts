@@ -1,7 +1,7 @@
 // Reading one safetensors file: the header at once, each tensor's bytes when it is touched.
 import { LowbitError, lazyTensor, type Tensor } from '@lowbit/core';
 import { located } from './located-error.js';
-import { type FileIdentity, readRange, readUnchanged, withFile } from './read-file.js';
+import { readRange, readUnchanged, withFile } from './read-file.js';
 import { PREFIX_BYTES, parseHeader, parseHeaderLength, type SafetensorsEntry, type SafetensorsHeader } from './safetensors-header.js';
 import { codecs, isStoredDType } from './stored-dtype.js';
 
@@ -28,17 +28,38 @@ export function openSafetensors(path: string): Promise<SafetensorsFile> {
     const length = parseHeaderLength(prefix, identity.size, path);
     const dataStart = PREFIX_BYTES + length;
     const header = parseHeader(await readRange(handle, path, PREFIX_BYTES, length), identity.size - dataStart, path);
-    return safetensorsFile(path, identity, dataStart, header);
+    return safetensorsFile(path, header, ({ start, end }) => readUnchanged(path, identity, dataStart + start, end - start));
   });
 }
 
-function safetensorsFile(path: string, identity: FileIdentity, dataStart: number, header: SafetensorsHeader): SafetensorsFile {
+/** What a safetensors file begins with. */
+export interface FileHeader {
+  /** Its first bytes: 8 of the header's length, and the header. */
+  readonly bytes: Uint8Array;
+  /** Bytes of the whole file. */
+  readonly size: number;
+}
+
+/**
+ * A safetensors file of which there is the header alone, which is checked as if it were read from the file. Its tensors have shapes and types.
+ * @throws SAFETENSORS_HEADER, SAFETENSORS_TENSOR. Reading a tensor throws WEIGHTS_ABSENT.
+ */
+export function describeSafetensors(path: string, { bytes, size }: FileHeader): SafetensorsFile {
+  const dataStart = PREFIX_BYTES + parseHeaderLength(bytes.subarray(0, PREFIX_BYTES), size, path);
+  const header = parseHeader(bytes.subarray(PREFIX_BYTES, dataStart), size - dataStart, path);
+  return safetensorsFile(path, header, () => {
+    throw new LowbitError('WEIGHTS_ABSENT', `${path}: is not here, only its header is; fetch the file before its tensors are read`);
+  });
+}
+
+type ReadEntry = (entry: SafetensorsEntry) => Promise<Uint8Array<ArrayBuffer>>;
+
+function safetensorsFile(path: string, header: SafetensorsHeader, readEntry: ReadEntry): SafetensorsFile {
   const entryOf = (name: string): SafetensorsEntry => {
     const entry = header.entries.get(name);
     if (!entry) throw missingTensor(path, name, header.entries.keys());
     return entry;
   };
-  const readEntry = ({ start, end }: SafetensorsEntry) => readUnchanged(path, identity, dataStart + start, end - start);
   return {
     ...header,
     path,

@@ -3,7 +3,7 @@ import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { LowbitError } from '@lowbit/core';
 import { fileError, readJsonObject } from './read-file.js';
-import { listed, openSafetensors, type SafetensorsFile } from './safetensors-file.js';
+import { describeSafetensors, type FileHeader, listed, openSafetensors, type SafetensorsFile } from './safetensors-file.js';
 import { INDEX_FILE, WEIGHTS_FILE } from './safetensors-write.js';
 
 /** Whether a regular file is there. @throws FILE_PERMISSION and the like when that cannot be told. */
@@ -20,19 +20,31 @@ export async function isFile(path: string): Promise<boolean> {
 /**
  * The file that holds each tensor, by tensor name; undefined when the directory has no safetensors weights. A single file goes
  * before an index, as in transformers. Tensors that the index does not name are ignored.
+ * @param headers of files that are not there, by name.
  * @throws SAFETENSORS_INDEX for an index that does not fit its shards.
  */
-export async function openWeights(directory: string): Promise<ReadonlyMap<string, SafetensorsFile> | undefined> {
-  const single = join(directory, WEIGHTS_FILE);
-  if (await isFile(single)) {
-    const file = await openSafetensors(single);
-    return new Map([...file.entries.keys()].map((name) => [name, file]));
-  }
+export async function openWeights(
+  directory: string,
+  headers: WeightsHeaders = new Map(),
+): Promise<ReadonlyMap<string, SafetensorsFile> | undefined> {
+  const single = await openFile(directory, WEIGHTS_FILE, headers);
+  if (single) return new Map([...single.entries.keys()].map((name) => [name, single]));
   const index = join(directory, INDEX_FILE);
-  return (await isFile(index)) ? openShards(directory, index) : undefined;
+  return (await isFile(index)) ? openShards(directory, index, headers) : undefined;
 }
 
-async function openShards(directory: string, index: string): Promise<ReadonlyMap<string, SafetensorsFile>> {
+/** Of files of weights that are not there, by name. */
+export type WeightsHeaders = ReadonlyMap<string, FileHeader>;
+
+/** Undefined for a file of which there is not even a header. */
+async function openFile(directory: string, name: string, headers: WeightsHeaders): Promise<SafetensorsFile | undefined> {
+  const path = join(directory, name);
+  const header = headers.get(name);
+  if (header) return describeSafetensors(path, header);
+  return (await isFile(path)) ? openSafetensors(path) : undefined;
+}
+
+async function openShards(directory: string, index: string, headers: WeightsHeaders): Promise<ReadonlyMap<string, SafetensorsFile>> {
   const { weight_map: weightMap } = await readJsonObject(index);
   if (typeof weightMap !== 'object' || weightMap === null || Array.isArray(weightMap)) {
     throw indexError(index, 'weight_map must be an object of file names by tensor name; fetch it again');
@@ -48,9 +60,9 @@ async function openShards(directory: string, index: string): Promise<ReadonlyMap
       );
     }
     if (!files.has(file)) {
-      const path = join(directory, file);
-      if (!(await isFile(path))) throw indexError(index, `names the shard ${file}, which is missing; fetch it`);
-      files.set(file, await openSafetensors(path));
+      const shard = await openFile(directory, file, headers);
+      if (!shard) throw indexError(index, `names the shard ${file}, which is missing; fetch it`);
+      files.set(file, shard);
     }
   }
   return new Map(

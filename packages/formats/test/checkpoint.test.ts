@@ -1,6 +1,6 @@
 // Plain checkpoints: saving loses nothing and replaces nothing by accident; opening names what is wrong.
 import { mkdir, readdir, readFile, rm, symlink, truncate, writeFile } from 'node:fs/promises';
-import { add, Norm, tensor } from '@lowbit/core';
+import { add, Norm, read, tensor } from '@lowbit/core';
 import { AffineWeight, QuantizedLinear } from '@lowbit/quant';
 import { describe, expect, it } from 'vitest';
 import { openCheckpoint, openSafetensors, saveCheckpoint, storedTensor, writeSafetensors } from '../src/index.js';
@@ -48,6 +48,26 @@ describe('a plain checkpoint', () => {
     await saveCheckpoint(at('out'), model, { maxShardBytes: 5000 });
     expect((await readdir(at('out'))).filter((name) => name.endsWith('.safetensors')).length).toBeGreaterThan(3);
     expect(await contents(load(await openCheckpoint(at('out')), model))).toEqual(await contents(model));
+  });
+
+  it('is described by the headers of files that are not there, whose tensors cannot be read', async () => {
+    const model = mixed();
+    await saveCheckpoint(at('out'), model, { maxShardBytes: 5000 });
+    const whole = await openCheckpoint(at('out'));
+    const [, absent = ''] = (await readdir(at('out'))).filter((name) => name.endsWith('.safetensors'));
+    const bytes = await readFile(at('out', absent));
+    const header = { bytes: bytes.subarray(0, 8 + Number(bytes.readBigUInt64LE(0))), size: bytes.length };
+    const unread = [...(await openSafetensors(at('out', absent))).entries.keys()];
+    await rm(at('out', absent));
+    await expect(openCheckpoint(at('out'))).rejects.toThrow(/SAFETENSORS_INDEX.*missing/);
+    const described = await openCheckpoint(at('out'), { headers: new Map([[absent, header]]) });
+    expect(described.entries).toEqual(whole.entries);
+    expect(load(described, model).blocks).toHaveLength(model.blocks.length);
+    for (const name of unread) await expect(read(described.tensor(name))).rejects.toThrow(/WEIGHTS_ABSENT: .*model-00002.*fetch the file/);
+    const [there] = [...described.entries.keys()].filter((name) => !unread.includes(name));
+    expect(await read(described.tensor(there))).toEqual(await read(whole.tensor(there)));
+    const cut = new Map([[absent, { ...header, size: header.size - 1 }]]);
+    await expect(openCheckpoint(at('out'), { headers: cut })).rejects.toThrow(/SAFETENSORS_TENSOR.*truncated/);
   });
 
   it('carries side files along, byte for byte, and no weights', async () => {

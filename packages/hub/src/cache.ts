@@ -1,9 +1,10 @@
 // The cache as Hugging Face's programs lay it out: blobs by their hash, snapshots of links to them by commit, refs from names to commits.
-// Beside these, what files a commit has: which of them are meant must not depend on which were fetched.
+// Beside these, what files a commit has: which of them are meant must not depend on which were fetched; and headers of files that were not.
 import { createHash, randomBytes } from 'node:crypto';
 import { copyFile, mkdir, readdir, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { cacheError } from './errors.js';
+import type { FileHeader } from './header.js';
 import type { HubReference } from './reference.js';
 
 const COMMIT = /^[0-9a-f]{40}$/;
@@ -12,6 +13,9 @@ const COMMIT = /^[0-9a-f]{40}$/;
 export function isCommit(revision: string): boolean {
   return COMMIT.test(revision);
 }
+
+/** Before a header, the size of its file. */
+const SIZE_BYTES = 8;
 
 /** The part of the cache that a repository has. */
 export interface RepositoryCache {
@@ -25,6 +29,10 @@ export interface RepositoryCache {
   filesOf(commit: string, folder: string): Promise<readonly string[] | undefined>;
   /** Remembers them. */
   setFiles(commit: string, folder: string, files: readonly string[]): Promise<void>;
+  /** The header of a file of a commit, if it was fetched before. */
+  headerOf(commit: string, path: string): Promise<FileHeader | undefined>;
+  /** Remembers it. */
+  setHeader(commit: string, path: string, header: FileHeader): Promise<void>;
   /** The directory of a commit's files, whether it is there or not. */
   snapshot(commit: string): string;
   /** Links a file of a commit to a blob. */
@@ -35,8 +43,10 @@ export function repositoryCache(cache: string, { kind, repository }: HubReferenc
   const root = join(cache, `${kind}s--${repository.replace('/', '--')}`);
   const snapshot = (commit: string): string => join(root, 'snapshots', commit);
   const ref = (revision: string): string => join(root, 'refs', ...revision.split('/'));
-  const tree = (commit: string, folder: string): string =>
-    join(root, '.lowbit', `${commit}-${createHash('sha256').update(folder).digest('hex').slice(0, 16)}.txt`);
+  const own = (commit: string, path: string, ending: string): string =>
+    join(root, '.lowbit', `${commit}-${createHash('sha256').update(path).digest('hex').slice(0, 16)}.${ending}`);
+  const tree = (commit: string, folder: string): string => own(commit, folder, 'txt');
+  const header = (commit: string, path: string): string => own(commit, path, 'header');
   return {
     blobs: join(root, 'blobs'),
     snapshot,
@@ -50,12 +60,12 @@ export function repositoryCache(cache: string, { kind, repository }: HubReferenc
       await place(ref(revision), (path) => writeFile(path, commit));
     },
     async filesOf(commit, folder) {
-      const listed = async (within: string): Promise<string[] | undefined> => {
-        const text = await readFile(tree(commit, within), 'utf8').catch(() => undefined);
+      const listed = async (path: string): Promise<string[] | undefined> => {
+        const text = await readFile(tree(commit, path), 'utf8').catch(() => undefined);
         return text?.split('\n').filter((path) => path !== '');
       };
-      const own = await listed(folder);
-      if (own || folder === '') return own;
+      const within = await listed(folder);
+      if (within || folder === '') return within;
       const all = await listed('');
       return all?.filter((path) => path.startsWith(`${folder}/`)).map((path) => path.slice(folder.length + 1));
     },
@@ -63,6 +73,16 @@ export function repositoryCache(cache: string, { kind, repository }: HubReferenc
       // A commit never changes.
       if ((await fileSize(tree(commit, folder))) !== undefined) return;
       await place(tree(commit, folder), (path) => writeFile(path, files.join('\n')));
+    },
+    async headerOf(commit, path) {
+      const stored = await readFile(header(commit, path)).catch(() => undefined);
+      if (stored === undefined || stored.length < SIZE_BYTES) return undefined;
+      return { size: Number(stored.readBigUInt64LE(0)), bytes: new Uint8Array(stored.subarray(SIZE_BYTES)) };
+    },
+    async setHeader(commit, path, { bytes, size }) {
+      const prefix = Buffer.alloc(SIZE_BYTES);
+      prefix.writeBigUInt64LE(BigInt(size));
+      await place(header(commit, path), (temporary) => writeFile(temporary, Buffer.concat([prefix, bytes])));
     },
     async link(commit, path, blob) {
       const target = join(snapshot(commit), ...path.split('/'));

@@ -93,12 +93,18 @@ async function receive(
   return undefined;
 }
 
-function fileUrl({ reference: { kind, repository, revision }, settings: { endpoint } }: Question, { path }: RemoteFile): string {
+/** Where the bytes of a file are. */
+export function fileUrl({ reference: { kind, repository, revision }, settings: { endpoint } }: Question, { path }: RemoteFile): string {
   const escaped = path.split('/').map(encodeURIComponent).join('/');
   return `${endpoint}/${kind === 'dataset' ? 'datasets/' : ''}${repository}/resolve/${encodeURIComponent(revision)}/${escaped}`;
 }
 
-function altered({ reference: { kind, repository, revision }, settings }: Question, { path, hash }: RemoteFile, what: string): LowbitError {
+/** What came is not what the hub says it has. */
+export function altered(
+  { reference: { kind, repository, revision }, settings }: Question,
+  { path, hash }: RemoteFile,
+  what: string,
+): LowbitError {
   const algorithm = hash.length === 64 ? 'sha256' : 'git hash';
   return new LowbitError(
     'HUB_CHECKSUM',

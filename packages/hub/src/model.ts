@@ -2,6 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { LowbitError } from '@lowbit/core';
+import type { FileHeader } from './header.js';
 import { type HubOptions, type HubSource, openSource } from './source.js';
 
 const CONFIG = 'config.json';
@@ -13,26 +14,33 @@ const SMALL_FILES =
   /^(?:generation_config\.json|tokenizer(?:_config)?\.json|(?:tokenizer|spiece|sentencepiece\.bpe)\.model|tokenizer\.model\.v\d+|tekken\.json|special_tokens_map\.json|added_tokens\.json|vocab\.(?:json|txt|bpe)|encoder\.json|merges\.txt|chat_template\.(?:jinja|json)|additional_chat_templates\/[^/]+\.jinja)$/;
 
 export interface ModelOptions extends HubOptions {
-  /** Config and tokenizer alone are enough where false. */
-  readonly weights?: boolean | undefined;
+  /** Config and tokenizer alone are enough where false; with 'headers', what files of weights hold is known, and they are not fetched. */
+  readonly weights?: boolean | 'headers' | undefined;
+}
+
+/** A model of the hub in the cache. */
+export interface HubModel extends HubSource {
+  /** Of the files of weights that are not there, where headers were asked for: by name. */
+  readonly headers: ReadonlyMap<string, FileHeader>;
 }
 
 /**
  * Brings a model of the hub into the cache: a directory that opens as a checkpoint. What is there is not fetched again.
  * @throws HUB_FILES for a repository without config.json or safetensors weights, and what `openSource` and its `fetch` throw.
  */
-export async function fetchModel(reference: string, { weights = true, ...options }: ModelOptions = {}): Promise<HubSource> {
+export async function fetchModel(reference: string, { weights = true, ...options }: ModelOptions = {}): Promise<HubModel> {
   const source = await openSource(reference, 'model', options);
   const { files } = source;
-  const index = weights && !files.includes(WEIGHTS) && files.includes(INDEX);
+  const index = weights !== false && !files.includes(WEIGHTS) && files.includes(INDEX);
   await source.fetch([CONFIG, ...files.filter((path) => SMALL_FILES.test(path)), ...(index ? [INDEX] : [])]);
   if (!files.includes(CONFIG)) throw lacking(source, CONFIG, 'it may hold an adapter or weights of another format');
-  if (!weights) return source;
+  if (weights === false) return { ...source, headers: new Map() };
   const wanted = index ? await shardsOf(source) : [WEIGHTS];
-  await source.fetch(wanted);
+  const headers = weights === 'headers' ? await source.fetchHeaders(wanted) : new Map<string, FileHeader>();
+  if (weights !== 'headers') await source.fetch(wanted);
   const missing = wanted.find((path) => !files.includes(path));
   if (missing !== undefined) throw lacking(source, missing, 'weights are read from safetensors alone');
-  return source;
+  return { ...source, headers };
 }
 
 /** @throws HUB_FILES for an index that is none. */

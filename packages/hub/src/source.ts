@@ -1,11 +1,12 @@
 // A repository at a commit: which files it has, and those that are asked for brought into the cache.
 import { mkdir, statfs } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, posix } from 'node:path';
 import type { ListFileEntry } from '@huggingface/hub';
 import { LowbitError } from '@lowbit/core';
 import { fileSize, filesBelow, isCommit, type RepositoryCache, repositoryCache } from './cache.js';
 import { download, type RemoteFile } from './download.js';
 import { cacheError, offlineError, type Question } from './errors.js';
+import { type FileHeader, fetchHeader } from './header.js';
 import { withAbsentParts } from './parts.js';
 import { formatHubReference, type HubKind, isPathPart, parseHubReference } from './reference.js';
 import { hubFetch, type RequestOptions, responseError } from './request.js';
@@ -35,12 +36,16 @@ export interface HubSource {
   /** 'owner/name' */
   readonly repository: string;
   readonly commit: string;
+  /** The directory of the cache. */
+  readonly cache: string;
   /** Where its files are once they are fetched: of the folder, if there is one. */
   readonly directory: string;
   /** Paths within it; offline, where they were never listed, of what is in the cache and of the parts that are missing beside it. */
   readonly files: readonly string[];
   /** Brings files into the directory; those that it does not have are passed over, unless it is only the cache that has not. @throws HUB_OFFLINE, HUB_CHECKSUM, DISK_FULL, HUB_CACHE, and what requests throw. */
   fetch(paths: readonly string[]): Promise<void>;
+  /** Of safetensors files, the headers of those that are not in the directory, by path: what they begin with is fetched, and the files are not. @throws as `fetch`. */
+  fetchHeaders(paths: readonly string[]): Promise<ReadonlyMap<string, FileHeader>>;
 }
 
 /**
@@ -85,14 +90,23 @@ async function cached(question: Question, cache: RepositoryCache): Promise<HubSo
   const directory = join(cache.snapshot(commit ?? ''), reference.folder);
   const present = commit === undefined ? [] : await filesBelow(directory);
   if (commit === undefined || present.length === 0) throw offlineError(question, `${formatHubReference(reference)} is not`);
+  const requirePresent = (missing: readonly string[]): void => {
+    if (missing.length > 0) throw offlineError(question, `${missing.join(', ')} of it ${missing.length > 1 ? 'are' : 'is'} not`);
+  };
   // Shards of a model are in its index.
   const named = reference.kind === 'dataset' ? withAbsentParts(present) : present;
   const files = (await cache.filesOf(commit, reference.folder)) ?? named;
   return {
-    ...{ reference: formatHubReference({ ...reference, revision: commit }), repository: reference.repository, commit, directory, files },
+    reference: formatHubReference({ ...reference, revision: commit }),
+    ...{ repository: reference.repository, commit, cache: question.settings.cache, directory, files },
     async fetch(paths) {
-      const missing = paths.filter((path) => !present.includes(path));
-      if (missing.length > 0) throw offlineError(question, `${missing.join(', ')} of it ${missing.length > 1 ? 'are' : 'is'} not`);
+      requirePresent(paths.filter((path) => !present.includes(path)));
+    },
+    async fetchHeaders(paths) {
+      const absent = paths.filter((path) => !present.includes(path));
+      const headers = await Promise.all(absent.map((path) => cache.headerOf(commit, posix.join(reference.folder, path))));
+      requirePresent(absent.filter((_, i) => !headers[i]));
+      return new Map(absent.map((path, i) => [path, headers[i] as FileHeader]));
     },
   };
 }
@@ -106,7 +120,8 @@ async function remote(question: Question, cache: RepositoryCache, options: HubOp
   const within = new Map(listed.filter(({ path }) => path.startsWith(prefix)).map((file) => [file.path.slice(prefix.length), file]));
   const files = [...within.keys()].sort();
   return {
-    ...{ reference: formatHubReference({ ...reference, revision: commit }), repository, commit },
+    reference: formatHubReference({ ...reference, revision: commit }),
+    ...{ repository, commit, cache: settings.cache },
     directory: join(cache.snapshot(commit), folder),
     files,
     async fetch(paths) {
@@ -114,6 +129,11 @@ async function remote(question: Question, cache: RepositoryCache, options: HubOp
       await bring({ reference: { ...reference, revision: commit }, settings }, cache, wanted, options);
       await cache.setFiles(commit, folder, files);
       await cache.setCommit(revision, commit);
+    },
+    async fetchHeaders(paths) {
+      const wanted = paths.flatMap((path) => within.get(path) ?? []);
+      const headers = await bringHeaders({ reference: { ...reference, revision: commit }, settings }, cache, wanted, options);
+      return new Map([...headers].map(([path, header]) => [path.slice(prefix.length), header]));
     },
   };
 }
@@ -187,6 +207,43 @@ async function bring(question: Question, cache: RepositoryCache, wanted: readonl
     }
     await cache.link(commit, file.path, join(cache.blobs, file.hash));
   }
+}
+
+/** Requests for headers under way at a time: each is short, and waits for the server most of the time. */
+const HEADERS_AT_ONCE = 8;
+
+/** Headers of those files that are not there, by path. A file that another commit has is linked. */
+async function bringHeaders(
+  question: Question,
+  cache: RepositoryCache,
+  wanted: readonly RemoteFile[],
+  options: HubOptions,
+): Promise<ReadonlyMap<string, FileHeader>> {
+  const commit = question.reference.revision;
+  const absent: RemoteFile[] = [];
+  for (const file of wanted) {
+    const places = [join(cache.snapshot(commit), file.path), join(cache.blobs, file.hash)];
+    const sizes = await Promise.all(places.map(fileSize));
+    if (!sizes.includes(file.size)) absent.push(file);
+  }
+  await bring(
+    question,
+    cache,
+    wanted.filter((file) => !absent.includes(file)),
+    options,
+  );
+  const headers = new Map<string, FileHeader>();
+  const queue = [...absent];
+  const work = async (): Promise<void> => {
+    for (let file = queue.shift(); file !== undefined; file = queue.shift()) {
+      const known = await cache.headerOf(commit, file.path);
+      const header = known ?? (await fetchHeader(question, file, options));
+      if (!known) await cache.setHeader(commit, file.path, header);
+      headers.set(file.path, header);
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(HEADERS_AT_ONCE, absent.length) }, work));
+  return headers;
 }
 
 /** Better found out now than after half of it. @throws DISK_FULL, HUB_CACHE */

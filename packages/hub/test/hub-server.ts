@@ -64,14 +64,14 @@ async function listen(server: Server): Promise<string> {
 
 /** Bytes, or the range of them that was asked for. */
 function send(request: IncomingMessage, response: ServerResponse, bytes: Buffer, headers: Readonly<Record<string, string>>): void {
-  const from = /^bytes=(\d+)-$/.exec(request.headers.range ?? '')?.[1];
+  const [, from, to] = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? '') ?? [];
   if (from === undefined) {
     response.writeHead(200, { ...headers, 'content-length': bytes.length }).end(bytes);
   } else if (Number(from) >= bytes.length) {
     response.writeHead(416, { 'content-range': `bytes */${bytes.length}` }).end();
   } else {
-    const part = bytes.subarray(Number(from));
-    const range = `bytes ${from}-${bytes.length - 1}/${bytes.length}`;
+    const part = bytes.subarray(Number(from), to ? Number(to) + 1 : bytes.length);
+    const range = `bytes ${from}-${Number(from) + part.length - 1}/${bytes.length}`;
     response.writeHead(206, { ...headers, 'content-length': part.length, 'content-range': range }).end(part);
   }
 }

@@ -58,7 +58,7 @@ async function runPlan(reference: string, options: PlanArguments, context: Comma
   // Whether it can be made and written to is known when it has been.
   if (out !== undefined) await (await claimDirectory(out, options.force === true)).release();
   const kept = out === undefined ? undefined : await findKeptRun(out, options, { directory, force: options.force === true, apart: [] });
-  const resolved = await resolveModel(reference, directory, context.hub);
+  const resolved = await resolveModel(reference, directory, context.hub, { headers: true });
   checkRecipe(recipe, resolved.model);
   const source = taskSource(options, directory);
   const opened = source && (await openTask(source, resolved));
@@ -82,10 +82,11 @@ export function planRequest(
   { resolved, recipe, task, backend }: { resolved: ResolvedModel; recipe: Recipe; task: FinetuneTask | undefined; backend: Backend },
   options: WindowArguments & KeptRunArguments & { readonly propagate: Propagation },
 ): Omit<PlanRequest, 'out' | 'store'> {
-  const { model } = resolved;
+  const { model, absent } = resolved;
   const tokens = checkWindow(options.window ?? defaultWindow(model), model);
   return {
     model,
+    absent,
     recipe,
     backend,
     calibration: needsData(recipe) ? { windows: options.windows, tokens } : undefined,
@@ -108,12 +109,12 @@ async function checkText(
   return (await calibrationText(source, options, { ...resolved, backend, seed, signal })).report;
 }
 
-function jsonOf({ name }: ResolvedModel, { steps, seconds, rates, memory, disk, warnings }: RunPlan): unknown {
+function jsonOf({ name, absent }: ResolvedModel, { steps, seconds, rates, memory, disk, warnings }: RunPlan): unknown {
   const ofSteps = steps.map(({ method, targets, seconds, cost }) => ({ method, targets, seconds, ...cost }));
-  return { model: name, seconds, memory, disk, steps: ofSteps, rates, warnings };
+  return { model: name, fetchBytes: absent?.bytes ?? 0, seconds, memory, disk, steps: ofSteps, rates, warnings };
 }
 
-function describePlan({ name, model }: ResolvedModel, { steps, seconds, rates, memory, disk }: RunPlan): string {
+function describePlan({ name, model, absent }: ResolvedModel, { steps, seconds, rates, memory, disk }: RunPlan): string {
   const rows = [['step', 'method', 'Linears', 'time', 'memory']];
   for (const { index, method, targets, seconds, cost } of steps) {
     rows.push([String(index), method, String(targets), duration(seconds), formatBytes(cost.bytes)]);
@@ -132,6 +133,7 @@ function describePlan({ name, model }: ResolvedModel, { steps, seconds, rates, m
     `time    about ${duration(seconds)}, at ${(rates.flops / 1e9).toFixed(0)} GFLOP/s in matrix products, measured just now`,
     `memory  about ${formatBytes(memory.peakBytes)} at the peak, ${formatBytes(memory.availableBytes)} available`,
     `disk    about ${formatBytes(disk.outputBytes)} for the checkpoint and ${formatBytes(disk.storeBytes)} for the store until it is written${place}`,
+    ...(absent ? [`weights ${formatBytes(absent.bytes)} are not in ${absent.cache} yet, and are fetched by quantize`] : []),
   ].join('\n');
 }
 

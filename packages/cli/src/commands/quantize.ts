@@ -80,7 +80,8 @@ async function runQuantize(reference: string, options: QuantizeArguments, contex
   const overwrites = options.force === true || (await wasBeingWritten(out, options, directory));
   const claimed = await claimDirectory(out, overwrites, 'go on with a run that was stopped with --resume');
   try {
-    await quantizeInto(out, overwrites, await resolveModel(reference, directory, context.hub), recipe, options, context);
+    const planned = await resolveModel(reference, directory, context.hub, { headers: true });
+    await quantizeInto(out, overwrites, planned, recipe, options, context);
   } finally {
     await claimed.release();
   }
@@ -89,31 +90,32 @@ async function runQuantize(reference: string, options: QuantizeArguments, contex
 async function quantizeInto(
   out: string,
   overwrites: boolean,
-  resolved: ResolvedModel,
+  planned: ResolvedModel,
   recipe: Recipe,
   options: QuantizeArguments,
   context: CommandContext,
 ): Promise<void> {
   const { terminal, directory, signal } = context;
   // Weights are read while the result is written; a save that is cut off would leave neither.
-  if ((await realpath(out)) === (await realpath(resolved.checkpoint.path))) {
+  if ((await realpath(out)) === (await realpath(planned.checkpoint.path))) {
     throw new LowbitError('OUTPUT_IS_SOURCE', `${out}: is the model that is to be quantized; choose another output directory`);
   }
   const memory = activationMemory(options);
-  const kept = await findKeptRun(out, options, { directory, force: options.force === true, apart: [resolved.checkpoint.path] });
+  const kept = await findKeptRun(out, options, { directory, force: options.force === true, apart: [planned.checkpoint.path] });
   // Calibration text may take minutes to write.
-  checkRecipe(recipe, resolved.model);
+  checkRecipe(recipe, planned.model);
   const source = taskSource(options, directory);
-  const opened = source && (await openTask(source, resolved));
-  const backend = await openBackend(options, widestInput(resolved.model) < WIDE);
+  const opened = source && (await openTask(source, planned));
+  const backend = await openBackend(options, widestInput(planned.model) < WIDE);
   const reporter = createReporter(terminal, { isQuiet: options.quiet === true });
   const runFiles = createRunFiles();
   try {
     if (opened) reporter.note(`task: ${opened.report}`);
-    const request = planRequest({ resolved, recipe, task: opened?.task, backend }, options);
+    const request = planRequest({ resolved: planned, recipe, task: opened?.task, backend }, options);
     const plan = await planRun({ ...request, out, store: kept?.path });
     reporter.note(`plan: ${summarizePlan(plan)}`);
     for (const warning of plan.warnings) reporter.warn(warning);
+    const resolved = (await planned.absent?.fetch()) ?? planned;
     const calibration = needsData(recipe)
       ? await calibrationText(textSource(options, directory) ?? resolved.text, options, {
           ...resolved,
