@@ -3,7 +3,7 @@ import { bitPlanes, type CompositeName, type IntegerMatmulBits, largestCodeProdu
 import { type Emitter, MICROSOFT } from './emit-primitives.js';
 import { castTarget, type OnnxGraph } from './onnx-graph.js';
 
-interface Fusion {
+export interface Fusion {
   /** Whether the kernel computes this node; the decomposition runs otherwise. */
   accepts(node: Tensor): boolean;
   readonly emit: Emitter;

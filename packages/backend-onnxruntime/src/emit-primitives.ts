@@ -22,7 +22,7 @@ const direct =
   ({ graph, names }) =>
     graph.node(op, names);
 
-function emitReshape(graph: OnnxGraph, name: string, shape: Shape): string {
+export function emitReshape(graph: OnnxGraph, name: string, shape: Shape): string {
   return graph.node('Reshape', [name, graph.indices(shape)]);
 }
 

@@ -5,8 +5,14 @@ import { Message } from './protobuf.js';
 const IR_VERSION = 10;
 const OPSET = 21;
 
-/** TensorProto.DataType of each element type; int64 is needed for shapes and axes. */
-const onnxTypes: Readonly<Record<DType | 'int64', number>> = { float32: 1, uint8: 2, int8: 3, int32: 6, int64: 7, bool: 9 };
+/** Element types within a graph: int64 is needed for shapes and axes, float64 for what float32 is too inexact for. */
+type OnnxType = DType | 'int64' | 'float64';
+
+/** TensorProto.DataType of each. */
+const onnxTypes: Readonly<Record<OnnxType, number>> = { float32: 1, uint8: 2, int8: 3, int32: 6, int64: 7, bool: 9, float64: 11 };
+
+/** A shape in which sizes that differ from run to run have names. */
+type OpenShape = readonly (number | string)[];
 
 /** Attribute of an ONNX node. Integers must be tagged, since a JavaScript number does not tell them from floats. */
 export type OnnxAttribute =
@@ -60,11 +66,11 @@ export class OnnxGraph {
     return this.initializer(values, [values.length], 'int64');
   }
 
-  input(name: string, shape: Shape, dtype: DType): void {
+  input(name: string, shape: OpenShape, dtype: DType): void {
     this.#graph.message(11, valueInfo(name, shape, dtype));
   }
 
-  output(name: string, shape: Shape, dtype: DType): void {
+  output(name: string, shape: OpenShape, dtype: DType): void {
     this.#graph.message(12, valueInfo(name, shape, dtype));
   }
 
@@ -85,9 +91,9 @@ function attributeMessage(name: string, value: OnnxAttribute): Message {
   return attribute.int(20, 7);
 }
 
-function valueInfo(name: string, shape: Shape, dtype: DType): Message {
+function valueInfo(name: string, shape: OpenShape, dtype: DType): Message {
   const dimensions = new Message();
-  for (const size of shape) dimensions.message(1, new Message().int(1, size));
+  for (const size of shape) dimensions.message(1, typeof size === 'string' ? new Message().string(2, size) : new Message().int(1, size));
   const tensorType = new Message().int(1, onnxTypes[dtype]).message(2, dimensions);
   return new Message().string(1, name).message(2, new Message().message(1, tensorType));
 }
@@ -114,4 +120,4 @@ function bytesOf(array: Float32Array | Int32Array | BigInt64Array): Uint8Array {
 }
 
 /** The `to` attribute of a Cast node. */
-export const castTarget = (dtype: DType | 'int64'): OnnxAttribute => ({ int: onnxTypes[dtype] });
+export const castTarget = (dtype: OnnxType): OnnxAttribute => ({ int: onnxTypes[dtype] });

@@ -1,15 +1,14 @@
 // Compiles a graph structure into an ONNX Runtime session and runs it.
-import { type DType, LowbitError, type PrimitiveName, type Shape, type Tensor, type TypedArray } from '@lowbit/core';
+import { type DType, LowbitError, type Shape, type Tensor, type TypedArray } from '@lowbit/core';
 import * as ort from 'onnxruntime-node';
-import { fusions } from './emit-composites.js';
-import { primitiveEmitters } from './emit-primitives.js';
+import type { Kernels } from './kernels.js';
 import { OnnxGraph } from './onnx-graph.js';
 import type { Structure } from './structure.js';
 
 /** A compiled graph: leaves in, elements of the roots out. */
 export interface Program {
-  /** `outputs[i]` receives the elements of root i. Returns the milliseconds spent in the engine. */
-  run(leaves: readonly TypedArray[], outputs: readonly TypedArray[]): Promise<number>;
+  /** Leaves are elements in host memory, or tensors on the device. `outputs[i]` receives the elements of root i. Returns the milliseconds spent in the engine. */
+  run(leaves: readonly (TypedArray | ort.Tensor)[], outputs: readonly TypedArray[]): Promise<number>;
   release(): Promise<void>;
 }
 
@@ -25,7 +24,7 @@ interface OnnxModel {
 }
 
 /** The ONNX model of a graph. Inputs are named x<n>. */
-function buildModel(structure: Structure): OnnxModel {
+function buildModel(structure: Structure, kernels: Kernels): OnnxModel {
   const graph = new OnnxGraph();
   const names = new Map<number, string>();
   for (const [number, leaf] of structure.leaves) {
@@ -35,8 +34,7 @@ function buildModel(structure: Structure): OnnxModel {
   const nameOf = (number: number): string => names.get(number) as string;
   const tensorOf = (number: number): Tensor => structure.leaves.get(number) ?? (structure.nodes.get(number)?.tensor as Tensor);
   for (const [number, { tensor, expression, inputs }] of structure.nodes) {
-    const fusion = fusions[expression.op as keyof typeof fusions];
-    const emit = fusion?.emit ?? primitiveEmitters[expression.op as PrimitiveName];
+    const emit = kernels.emitterOf(expression.op);
     names.set(
       number,
       emit({ graph, names: inputs.map(nameOf), inputs: inputs.map(tensorOf), attributes: expression.attributes, output: tensor }),
@@ -56,8 +54,8 @@ function buildModel(structure: Structure): OnnxModel {
 }
 
 /** @throws ONNX_COMPILE when the engine rejects the graph; ONNX_RUN when a run fails (an index out of range, no memory). */
-export async function compile(structure: Structure, options: ort.InferenceSession.SessionOptions): Promise<Program> {
-  const { bytes, outputs } = buildModel(structure);
+export async function compile(structure: Structure, kernels: Kernels, options: ort.InferenceSession.SessionOptions): Promise<Program> {
+  const { bytes, outputs } = buildModel(structure, kernels);
   const session = await ort.InferenceSession.create(bytes, options).catch((cause: unknown) => {
     throw new LowbitError('ONNX_COMPILE', `ONNX Runtime rejected a graph of ${structure.nodes.size} nodes: ${String(cause)}`, { cause });
   });
@@ -69,7 +67,8 @@ export async function compile(structure: Structure, options: ort.InferenceSessio
     async run(leaves, results) {
       const feeds: Record<string, ort.Tensor> = {};
       inputs.forEach(({ name, dtype, shape }, i) => {
-        feeds[name] = new ort.Tensor(dtype, leaves[i] as never, shape);
+        const leaf = leaves[i];
+        feeds[name] = leaf instanceof ort.Tensor ? leaf : new ort.Tensor(dtype, leaf as never, shape);
       });
       const fetches: Record<string, ort.Tensor> = {};
       outputs.forEach(({ name, dtype, shape }, i) => {

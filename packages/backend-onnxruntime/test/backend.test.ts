@@ -52,6 +52,27 @@ describe('options', () => {
     const missing = process.platform === 'darwin' ? 'dml' : 'coreml';
     await expect(createOnnxBackend({ provider: missing })).rejects.toThrow(/BACKEND_UNAVAILABLE: .*only/);
   });
+
+  it('chooses a provider that works here where it is left to it, and says why', async () => {
+    const backend = await createOnnxBackend({ provider: 'auto', threads: 1 });
+    const [, provider] = backend.name.split(':');
+    expect(backend.chosen).toMatch(new RegExp(`^${provider}, since .*(could not be started|a 512-cube matmul takes)`));
+    const [y] = await backend.evaluate([mul(tensor([1, 2]), 3)]);
+    expect(Array.from(await read(y))).toEqual([3, 6]);
+    await backend.dispose();
+    const named = await createOnnxBackend({ threads: 1 });
+    expect(named.chosen).toBeUndefined();
+    await named.dispose();
+  });
+
+  it('names the driver, the libraries and the command that CUDA needs', async (test) => {
+    const outcome = await createOnnxBackend({ provider: 'cuda', threads: 1 }).then(
+      (backend) => backend.dispose(),
+      (error: unknown) => String(error),
+    );
+    if (outcome === undefined) test.skip('CUDA works on this machine');
+    expect(outcome).toMatch(/BACKEND_UNAVAILABLE: .*'cuda'.*CUDA 12 and cuDNN 9.*--onnxruntime-node-install=cuda12/);
+  });
 });
 
 describe('program cache', () => {

@@ -1,0 +1,60 @@
+// What stays on a WebGPU device: weights between evaluations, and all nodes of a block's graph.
+import { add, createRng, grad, mean, mul, reshape, square, sub, sum, type Tensor, tensor } from '@lowbit/core';
+import { createToyModel } from '@lowbit/testkit';
+import { describe, expect, it } from 'vitest';
+import { swiftShaderEnvironment, withoutSwiftShader } from '../../../test/swiftshader.js';
+import { createOnnxBackend } from '../src/index.js';
+import { kernelsFor } from '../src/kernels.js';
+import { compile } from '../src/program.js';
+import { structureOf } from '../src/structure.js';
+
+const rng = createRng(7);
+const normal = (name: string, shape: readonly number[]): Tensor => tensor(rng.at(name).normal(shape.reduce((a, b) => a * b, 1)), shape);
+
+describe.skipIf(!swiftShaderEnvironment)(`WebGPU on SwiftShader${withoutSwiftShader}`, () => {
+  it('copies each weight once that a loop of steps does not change, and holds no more after 100 steps than after 10', async () => {
+    const backend = await createOnnxBackend({ provider: 'webgpu', threads: 1 });
+    const frozen = [normal('a', [64, 80]), normal('b', [64, 80])];
+    let trained = normal('c', [64, 80]);
+    const held: number[] = [];
+    for (let step = 1; step <= 100; step++) {
+      const loss = sum(square(sub(add(frozen[0], trained), frozen[1])));
+      const [next] = await backend.evaluate([sub(trained, mul(grad(loss, [trained])[0], 0.01))], { release: step > 1 ? [trained] : [] });
+      trained = next;
+      held.push(backend.statistics.resident?.bytes ?? 0);
+    }
+    // Two frozen ones, and the trained one, which is another one at each step.
+    expect(backend.statistics.resident?.uploads).toBe(2 + 100);
+    expect(held[99]).toBe(held[9]);
+    await backend.dispose();
+    expect(backend.statistics.resident?.bytes).toBe(0);
+  });
+
+  it('gives up the copies that were not used for longest, and reads right what it copies anew', async () => {
+    const size = 64 * 80;
+    const backend = await createOnnxBackend({ provider: 'webgpu', threads: 1, deviceBytes: 2 * 4 * size });
+    const leaves = [1, 2, 3].map((value) => tensor(new Float32Array(size).fill(value), [64, 80]));
+    const sums: number[] = [];
+    for (const i of [0, 1, 2, 0, 2]) {
+      const [y] = await backend.evaluate([sum(leaves[i])]);
+      sums.push(y.source.kind === 'leaf' && y.source.data ? y.source.data[0] / size : Number.NaN);
+      expect(backend.statistics.resident?.bytes).toBeLessThanOrEqual(2 * 4 * size);
+    }
+    expect(sums).toEqual([1, 2, 3, 1, 3]);
+    // 1, 2, 3, and 1 again, for which 2 went.
+    expect(backend.statistics.resident?.uploads).toBe(4);
+    await backend.dispose();
+  });
+
+  it("runs a Llama block and its gradients without the processor's kernels", async () => {
+    const { blocks, config } = createToyModel();
+    const x = normal('x', [1, 8, config.hiddenSize]);
+    const weights = Object.values(blocks[0].linears).flatMap((linear) => Object.values(linear.state().tensors));
+    const output = blocks[0].forward(x);
+    const roots = [output, ...grad(mean(square(reshape(output, [-1]))), [x, ...weights])];
+    const kernels = kernelsFor('webgpu');
+    const options = { executionProviders: ['webgpu'], logSeverityLevel: 4, extra: { session: { disable_cpu_ep_fallback: '1' } } } as const;
+    const program = await compile(structureOf(roots, kernels.fuses), kernels, options);
+    await program.release();
+  });
+});
