@@ -2,6 +2,7 @@
 import { constants } from 'node:fs';
 import { access, mkdir, readdir, rmdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { dropLostLock } from '@lowbit/bench';
 import { LowbitError } from '@lowbit/core';
 import type { HubOptions } from '@lowbit/hub';
 import type { Terminal } from './terminal.js';
@@ -27,9 +28,11 @@ export interface ClaimedDirectory {
 /**
  * Makes sure that an output directory is there, that it can be written to, and that nothing in it is lost.
  * `remedy` says what else a person can do about files that are there.
- * @throws OUTPUT_EXISTS when it holds files and `force` is not set; OUTPUT_DIRECTORY when it cannot be made or written to.
+ * @throws OUTPUT_EXISTS when it holds files and `force` is not set; OUTPUT_DIRECTORY when it cannot be made or written to; RUN_LOCKED
+ * while another process writes there.
  */
 export async function claimDirectory(directory: string, force: boolean, remedy?: string): Promise<ClaimedDirectory> {
+  dropLostLock(directory);
   const present = await readdir(directory).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return [];
     throw unusable(directory, error);

@@ -6,8 +6,8 @@ import type { Terminal } from './terminal.js';
 export const exitCodes = { ok: 0, failure: 1, badInput: 2, cancelled: 130 } as const;
 
 /**
- * Prints an error and says how to exit. A deliberate error before the work began is the input's fault; later ones are failures. What
- * is no LowbitError is a bug and keeps its stack.
+ * Prints an error and says how to exit. A deliberate error before the work began is the input's fault, and so is a full disk whenever it is
+ * found; later ones are failures. What is no LowbitError is a bug and keeps its stack.
  */
 export function reportError(error: unknown, isWorking: boolean, terminal: Terminal): number {
   // Commander has printed its message, or the help that was asked for.
@@ -15,7 +15,7 @@ export function reportError(error: unknown, isWorking: boolean, terminal: Termin
   if (error instanceof LowbitError) {
     terminal.err(`lowbit: ${error.message}\n`);
     if (error.code === 'ABORTED') return exitCodes.cancelled;
-    return isWorking ? exitCodes.failure : exitCodes.badInput;
+    return isWorking && error.code !== 'DISK_FULL' ? exitCodes.failure : exitCodes.badInput;
   }
   terminal.err(`lowbit: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
   return exitCodes.failure;

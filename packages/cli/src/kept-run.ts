@@ -1,11 +1,12 @@
 // Where quantize keeps what it has finished, so that a run that is stopped goes on: a store beside the output.
-import { existsSync } from 'node:fs';
-import { realpath } from 'node:fs/promises';
+import { realpath, rmdir } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, join, relative, resolve } from 'node:path';
+import { dropLostLock, lockRun } from '@lowbit/bench';
 import { LowbitError } from '@lowbit/core';
 import { createFileStore, type FileStore } from '@lowbit/formats';
 import { holdsRun } from '@lowbit/pipeline';
 import { type Command, InvalidArgumentError } from 'commander';
+import { type ClaimedDirectory, claimDirectory } from './context.js';
 
 export interface KeptRunArguments {
   /** A directory; false for --no-store. */
@@ -21,7 +22,23 @@ export interface KeptRun {
   readonly store: FileStore;
   /** Whether there is something to go on from. */
   holdsRun(): Promise<boolean>;
+  /**
+   * Makes sure that the directory is there, that it can be written to, and that no other process writes there until it is released.
+   * @throws STORE_DIRECTORY, RUN_LOCKED
+   */
+  claim(): Promise<ClaimedStore>;
+  /** Says that nothing is left of the run but to write it there. */
+  beginWriting(out: string): Promise<void>;
 }
+
+/** A store that is this process's until it is released. */
+export interface ClaimedStore extends ClaimedDirectory {
+  /** Deletes all entries; when it is released the directory goes too, unless something else is in it. */
+  clear(): Promise<void>;
+}
+
+/** Entry of a store whose run is being written, or has been. */
+const WRITING = 'writing';
 
 /** Activations that stay in memory where nobody says otherwise. */
 const MEMORY = 2 * 2 ** 30;
@@ -50,10 +67,11 @@ export function activationMemory({ store, memory }: KeptRunArguments): number | 
   throw new LowbitError('STORE_OPTIONS', '--memory: activations beyond the limit lie in the store; leave out --no-store, or --memory');
 }
 
-/** Whether writing the checkpoint was all that was left of a run when it was stopped: `out` has files, and none of them is the last one. */
+/** Whether writing the checkpoint to `out` was all that was left of the run that is to be gone on with, or not even that. */
 export async function wasBeingWritten(out: string, options: KeptRunArguments, directory: string): Promise<boolean> {
-  if (options.resume !== true || typeof options.store === 'boolean' || existsSync(join(out, 'config.json'))) return false;
-  return holdsRun(createFileStore(storePath(out, options.store, directory)));
+  if (options.resume !== true || options.store === false) return false;
+  const writing = await createFileStore(storePath(out, options.store, directory)).get(WRITING);
+  return writing?.metadata['out'] === (await resolved(out));
 }
 
 function storePath(out: string, name: string | undefined, directory: string): string {
@@ -78,7 +96,7 @@ async function resolved(path: string): Promise<string> {
  * The store of a run whose output goes to `out`; undefined for --no-store. Writes nothing.
  * @param apart directories besides `out` that the store must have nothing to do with.
  * @throws STORE_OPTIONS; STORE_UNFINISHED when it holds a run that nobody said to go on with or to drop; STORE_DIRECTORY when it holds
- * something else.
+ * something else; RUN_LOCKED when another process writes there.
  */
 export async function findKeptRun(
   out: string,
@@ -91,15 +109,45 @@ export async function findKeptRun(
   }
   const path = storePath(out, name, directory);
   for (const other of [out, ...apart]) await requireApart(path, other);
+  dropLostLock(path);
   const store = createFileStore(path);
-  const kept: KeptRun = { path, store, holdsRun: () => holdsRun(store) };
-  if (await kept.holdsRun()) {
-    if (resume || force) return kept;
-    const remedies = 'go on with it with --resume, or drop it and begin anew with --force';
-    throw new LowbitError('STORE_UNFINISHED', `${path}: holds a run that was not finished; ${remedies}`);
-  }
+  const kept: KeptRun = {
+    path,
+    store,
+    holdsRun: () => holdsRun(store),
+    claim: () => claimStore(path, store),
+    beginWriting: async (out) => store.put(WRITING, { metadata: { out: await resolved(out) }, tensors: {} }),
+  };
   if (await store.isEmpty()) return kept;
-  throw new LowbitError('STORE_DIRECTORY', `${path}: is not empty and holds no run; choose another directory with --store`);
+  if (!(await store.holdsEntries())) {
+    throw new LowbitError('STORE_DIRECTORY', `${path}: is not empty and holds no run; choose another directory with --store`);
+  }
+  if (resume || force) return kept;
+  const remedies = 'go on with it with --resume, or drop it and begin anew with --force';
+  throw new LowbitError('STORE_UNFINISHED', `${path}: holds a run that was not finished; ${remedies}`);
+}
+
+async function claimStore(path: string, store: FileStore): Promise<ClaimedStore> {
+  const claimed = await claimDirectory(path, true).catch((error: unknown) => {
+    if (!(error instanceof LowbitError) || error.code !== 'OUTPUT_DIRECTORY') throw error;
+    const reason = error.cause instanceof Error ? error.cause.message : error.message;
+    const remedy = 'choose another directory with --store, or keep nothing with --no-store';
+    throw new LowbitError('STORE_DIRECTORY', `${path}: ${reason}; ${remedy}`, { cause: error });
+  });
+  const lock = lockRun(path);
+  let isCleared = false;
+  return {
+    async clear() {
+      await store.clear();
+      isCleared = true;
+    },
+    async release() {
+      lock.release();
+      await claimed.release();
+      // One that is not empty refuses.
+      if (isCleared) await rmdir(path).catch(() => undefined);
+    },
+  };
 }
 
 /** A refusal of the store names where it lies, and what else there is to do. */

@@ -1,10 +1,12 @@
 // A run that is stopped: what it leaves, how it goes on, what it refuses to go on from.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { lockRun } from '@lowbit/bench';
 import { fileSha256 } from '@lowbit/formats';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { runCommandLine } from '../src/program.js';
@@ -39,10 +41,8 @@ interface Outcome {
   readonly errors: string;
 }
 
-async function lowbit(
-  words: readonly string[],
-  { signal = new AbortController().signal, terminal = recordingTerminal() } = {},
-): Promise<Outcome> {
+async function lowbit(words: readonly string[], { signal = new AbortController().signal } = {}): Promise<Outcome> {
+  const terminal = recordingTerminal();
   const code = await runCommandLine({ arguments: words, terminal, directory: folder, signal });
   return { code, errors: terminal.errors() };
 }
@@ -70,19 +70,12 @@ const exists = (name: string): Promise<boolean> =>
     () => false,
   );
 
-/** Cancels a run once its second block has been stored. */
+/** Cancels a run as soon as its first block has been stored: every evaluation asks first. */
 async function cancelled(out: string, recipe?: string): Promise<Outcome> {
-  const abort = new AbortController();
-  const terminal = recordingTerminal();
-  const watching: ReturnType<typeof recordingTerminal> = {
-    ...terminal,
-    isInteractive: true,
-    err: (text) => {
-      terminal.err(text);
-      if (/model\.layers\.1/.test(text)) abort.abort();
-    },
-  };
-  return lowbit(quantizing(out, recipe), { signal: abort.signal, terminal: watching });
+  const { signal } = new AbortController();
+  const stored = join(folder, `${out}.partial`, 'step-0', 'block', 'model.layers.0.safetensors');
+  Object.defineProperty(signal, 'aborted', { get: () => existsSync(stored) });
+  return lowbit(quantizing(out, recipe), { signal });
 }
 
 describe('a run that is cancelled', () => {
@@ -104,18 +97,6 @@ describe('a run that is cancelled', () => {
     expect(resumed.errors).toContain('going on with what is there');
     expect(await filesOf('cut')).toEqual(await filesOf('whole'));
     expect(await exists('cut.partial')).toBe(false);
-  });
-
-  it('goes on where it was killed while the checkpoint was being written', async () => {
-    await cancelled('saving');
-    const staging = join(folder, 'saving', '.staging.2147483647-0123abcd.tmp');
-    await mkdir(staging, { recursive: true });
-    for (const path of [staging, join(folder, 'saving')]) await writeFile(join(path, 'model.safetensors'), 'half');
-
-    const unsaid = await lowbit(quantizing('saving'));
-    expect(unsaid).toMatchObject({ code: 2, errors: expect.stringMatching(/OUTPUT_EXISTS: .*--resume/) as string });
-    expect(await lowbit([...quantizing('saving'), '--resume'])).toMatchObject({ code: 0 });
-    expect(await filesOf('saving')).toEqual(await filesOf('whole'));
   });
 
   it('is dropped with --force, and --resume without one begins', async () => {
@@ -148,6 +129,40 @@ describe('a store', () => {
     expect(errors).toMatch(/STORE_DIRECTORY: .*; choose a directory apart from it with --store/);
     expect(code).toBe(2);
     expect(await filesOf('toy')).toEqual(before);
+  });
+
+  it.each(['/sys/lowbit', 'text.txt/store'])('at %s, where none can be made, is refused before any work', async (store) => {
+    for (const command of ['quantize', 'plan']) {
+      const { code, errors } = await lowbit([command, ...quantizing('made').slice(1), '--store', store]);
+      expect(errors).toMatch(/STORE_DIRECTORY: .*; choose another directory with --store, or keep nothing with --no-store/);
+      expect(errors).not.toContain('plan: ');
+      expect([code, await exists('made'), await exists('made.partial')]).toEqual([2, false, false]);
+    }
+  });
+
+  it.each([
+    ['output', 'used', 'used'],
+    ['store', 'kept', 'kept.partial'],
+  ])('or an output that another process writes to is left alone: the %s', async (_which, out, locked) => {
+    await mkdir(join(folder, locked));
+    const lock = lockRun(join(folder, locked));
+    const { code, errors } = await lowbit([...quantizing(out), '--resume']);
+    expect([code, errors]).toEqual([2, expect.stringMatching(/RUN_LOCKED: .*run\.lock: process \d+ .* wait for it/)]);
+    lock.release();
+    expect((await lowbit([...quantizing(out), '--resume'])).code).toBe(0);
+    expect(await exists(`${out}.partial`)).toBe(false);
+    expect(await filesOf(out)).toEqual(await filesOf('whole'));
+  });
+
+  it('with entries alone, and nothing that says which run they are of, is dropped with --force', async () => {
+    await cancelled('nameless');
+    await rm(join(folder, 'nameless.partial', 'run.safetensors'));
+    expect(await lowbit(quantizing('nameless'))).toMatchObject({
+      code: 2,
+      errors: expect.stringContaining('STORE_UNFINISHED') as string,
+    });
+    expect((await lowbit([...quantizing('nameless'), '--force'])).code).toBe(0);
+    expect(await exists('nameless.partial')).toBe(false);
   });
 });
 

@@ -15,6 +15,8 @@ const METADATA = 'entry';
 export interface FileStore extends Store {
   /** Whether there is no file in the directory, except what a killed process was writing. */
   isEmpty(): Promise<boolean>;
+  /** Whether some file is an entry that can be read. */
+  holdsEntries(): Promise<boolean>;
   /** Deletes all entries, and the directory when nothing else is in it. Entries that were got can no longer be read. */
   clear(): Promise<void>;
 }
@@ -63,11 +65,15 @@ export function createFileStore(directory: string): FileStore {
       }
     },
     isEmpty: async () => (await filesBelow(directory)).every((path) => UNFINISHED.test(path)),
+    async holdsEntries() {
+      for (const path of await filesBelow(directory)) if (await isEntry(path, false)) return true;
+      return false;
+    },
     async clear() {
       try {
         // What says which run it is lies on top and goes last: entries without it would be taken for those of another run.
         const deepestFirst = (await filesBelow(directory)).sort((a, b) => b.split(sep).length - a.split(sep).length);
-        for (const path of deepestFirst) if (UNFINISHED.test(path) || (await isEntry(path))) await rm(path, { force: true });
+        for (const path of deepestFirst) if (UNFINISHED.test(path) || (await isEntry(path, true))) await rm(path, { force: true });
         await removeEmpty(directory);
       } catch (cause) {
         throw fileError(cause, 'delete', directory);
@@ -78,12 +84,12 @@ export function createFileStore(directory: string): FileStore {
 
 const ENTRY = /\.safetensors$/;
 
-/** Whether a file is an entry of a store, damaged or not: a checkpoint that lies in the same directory has weights of the same ending. */
-async function isEntry(path: string): Promise<boolean> {
+/** Whether a file is an entry of a store: a checkpoint that lies in the same directory has weights of the same ending. */
+async function isEntry(path: string, ifDamaged: boolean): Promise<boolean> {
   if (!ENTRY.test(path)) return false;
   return openSafetensors(path).then(
     ({ metadata }) => metadata.has(METADATA),
-    () => true,
+    () => ifDamaged,
   );
 }
 
@@ -96,7 +102,7 @@ async function filesBelow(directory: string): Promise<string[]> {
     const entries = await readdir(directory, { recursive: true, withFileTypes: true });
     return entries.filter((entry) => !entry.isDirectory()).map((entry) => join(entry.parentPath, entry.name));
   } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    if (['ENOENT', 'ENOTDIR'].includes((cause as NodeJS.ErrnoException).code ?? '')) return [];
     throw fileError(cause, 'read', directory);
   }
 }

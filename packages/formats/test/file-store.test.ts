@@ -64,13 +64,16 @@ describe('file store', () => {
     await mkdir(at('run', 'blocks'), { recursive: true });
     await writeFile(at('run', 'blocks', '003.safetensors.1-0123abcd.tmp'), 'part');
     expect(await store.isEmpty()).toBe(true);
+    expect(await store.holdsEntries()).toBe(false);
     await store.put('blocks/003', entry(1));
+    expect(await store.holdsEntries()).toBe(true);
     await store.put('state', entry(2));
     expect(await store.isEmpty()).toBe(false);
     await writeFile(at('run', 'notes.txt'), 'mine');
     await writeSafetensors(at('run', 'model.safetensors'), [storedTensor('weight', tensor([1, 2], [2]))]);
     await store.clear();
     expect((await readdir(at('run'), { recursive: true })).sort()).toEqual(['model.safetensors', 'notes.txt']);
+    expect(await store.holdsEntries()).toBe(false);
     await rm(at('run', 'model.safetensors'));
     expect(await store.isEmpty()).toBe(false);
     await rm(at('run', 'notes.txt'));

@@ -19,7 +19,7 @@ import {
   type WindowArguments,
 } from '../arguments.js';
 import { type CommandContext, claimDirectory } from '../context.js';
-import { activationMemory, addKeptRunOptions, findKeptRun, type KeptRunArguments } from '../kept-run.js';
+import { activationMemory, addKeptRunOptions, findKeptRun, type KeptRunArguments, wasBeingWritten } from '../kept-run.js';
 import { formatDuration } from '../progress.js';
 import { readRecipes } from '../recipe.js';
 import { createReporter } from '../reporter.js';
@@ -56,8 +56,12 @@ async function runPlan(reference: string, options: PlanArguments, context: Comma
   const recipe = await readRecipes(options.recipe, directory);
   const out = options.out === undefined ? undefined : resolve(directory, options.out);
   // Whether it can be made and written to is known when it has been.
-  if (out !== undefined) await (await claimDirectory(out, options.force === true)).release();
+  if (out !== undefined) {
+    const overwrites = options.force === true || (await wasBeingWritten(out, options, directory));
+    await (await claimDirectory(out, overwrites)).release();
+  }
   const kept = out === undefined ? undefined : await findKeptRun(out, options, { directory, force: options.force === true, apart: [] });
+  await (await kept?.claim())?.release();
   const resolved = await resolveModel(reference, directory, context.hub, { headers: true });
   checkRecipe(recipe, resolved.model);
   const source = taskSource(options, directory);

@@ -1,7 +1,17 @@
 // lowbit quantize: applies a recipe to a model and writes the result as a checkpoint.
 import { realpath } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { calibrationText, nearestRounding, needsData, openTask, provenanceOf, type ResolvedModel, resolveModel } from '@lowbit/bench';
+import {
+  calibrationText,
+  lockRun,
+  nearestRounding,
+  needsData,
+  openTask,
+  provenanceOf,
+  type ResolvedModel,
+  type RunLock,
+  resolveModel,
+} from '@lowbit/bench';
 import { LowbitError, type Model, type Recipe } from '@lowbit/core';
 import { directoryBytes, saveCheckpoint } from '@lowbit/formats';
 import { checkRecipe, type Propagation, quantize } from '@lowbit/pipeline';
@@ -26,6 +36,7 @@ import { type CommandContext, claimDirectory } from '../context.js';
 import {
   activationMemory,
   addKeptRunOptions,
+  type ClaimedStore,
   findKeptRun,
   type KeptRun,
   type KeptRunArguments,
@@ -95,13 +106,38 @@ async function quantizeInto(
   options: QuantizeArguments,
   context: CommandContext,
 ): Promise<void> {
-  const { terminal, directory, signal } = context;
+  const { directory } = context;
   // Weights are read while the result is written; a save that is cut off would leave neither.
   if ((await realpath(out)) === (await realpath(planned.checkpoint.path))) {
     throw new LowbitError('OUTPUT_IS_SOURCE', `${out}: is the model that is to be quantized; choose another output directory`);
   }
-  const memory = activationMemory(options);
   const kept = await findKeptRun(out, options, { directory, force: options.force === true, apart: [planned.checkpoint.path] });
+  // Better found out now than when the first block is done.
+  const store = await kept?.claim();
+  try {
+    await quantizeWith({ out, overwrites, kept, store, planned }, recipe, options, context);
+  } finally {
+    await store?.release();
+  }
+}
+
+/** Where everything comes from and goes to. */
+interface Places {
+  readonly out: string;
+  readonly overwrites: boolean;
+  readonly kept: KeptRun | undefined;
+  /** What is kept, claimed. */
+  readonly store: ClaimedStore | undefined;
+  readonly planned: ResolvedModel;
+}
+
+async function quantizeWith(
+  { out, overwrites, kept, store, planned }: Places,
+  recipe: Recipe,
+  options: QuantizeArguments,
+  context: CommandContext,
+): Promise<void> {
+  const { terminal, directory, signal } = context;
   // Calibration text may take minutes to write.
   checkRecipe(recipe, planned.model);
   const source = taskSource(options, directory);
@@ -109,6 +145,7 @@ async function quantizeInto(
   const backend = await openBackend(options, widestInput(planned.model) < WIDE);
   const reporter = createReporter(terminal, { isQuiet: options.quiet === true });
   const runFiles = createRunFiles();
+  let lock: RunLock | undefined;
   try {
     if (opened) reporter.note(`task: ${opened.report}`);
     const request = planRequest({ resolved: planned, recipe, task: opened?.task, backend }, options);
@@ -126,7 +163,9 @@ async function quantizeInto(
         })
       : undefined;
     if (calibration) reporter.note(`calibration: ${calibration.report}`);
-    if (kept) await beginKeptRun(kept, options.resume === true, reporter);
+    lock = lockRun(out);
+    if (kept && store) await beginKeptRun(kept, store, options.resume === true, reporter);
+    const versions = { ...provenanceOf(backend).versions, ...resolved.versions };
     const result = await quantize({
       model: resolved.model,
       backend,
@@ -136,7 +175,8 @@ async function quantizeInto(
       seed: options.seed,
       propagate: options.propagate,
       store: kept?.store,
-      memory,
+      memory: activationMemory(options),
+      versions,
       kinds: linearKinds,
       nearest: nearestRounding(backend),
       minTokens: options.minTokens,
@@ -148,7 +188,7 @@ async function quantizeInto(
         runFiles.event(event);
       },
     });
-    const versions = { ...provenanceOf(backend).versions, ...resolved.versions };
+    await kept?.beginWriting(out);
     const { provenance } = resolved.checkpoint;
     await saveCheckpoint(out, result.model, {
       // Of a checkpoint that is quantized further, the earlier steps too.
@@ -162,7 +202,8 @@ async function quantizeInto(
       progress: (done, total) => reporter.progress('writing', out, done, total),
     });
     // The checkpoint is whole: nothing will go on from what led to it.
-    await kept?.store.clear();
+    await store?.clear();
+    lock.release();
     reporter.end();
     const bytes = await directoryBytes(out);
     const { bitsPerWeight } = result;
@@ -183,6 +224,7 @@ async function quantizeInto(
     throw located;
   } finally {
     reporter.end();
+    lock?.release();
     await backend.dispose();
   }
 }
@@ -195,8 +237,10 @@ function widestInput({ blocks }: Model): number {
 }
 
 /** Drops what is kept when it is not to be gone on with, and says what happens. */
-async function beginKeptRun(kept: KeptRun, isResumed: boolean, reporter: Reporter): Promise<void> {
-  const isHeld = await kept.holdsRun();
-  if (isResumed) reporter.note(isHeld ? `${kept.path}: going on with what is there` : `${kept.path}: nothing to go on with; beginning`);
-  else if (isHeld) await kept.store.clear();
+async function beginKeptRun(kept: KeptRun, store: ClaimedStore, isResumed: boolean, reporter: Reporter): Promise<void> {
+  if (!isResumed) {
+    if (await kept.store.holdsEntries()) await store.clear();
+    return;
+  }
+  reporter.note(`${kept.path}: ${(await kept.holdsRun()) ? 'going on with what is there' : 'nothing to go on with; beginning'}`);
 }
