@@ -142,8 +142,16 @@ function parseDocument(path: string, text: string): unknown {
     // Every JSON document is a YAML document; the YAML parser's messages name line and column.
     return parseYaml(text) as unknown;
   } catch (error) {
-    if (error instanceof YAMLParseError) throw new LowbitError('RECIPE_FILE', `${path}: ${error.message}`, { cause: error });
-    throw error;
+    if (!(error instanceof YAMLParseError)) throw error;
+    // Its first line says what and where; the others show the place.
+    const [what] = error.message.split('\n');
+    throw new LowbitError(
+      'RECIPE_FILE',
+      `${path}: is no ${extname(path) === '.json' ? 'JSON' : 'YAML'}: ${what.replace(/:$/, '')}; correct it`,
+      {
+        cause: error,
+      },
+    );
   }
 }
 

@@ -20,8 +20,10 @@ export interface Case {
   readonly words: readonly string[] | ((folder: string) => Promise<readonly string[]>);
   /** Empty for what commander refuses. */
   readonly code: string;
-  /** What the message names, and what it says to do. */
+  /** What the message names. */
   readonly says: RegExp;
+  /** What it says to do. */
+  readonly remedy: RegExp;
 }
 
 export const OUT = 'unwanted';
@@ -37,7 +39,7 @@ export function quantizing(
 }
 
 /** Runs it: exit code 2, its code, its message, no stack, nothing on stdout, and every file as it was. */
-export async function expectRefusal(folder: string, { words, code, says }: Case): Promise<void> {
+export async function expectRefusal(folder: string, { words, code, says, remedy }: Case): Promise<void> {
   const given = typeof words === 'function' ? await words(folder) : words;
   const before = await listing(folder);
   const terminal = recordingTerminal();
@@ -45,6 +47,7 @@ export async function expectRefusal(folder: string, { words, code, says }: Case)
   expect({ exit, output: terminal.output() }, terminal.errors()).toEqual({ exit: 2, output: '' });
   if (code !== '') expect(terminal.errors()).toContain(`lowbit: ${code}: `);
   expect(terminal.errors()).toMatch(says);
+  expect(terminal.errors(), 'what to do').toMatch(remedy);
   expect(terminal.errors(), 'a stack is for bugs').not.toMatch(/\n\s+at /);
   expect(await listing(folder)).toEqual(before);
 }

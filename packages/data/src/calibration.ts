@@ -112,7 +112,7 @@ export function sampleCalibration(corpus: Corpus, tokenizer: Tokenizer, options:
     const why = droppedShort.documents > 0 ? `; ${droppedShort.documents} documents are shorter than a window and were dropped` : '';
     throw new LowbitError(
       'CALIBRATION_SHORT',
-      `${corpus.name} ${corpus.split}: only ${kept} of ${requested} windows of ${window} tokens can be cut from ${corpus.documents.length} documents (at least ${minimum} needed)${why}; give more text, a shorter window, or lower minimumWindows`,
+      `${corpus.name} ${corpus.split}: only ${kept} of ${requested} windows of ${window} tokens can be cut from ${corpus.documents.length} documents (at least ${minimum} needed)${why}; give more text, shorter windows, or fewer of them`,
     );
   }
   const report: CalibrationReport = {

@@ -12,7 +12,10 @@ export function textField(record: unknown, keys: readonly string[], where: strin
     if (typeof value !== 'object' || value === null || !Object.hasOwn(value, key)) {
       const known =
         typeof value === 'object' && value !== null ? `has ${Object.keys(value).join(', ') || 'no fields'}` : `is ${JSON.stringify(value)}`;
-      throw new LowbitError(code, `${where}: no field '${field}' ('${key}' is missing; the object there ${known}); name the text's field`);
+      throw new LowbitError(
+        code,
+        `${where}: no field '${field}' ('${key}' is missing; the object there ${known}); name the field that holds the text`,
+      );
     }
     value = (value as Record<string, unknown>)[key];
   }

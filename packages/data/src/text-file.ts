@@ -82,7 +82,7 @@ function parseLine(text: string, path: string, line: number): unknown {
   } catch (cause) {
     throw new LowbitError(
       'CORPUS_JSONL',
-      `${path}:${line}: is not JSON (${(cause as Error).message}); every line must hold one JSON object`,
+      `${path}:${line}: is not JSON (${(cause as Error).message}); correct the line: each must hold one JSON object`,
       { cause },
     );
   }

@@ -85,7 +85,7 @@ function parseMetadata(value: unknown, file: string): ReadonlyMap<string, string
 }
 
 function parseEntry(name: string, value: unknown, dataBytes: number, file: string): SafetensorsEntry {
-  const fail = (what: string) => tensorError(file, name, what);
+  const fail = (what: string) => tensorError(file, name, `${what}; the header is damaged, fetch the file again`);
   if (!isObject(value)) throw fail('must be an object with dtype, shape and data_offsets');
   const { dtype, shape, data_offsets: offsets } = value;
   const elementBytes = typeof dtype === 'string' ? storedBytes.get(dtype) : undefined;
@@ -97,7 +97,11 @@ function parseEntry(name: string, value: unknown, dataBytes: number, file: strin
   }
   const [start, end] = offsets as [number, number];
   if (start > end || end > dataBytes) {
-    throw fail(`claims bytes ${start} to ${end} of ${dataBytes} bytes of data; the file is truncated or damaged, fetch it again`);
+    throw tensorError(
+      file,
+      name,
+      `claims bytes ${start} to ${end} of ${dataBytes} bytes of data; the file is truncated or damaged, fetch it again`,
+    );
   }
   // Each partial product is checked, so that a zero behind an absurd dimension does not hide it.
   let bytes: number = elementBytes;
@@ -120,8 +124,8 @@ function requireContiguous(entries: ReadonlyMap<string, SafetensorsEntry>, dataB
         file,
         name,
         start < covered
-          ? `begins at byte ${start}, inside the tensor before it, which ends at ${covered}`
-          : `begins at byte ${start}, leaving a hole after byte ${covered}`,
+          ? `begins at byte ${start}, inside the tensor before it, which ends at ${covered}; the file is damaged, fetch it again`
+          : `begins at byte ${start}, leaving a hole after byte ${covered}; the file is damaged, fetch it again`,
       );
     }
     covered = end;

@@ -17,7 +17,8 @@ export function parseSource<S extends z.ZodType>(schema: S, source: Readonly<Rec
 
 /** @throws MODEL_OPTION */
 export function requireSupported<T>(name: string, value: T, supported: readonly T[]): void {
-  if (!supported.includes(value)) throw unsupported(`${name} ${JSON.stringify(value)}`, `supported: ${supported.join(', ')}`);
+  if (!supported.includes(value))
+    throw unsupported(`${name} ${JSON.stringify(value)}`, `choose a model with one of ${supported.join(', ')}`);
 }
 
 export function unsupported(what: string, why: string): LowbitError {

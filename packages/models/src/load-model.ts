@@ -48,6 +48,6 @@ function familyOf(config: Readonly<Record<string, unknown>>): Family {
   const known = Object.keys(families).join(', ');
   if (typeof name !== 'string') throw new LowbitError('MODEL_CONFIG', `config.json: model_type is missing; known are ${known}`);
   if (!Object.hasOwn(families, name))
-    throw new LowbitError('MODEL_UNKNOWN', `config.json: model_type '${name}' is not supported; known are ${known}`);
+    throw new LowbitError('MODEL_UNKNOWN', `config.json: model_type '${name}' is not supported; choose a model of one of ${known}`);
   return families[name];
 }

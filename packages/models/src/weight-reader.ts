@@ -68,7 +68,7 @@ export class WeightReader {
     if (!sameShape(entry.shape, shape)) {
       throw new LowbitError(
         'TENSOR_SHAPE',
-        `${name}: has shape ${formatShape(entry.shape)} where config.json says ${formatShape(shape)}; the two do not belong together`,
+        `${name}: has shape ${formatShape(entry.shape)} where config.json says ${formatShape(shape)}; the two do not belong together, fetch both from one place`,
       );
     }
     const leaf = this.#checkpoint.tensor(name);
@@ -95,7 +95,7 @@ export class WeightReader {
       const found = formatShape([linear.outFeatures, linear.inFeatures]);
       throw new LowbitError(
         'TENSOR_SHAPE',
-        `${path}: the stored ${linear.kind} layer is ${found} where config.json says ${formatShape([outFeatures, inFeatures])}; the two do not belong together`,
+        `${path}: the stored ${linear.kind} layer is ${found} where config.json says ${formatShape([outFeatures, inFeatures])}; the two do not belong together, fetch both from one place`,
       );
     }
     return linear;
@@ -156,7 +156,7 @@ export class WeightReader {
     const near = alike.length > 0 ? `; it has ${alike.slice(0, 3).join(', ')}` : '';
     return new LowbitError(
       'TENSOR_MISSING',
-      `${name}: is not among the ${entries.size} tensors of the checkpoint${near}; the checkpoint is incomplete or of another architecture`,
+      `${name}: is not among the ${entries.size} tensors of the checkpoint${near}; the checkpoint is incomplete or of another architecture, fetch it again with its own config.json`,
     );
   }
 }

@@ -226,7 +226,7 @@ describe('refusals', () => {
     ['MODEL_CONFIG', /24 does not divide into 5 attention heads/, gpt2({ n_head: 5 })],
     [
       'MODEL_OPTION',
-      /activation_function "swish" is not supported; supported: relu, gelu, gelu_new/,
+      /activation_function "swish" is not supported; choose a model with one of relu, gelu, gelu_new/,
       gpt2({ activation_function: 'swish' }),
     ],
     ['MODEL_OPTION', /scale_attn_weights false/, gpt2({ scale_attn_weights: false })],

@@ -117,7 +117,7 @@ describe('refusals', () => {
   const cases: readonly [code: string, message: RegExp, checkpoint: MemoryCheckpoint][] = [
     [
       'MODEL_UNKNOWN',
-      /memory: config\.json: model_type 'mamba' .*known are llama, mistral, qwen2, qwen3, gpt2, opt/,
+      /memory: config\.json: model_type 'mamba' .*choose a model of one of llama, mistral, qwen2, qwen3, gpt2, opt/,
       withConfig({ model_type: 'mamba' }),
     ],
     ['MODEL_UNKNOWN', /'constructor'/, withConfig({ model_type: 'constructor' })],

@@ -52,8 +52,8 @@ export function planStep(step: Step, index: number, paths: readonly string[]): P
     if (changed.length === 0) {
       const why =
         matched.length > 0
-          ? `matches only Linears that the step does not target, such as ${matched[0]}`
-          : `matches no Linear; ${existing(paths)}`;
+          ? `matches only Linears that the step does not target, such as ${matched[0]}; widen the step's targets, or correct the override`
+          : `matches no Linear; ${existing(paths)}; correct the pattern, or leave the override out`;
       throw new LowbitError('OVERRIDES_EMPTY', `${name}: override '${override.glob}' ${why}`);
     }
     for (const path of changed) options.set(path, override.options);
@@ -67,7 +67,10 @@ function resolveTargets({ method, targets }: Step, paths: readonly string[]): st
     const isNegated = glob.startsWith('!') && !glob.startsWith('!(');
     const matches = compileGlob(isNegated ? glob.slice(1) : glob);
     if (!paths.some(matches))
-      throw new LowbitError('TARGETS_EMPTY', `${method.name}: target '${glob}' matches no Linear; ${existing(paths)}`);
+      throw new LowbitError(
+        'TARGETS_EMPTY',
+        `${method.name}: target '${glob}' matches no Linear; ${existing(paths)}; correct the pattern, ** is any part of a path`,
+      );
     return { isNegated, matches };
   });
   const [kept, dropped] = [globs.filter(({ isNegated }) => !isNegated), globs.filter(({ isNegated }) => isNegated)];
@@ -75,7 +78,10 @@ function resolveTargets({ method, targets }: Step, paths: readonly string[]): st
     (path) => (kept.length === 0 || kept.some(({ matches }) => matches(path))) && !dropped.some(({ matches }) => matches(path)),
   );
   if (targets.length === 0 || chosen.length === 0) {
-    throw new LowbitError('TARGETS_EMPTY', `${method.name}: targets [${targets.join(', ')}] leave no Linear; ${existing(paths)}`);
+    throw new LowbitError(
+      'TARGETS_EMPTY',
+      `${method.name}: targets [${targets.join(', ')}] leave no Linear; ${existing(paths)}; widen them`,
+    );
   }
   return chosen;
 }
