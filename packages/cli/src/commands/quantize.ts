@@ -165,7 +165,7 @@ async function quantizeWith(
     if (calibration) reporter.note(`calibration: ${calibration.report}`);
     lock = lockRun(out);
     if (kept && store) await beginKeptRun(kept, store, options.resume === true, reporter);
-    const versions = { ...provenanceOf(backend).versions, ...resolved.versions };
+    const { versions } = provenanceOf(backend);
     const result = await quantize({
       model: resolved.model,
       backend,
@@ -193,7 +193,7 @@ async function quantizeWith(
     await saveCheckpoint(out, result.model, {
       // Of a checkpoint that is quantized further, the earlier steps too.
       recipe: [...(provenance.recipe ?? []), ...recipe],
-      versions,
+      versions: { ...versions, ...resolved.versions },
       seed: options.seed,
       task: opened?.task ?? provenance.task,
       sideFiles: new Map([...resolved.checkpoint.sideFiles, ...runFiles.files()]),
