@@ -16,7 +16,7 @@ import {
   tensorsOf,
 } from '@lowbit/core';
 import { gptq } from '@lowbit/gptq';
-import { checkRecipe, quantize } from '@lowbit/pipeline';
+import { quantize } from '@lowbit/pipeline';
 import { ActivationQuantizedLinear, linearKinds, RotatedLinear, SplitLinear } from '@lowbit/quant';
 import { rtn } from '@lowbit/rtn';
 import { createToyModel, createToyTokens, describeMethod } from '@lowbit/testkit';
@@ -288,31 +288,6 @@ describe('quad', () => {
   it('names the matrix that float16 cannot hold', async () => {
     const huge = loud.with({ embedding: loud.embedding.map(({ shape }) => tensor(new Float32Array(64 * 32).fill(1e5), shape)) });
     await expect(run([rotate()], huge)).rejects.toThrow(/FLOAT16_RANGE.*embed_tokens/);
-  });
-});
-
-describe('before there is data', () => {
-  it('says what does not fit a model, by its shapes', () => {
-    const check = (...recipe: Recipe) => checkRecipe(recipe, loud);
-    const code = (wanted: string): unknown => expect.objectContaining({ code: wanted });
-    expect(() => check(quad({ rank: 33 }))).toThrow(code('RANK'));
-    expect(() => check(rotate({ targets: ['**.mlp.*'] }))).toThrow(code('TARGETS_UNUSED'));
-    const odd = createToyModel({ innerSize: 38, hiddenSize: 24, headCount: 3, keyValueHeadCount: 1 });
-    expect(() => checkRecipe([rotate({ fallback: 'error' })], odd)).toThrow(code('HADAMARD_SIZE'));
-    expect(() => checkRecipe([rotate({ fallback: 'error', onlineRotation: false })], odd)).not.toThrow();
-    // 24 is the order of a Hadamard matrix; 24 − 2, what is left in layout 'compact', is not.
-    const compact = { rank: 2, layout: 'compact', fallback: 'error', onlineRotation: false } as const;
-    expect(() => checkRecipe([quad(compact)], odd)).toThrow(code('HADAMARD_SIZE'));
-    expect(() => checkRecipe([quad({ ...compact, rotation: 'none' })], odd)).not.toThrow();
-    const wide = createToyModel({ hiddenSize: 1032, innerSize: 8, blockCount: 1, vocabularySize: 2 });
-    expect(() => checkRecipe([quad({ rank: 4, basis: 'bottom' })], wide)).toThrow(code('BASIS_SIZE'));
-  });
-
-  it('says whether it reads any', () => {
-    const { readsCalibration } = quad.definition;
-    const reads = (input: QuadInput): boolean | undefined => readsCalibration?.(quad(input).options);
-    expect([reads({}), reads({ basis: 'channels' }), reads({ basis: 'random' }), reads({ rank: 0 })]).toEqual([true, true, false, false]);
-    expect(rotate.definition.readsCalibration?.(rotate().options)).toBe(false);
   });
 });
 
