@@ -52,7 +52,8 @@ describe('text to judge by', () => {
     [10, 5, 5, 5],
     [10, 8, 5, 5],
     [9, 8, 5, 4],
-    [2, 8, 1, 1],
+    [5, 8, 3, 2],
+    [4, 8, 2, 2],
   ])('%i windows, at most %i a part: %i and %i that follow', (count, most, first, second) => {
     const [chosen, fresh] = splitInTwo(windowsOfCount(count), most);
     expect([chosen.count, fresh.count]).toEqual([first, second]);
@@ -64,7 +65,10 @@ describe('text to judge by', () => {
     expect(fresh.hash).not.toBe(chosen.hash);
   });
 
-  it('must be more than one window', () => {
-    expect(() => splitInTwo(windowsOfCount(1), 8)).toThrow(/HELD_OUT_SHORT: text: is one window.*--window/);
+  it.each([
+    [1, 'one window'],
+    [3, '3 windows'],
+  ])('must be two windows for either use, so %i is too little', (count, words) => {
+    expect(() => splitInTwo(windowsOfCount(count), 8)).toThrow(new RegExp(`HELD_OUT_SHORT: text: is ${words}, and two.*--window`));
   });
 });

@@ -28,7 +28,7 @@ function candidate(method: string, bits: number): Candidate {
 const tuner: AdviceRecipe = { name: 'tuned', steps: [{ method: 'tune', options: { epochs: 1 } }] };
 
 /** Parts a to h; d hurts most, then b, then the others in order. */
-const parts: readonly PartDamage[] = [...'abcdefgh'].map((path, i) => ({
+const damaged: readonly PartDamage[] = [...'abcdefgh'].map((path, i) => ({
   path,
   targets: [`${path}.**`],
   kl: { d: 9, b: 8 }[path] ?? 1 - i / 10,
@@ -48,11 +48,12 @@ interface FakeSettings {
   /** Values on fresh text; a text is the message of a failure. */
   readonly fresh?: Readonly<Record<string, number | string>>;
   readonly damages?: Workbench<string>['damages'];
+  readonly parts?: Workbench<string>['parts'];
 }
 
 /** Values by name; a text is the message of a failure. */
 function fake(values: Readonly<Record<string, number | string>>, settings: FakeSettings = {}): Fake {
-  const { bitsPerWeight = {}, fresh = {}, damages = async () => parts } = settings;
+  const { bitsPerWeight = {}, fresh = {}, damages = async () => damaged, parts = () => damaged } = settings;
   const attempted: AdviceRecipe[] = [];
   const beginnings: (Beginning<string> | undefined)[] = [];
   const looked: string[] = [];
@@ -61,7 +62,7 @@ function fake(values: Readonly<Record<string, number | string>>, settings: FakeS
     return value;
   };
   return {
-    ...{ attempted, beginnings, looked, damages },
+    ...{ attempted, beginnings, looked, damages, parts },
     async attempt(recipe, beginning) {
       attempted.push(recipe);
       beginnings.push(beginning);
@@ -127,7 +128,7 @@ describe('advise', () => {
     expect(advice.damages[0].parts.map(({ path }) => path).join('')).toBe('dbacefgh');
   });
 
-  it('trains every part without targets in the end, then the next width, and gives the nearest where nothing is met', async () => {
+  it('trains every part in the end, and nothing that is no part, then the next width, and gives the nearest where nothing is met', async () => {
     const of = (start: string, ...values: number[]) => ({
       [`${start} + tuned on the worst 2 of 8`]: values[0],
       [`${start} + tuned on the worst 4 of 8`]: values[1],
@@ -136,7 +137,8 @@ describe('advise', () => {
     const bench = fake({ 'rtn-2': 5, 'gptq-2': 1, 'rtn-3': 0.2, ...of('gptq-2', 0.8, 0.7, 0.6), ...of('rtn-3', 0.19, 0.15, 0.17) });
     const advice = await advise(plan, bench);
     expect(bench.attempted).toHaveLength(9);
-    expect(bench.attempted[5].steps[1]).toEqual({ method: 'tune', options: { epochs: 1 } });
+    const all = [...'dbacefgh'].map((path) => `${path}.**`);
+    expect(bench.attempted[5].steps[1]).toEqual({ method: 'tune', options: { epochs: 1, targets: all } });
     expect(advice.best).toMatchObject({ name: 'rtn-3 + tuned on the worst 4 of 8', isMet: false, value: 0.15 });
     expect(advice.made).toBe('model of rtn-3 + tuned on the worst 4 of 8');
   });
@@ -164,15 +166,29 @@ describe('advise', () => {
 
   it('trains all parts where taking the model apart fails, and reports that it did', async () => {
     const damages = (): Promise<never> => Promise.reject(new LowbitError('SCORE_NAN', 'window 3 overflows'));
-    const values = { 'rtn-2': 5, 'gptq-2': 1, 'rtn-3': 0.2, 'gptq-2 + tuned on all parts': 0.7, 'rtn-3 + tuned on all parts': 0.09 };
+    const values = { 'rtn-2': 5, 'gptq-2': 1, 'rtn-3': 0.2, 'gptq-2 + tuned on all 8': 0.7, 'rtn-3 + tuned on all 8': 0.09 };
     const seen: Trial[] = [];
     const bench = fake(values, { damages });
     const { trials, best, damages: reports } = await advise(plan, bench, { onTrial: (trial) => seen.push(trial) });
-    expect(best).toMatchObject({ name: 'rtn-3 + tuned on all parts', isMet: true });
-    expect(bench.attempted[3].steps[1]).toEqual({ method: 'tune', options: { epochs: 1 } });
+    expect(best).toMatchObject({ name: 'rtn-3 + tuned on all 8', isMet: true });
+    expect(bench.attempted[3].steps[1]).toEqual({
+      method: 'tune',
+      options: { epochs: 1, targets: damaged.flatMap((part) => part.targets) },
+    });
     expect(trials[3]).toMatchObject({ stage: 'damage', name: 'gptq-2, one part at a time', error: { code: 'SCORE_NAN' } });
     expect(seen).toEqual(trials);
     expect(reports).toEqual([]);
+  });
+
+  it('says so where a recipe leaves nothing that could be trained', async () => {
+    const bench = fake({ 'rtn-2': 5, 'gptq-2': 1, 'rtn-3': 2 }, { parts: () => [], damages: () => Promise.reject(new Error('asked')) });
+    const { trials, best } = await advise(plan, bench);
+    expect(bench.attempted).toHaveLength(3);
+    expect(best).toMatchObject({ name: 'gptq-2', isMet: false });
+    expect(trials.slice(3).map((trial) => [trial.name, 'error' in trial && trial.error.code])).toEqual([
+      ['gptq-2, one part at a time', 'ADVISE_NO_PARTS'],
+      ['rtn-3, one part at a time', 'ADVISE_NO_PARTS'],
+    ]);
   });
 
   it('goes on where what is good enough is not so on fresh text', async () => {
@@ -182,6 +198,9 @@ describe('advise', () => {
     expect(best).toMatchObject({ name: 'rtn-3', value: 0.08, confirmed: { value: 0.1, stderr: 0.02 }, isMet: true });
     expect(trials.map((trial) => 'isMet' in trial && trial.isMet)).toEqual([false, false, true]);
     expect(bench.looked).toEqual(['rtn-2', 'gptq-2', 'rtn-3']);
+    expect(verdict(await advise(plan, bench))).toMatch(
+      / 3 models have been judged on the fresh text, so that it is less fresh to this one\.$/,
+    );
     const second = await advise(plan, fake(values, { fresh: { 'rtn-2': 0.11 } }));
     expect(second.best?.name).toBe('gptq-2');
   });
@@ -217,7 +236,8 @@ describe('advise', () => {
         throw new Error('the engine was interrupted');
       },
       confirm: () => Promise.reject(new Error('nothing was good enough')),
-      damages: async () => parts,
+      parts: () => damaged,
+      damages: async () => damaged,
     };
     const trials: Trial[] = [];
     const run = advise(plan, stopping, { signal: abort.signal, onTrial: (trial) => trials.push(trial) });
@@ -235,7 +255,8 @@ describe('advise', () => {
             return { made: value, bitsPerWeight: 2, value, stderr: 0, seconds: 0 };
           },
           confirm: async (made) => ({ value: made, stderr: 0 }),
-          damages: async () => parts,
+          parts: () => damaged,
+          damages: async () => damaged,
         };
         const { best, made, trials } = await advise(plan, bench);
         const values = trials.map((trial) => ('value' in trial ? trial.value : Number.NaN));
@@ -262,7 +283,9 @@ describe('the report', () => {
     expect(text).toContain('At 2 bits nothing met the threshold without training, and gptq-2 came nearest. What each of its 8 parts');
     // d and b have 9 + 8 of the sum, the others 1 + 0.8 + 0.6 + 0.5 + 0.4 + 0.3.
     expect(text).toContain('most d (9), b (8), a (1), c (0.8), e (0.6). The worst 2 make up 83 % of the sum.');
-    expect(lines.at(-1)).toBe('    lowbit quantize x');
+    expect(lines.slice(-3)).toEqual(['To make it again:', '', '    lowbit quantize x']);
+    const differing = adviceReport(await advise(plan, fake(values)), 'lowbit quantize x', 'to other weights');
+    expect(differing.split('\n').at(-3)).toBe('To make it again (to other weights):');
   });
 
   it('says how far the nearest is, and when the difference is no more than chance', async () => {

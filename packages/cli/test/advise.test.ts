@@ -94,6 +94,7 @@ it('says how far a threshold is that nothing meets, and which Linears hurt', asy
   );
   expect(existsSync(join(folder, 'unmet-model'))).toBe(false);
   expect(outcome.output).toContain('What each of its 14 parts');
+  expect(outcome.output).toContain('To make the nearest again (to other weights: quantize reads all of text.txt):');
   expect(outcome.output).toContain(' + decoupleq-sft:epochs=1,batch=4 on the worst 4 of 14');
   const recipe = JSON.parse(await readFile(join(folder, 'unmet', 'recipe.json'), 'utf8')) as { method: string }[];
   expect(['rtn', 'gptq']).toContain(recipe[0].method);
@@ -134,12 +135,36 @@ it('trains as much as it takes, and saves what meets the threshold', async () =>
     recipe: expect.stringMatching(/ on all 2$/) as string,
   });
   const judged = await lowbit(['inspect', 'enough-model', '--json']);
-  expect(JSON.parse(judged.output)).toMatchObject({ recipe: [{ method: 'rtn' }, { method: 'qat', targets: ['**'] }] });
+  const blocks = ['model.layers.0.**', 'model.layers.1.**'];
+  const [, { targets }] = (JSON.parse(judged.output) as { recipe: { method: string; targets: string[] }[] }).recipe;
+  expect(targets.toSorted()).toEqual(blocks);
   // Training began with the model of an earlier trial; the recipe from the dense one gives the same.
   const command = (await readFile(join(folder, 'enough', 'advice.md'), 'utf8')).trim().split('\n').at(-1)?.trim().split(' ') ?? [];
   expect((await lowbit(command.slice(1).map((word) => (word === '<directory>' ? 'enough-again' : word)))).code).toBe(0);
   const weights = (directory: string): Promise<Buffer> => readFile(join(folder, directory, 'model.safetensors'));
   expect(await weights('enough-again')).toEqual(await weights('enough-model'));
+});
+
+it.each(['linear', 'block'])('trains nothing that the candidate left dense, by %s', async (kind) => {
+  const down = ['model.layers.0.mlp.down_proj', 'model.layers.1.mlp.down_proj'];
+  const words = [
+    '--ptq',
+    'rtn:targets=["**.down_proj"]',
+    '--qat',
+    'qat:epochs=1,batchWindows=4',
+    '--parts',
+    kind,
+    '--report',
+    `some-${kind}`,
+  ];
+  const text = ['--text', 'sotu', '--json', '--quiet'];
+  const outcome = await lowbit(['advise', 'toy', '--threshold', 'kl=1e-9', ...words, ...small, ...calibrated, ...text]);
+  const lines = linesOf(outcome.output) as { name?: string; bitsPerWeight: number; steps: { options: { targets: string[] } }[] }[];
+  const [rounded, ...trained] = lines.filter(({ name }) => name !== undefined);
+  expect(trained.map(({ name = '' }) => name.split(' on ')[1])).toEqual(['the worst 1 of 2', 'all 2']);
+  expect(trained.map(({ steps }) => steps[1].options.targets).map((targets) => targets.length)).toEqual([1, 2]);
+  expect(trained[1].steps[1].options.targets.toSorted()).toEqual(down);
+  for (const { bitsPerWeight } of trained) expect(bitsPerWeight).toBe(rounded.bitsPerWeight);
 });
 
 it('leaves a report where every recipe fails, and names no model that was not saved', async () => {

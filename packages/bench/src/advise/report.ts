@@ -6,8 +6,12 @@ import type { Threshold } from './threshold.js';
 /** Parts named in the text; the others are in the folder. */
 const NAMED_PARTS = 5;
 
-/** Markdown, to be read in a terminal as well. `repeat` is the command that makes the best model, if there is one. */
-export function adviceReport(advice: Advice<unknown>, repeat: string): string {
+/**
+ * Markdown, to be read in a terminal as well.
+ * @param repeat the command that makes the best model, if there is one.
+ * @param differs in what the model that it makes differs from the one that was judged, if it does.
+ */
+export function adviceReport(advice: Advice<unknown>, repeat: string, differs?: string): string {
   const { threshold, trials, damages, best } = advice;
   const lines = [
     verdict(advice),
@@ -15,13 +19,15 @@ export function adviceReport(advice: Advice<unknown>, repeat: string): string {
     trialTable(threshold, trials),
     ...trials.flatMap((trial) => ('error' in trial ? ['', `${trial.name} failed: ${trial.error.message.split('\n')[0]}`] : [])),
     ...damages.flatMap((report) => ['', damageText(report)]),
-    ...(best ? ['', best.isMet ? 'To make it again:' : 'To make the nearest again:', '', `    ${repeat}`] : []),
+    ...(best
+      ? ['', `To make ${best.isMet ? 'it' : 'the nearest'} again${differs === undefined ? '' : ` (${differs})`}:`, '', `    ${repeat}`]
+      : []),
   ];
   return lines.join('\n');
 }
 
 /** 'kl at most 0.05: met by …' in two or three sentences. */
-export function verdict({ threshold, best }: Advice<unknown>): string {
+export function verdict({ threshold, best, trials }: Advice<unknown>): string {
   const { metric, value } = threshold;
   if (!best) return `${metric} at most ${value}: no recipe could be tried.`;
   const size = `${best.bitsPerWeight.toFixed(2)} bits/weight`;
@@ -33,7 +39,11 @@ export function verdict({ threshold, best }: Advice<unknown>): string {
   // Which side of the threshold it is on would be luck.
   const judged = best.confirmed ?? best;
   const isUnclear = Math.abs(judged.value - value) < 2 * judged.stderr;
-  return `${metric} at most ${value}: ${said}${isUnclear ? ' That is within two standard errors of the threshold; more windows would tell.' : ''}`;
+  const unclear = isUnclear ? ' That is within two standard errors of the threshold; more windows would tell.' : '';
+  // Each look is another chance to meet the threshold by luck.
+  const looks = trials.filter((trial) => 'confirmed' in trial && trial.confirmed !== undefined).length;
+  const often = best.isMet && looks > 1 ? ` ${looks} models have been judged on the fresh text, so that it is less fresh to this one.` : '';
+  return `${metric} at most ${value}: ${said}${unclear}${often}`;
 }
 
 function estimate({ value, stderr }: Pick<MeasuredTrial, 'value' | 'stderr'>): string {

@@ -25,12 +25,16 @@ export interface AdvicePlan {
   readonly shares?: readonly number[];
 }
 
-/** What quantizing a part of the model, and nothing else, does to the answers. */
-export interface PartDamage {
+/** What a recipe has quantized: a Linear, or those of a block. */
+export interface ModelPart {
   /** Path of a Linear or a block. */
   readonly path: string;
-  /** Globs for the Linears in it. */
+  /** Globs for the quantized Linears in it, and for no other: a tuner would quantize a dense one. */
   readonly targets: readonly string[];
+}
+
+/** What quantizing a part of the model, and nothing else, does to the answers. */
+export interface PartDamage extends ModelPart {
   /** Mean KL divergence from the dense model, nats a token. */
   readonly kl: number;
 }
@@ -63,12 +67,14 @@ export interface Workbench<Made> {
   attempt(recipe: AdviceRecipe, beginning?: Beginning<Made>): Promise<Attempt<Made>>;
   /** On text that no trial is chosen by. */
   confirm(made: Made): Promise<Judgement>;
-  /** Every part that a recipe quantized. */
+  /** Every part that a recipe quantized, in the order of computation. */
+  parts(made: Made): readonly ModelPart[];
+  /** The same, measured. */
   damages(made: Made): Promise<readonly PartDamage[]>;
 }
 
 interface TrialBase extends Candidate {
-  /** 'damage': a quantized model was taken apart, and that failed. */
+  /** 'damage': a quantized model was taken apart, and that failed, or it has no parts. */
   readonly stage: 'quantize' | 'damage' | 'train';
 }
 
@@ -166,19 +172,27 @@ export async function advise<Made>(plan: AdvicePlan, workbench: Workbench<Made>,
     return tried;
   };
 
-  /** The parts of a model, the worst first; undefined where they cannot be told apart. */
-  const takeApart = async ({ trial: start, made }: Tried<Made>): Promise<readonly PartDamage[] | undefined> => {
+  /** Recipes that train growing shares of a model's parts, the worst first; all at once where they cannot be told apart. */
+  const trainingsOf = async ({ trial: start, made }: Tried<Made>): Promise<readonly Candidate[]> => {
+    const apart: Candidate = { ...start, name: `${start.name}, one part at a time` };
+    const all = workbench.parts(made);
+    if (all.length === 0) {
+      const reason = 'no Linear has codes of its own, so that there is nothing to train';
+      fail('damage', apart, new LowbitError('ADVISE_NO_PARTS', `${start.name}: ${reason}; name a recipe that quantizes weights`));
+      return [];
+    }
     let parts: readonly PartDamage[];
     try {
       parts = [...(await workbench.damages(made))].sort((a, b) => b.kl - a.kl);
     } catch (error) {
-      return fail('damage', { ...start, name: `${start.name}, one part at a time` }, error);
+      fail('damage', apart, error);
+      return [trainedOn(start, tuner, all, all.length)];
     }
-    if (parts.length === 0) return parts;
     const report = { bits: start.bits, recipe: start.name, parts };
     damages.push(report);
     options.onDamages?.(report);
-    return parts;
+    const counts = new Set(shares.map((share) => Math.ceil(share * parts.length)));
+    return [...counts].filter((count) => count > 0).map((count) => trainedOn(start, tuner, parts, count));
   };
 
   for (const bits of [...new Set(candidates.map((one) => one.bits))].sort((a, b) => a - b)) {
@@ -198,12 +212,7 @@ export async function advise<Made>(plan: AdvicePlan, workbench: Workbench<Made>,
 
   let best = leastOf(nearest, farthest);
   for (const start of nearest) {
-    const parts = await takeApart(start);
-    const counts = new Set(shares.map((share) => Math.ceil(share * (parts?.length ?? 0))));
-    const recipes = parts
-      ? [...counts].filter((count) => count > 0).map((count) => trainedOn(start.trial, tuner, parts, count))
-      : [trainedOnAll(start.trial, tuner)];
-    for (const recipe of recipes) {
+    for (const recipe of await trainingsOf(start)) {
       const one = await attempt('train', recipe, start);
       if (one?.trial.isMet) return adviceOf(one);
       // Models that are not the nearest are let go.
@@ -224,22 +233,14 @@ export function farthest({ value, confirmed }: MeasuredTrial): number {
   return Math.max(value, confirmed?.value ?? value);
 }
 
-/** A candidate with the tuner on its worst parts. */
-function trainedOn(start: Candidate, tuner: AdviceRecipe, parts: readonly PartDamage[], count: number): Candidate {
-  if (count === parts.length) return trainedOnAll(start, tuner, ` ${count}`);
-  const targets = { targets: parts.slice(0, count).flatMap((part) => part.targets) };
-  return trained(start, tuner, `the worst ${count} of ${parts.length}`, targets);
-}
-
-function trainedOnAll(start: Candidate, tuner: AdviceRecipe, count = ' parts'): Candidate {
-  return trained(start, tuner, `all${count}`, {});
-}
-
-function trained(start: Candidate, tuner: AdviceRecipe, what: string, targets: { readonly targets?: readonly string[] }): Candidate {
+/** A candidate with the tuner on its first parts: always by name, since a Linear that is no part is to stay dense. */
+function trainedOn(start: Candidate, tuner: AdviceRecipe, parts: readonly ModelPart[], count: number): Candidate {
+  const targets = parts.slice(0, count).flatMap((part) => part.targets);
+  const what = count === parts.length ? `all ${count}` : `the worst ${count} of ${parts.length}`;
   return {
     name: `${start.name} + ${tuner.name} on ${what}`,
     bits: start.bits,
-    steps: [...start.steps, ...tuner.steps.map((step) => ({ ...step, options: { ...step.options, ...targets } }))],
+    steps: [...start.steps, ...tuner.steps.map((step) => ({ ...step, options: { ...step.options, targets } }))],
   };
 }
 

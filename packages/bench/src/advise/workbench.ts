@@ -19,7 +19,7 @@ import { nearestRounding } from '../nearest-rounding.js';
 import type { BenchProgress } from '../outcome.js';
 import { needsData } from '../recipe.js';
 import { type CalibrationText, calibrationText, type HeldOutSize, heldOutText, type TextSize, type TextSource } from '../texts.js';
-import type { PartDamage, Workbench } from './strategy.js';
+import type { ModelPart, PartDamage, Workbench } from './strategy.js';
 import { type Threshold, valueOf } from './threshold.js';
 
 /** What is quantized at a time to see what it does, and trained or left as it is. */
@@ -46,7 +46,7 @@ const DAMAGE_WINDOWS = 8;
 /**
  * Recipes are judged on held-out text, those that are good enough on as much of it again, and parts on calibration text, so that what is
  * trained is not chosen by what it is judged by.
- * @throws HELD_OUT_SHORT for a text of one window, and what preparing held-out text throws, before anything is quantized.
+ * @throws HELD_OUT_SHORT for a text of fewer than four windows, and what preparing held-out text throws, before anything is quantized.
  */
 export async function openWorkbench(options: WorkbenchOptions): Promise<Workbench<Model>> {
   const { resolved, backend, threshold, seed, signal, onProgress } = options;
@@ -111,14 +111,16 @@ export async function openWorkbench(options: WorkbenchOptions): Promise<Workbenc
       return valueOf(threshold, scores);
     },
 
+    parts: (quantized) => partsOf(quantized, options.parts),
+
     async damages(quantized) {
       const some = textEvaluator(await firstWindows(await calibration(), DAMAGE_WINDOWS));
-      const replacements = replacementsOf(dense, quantized, options.parts);
+      const parts = partsOf(quantized, options.parts);
       const found: PartDamage[] = [];
-      for (const [i, { path, targets, model }] of replacements.entries()) {
-        stage('quantizing one part', path)(i, replacements.length);
-        const scores = await some.evaluate(model, { backend, reference: dense, signal });
-        found.push({ path, targets, kl: valueOf({ metric: 'kl', value: 0 }, scores).value });
+      for (const [i, part] of parts.entries()) {
+        stage('quantizing one part', part.path)(i, parts.length);
+        const scores = await some.evaluate(withPart(dense, quantized, part), { backend, reference: dense, signal });
+        found.push({ path: part.path, targets: part.targets, kl: valueOf({ metric: 'kl', value: 0 }, scores).value });
       }
       return found;
     },
@@ -126,13 +128,14 @@ export async function openWorkbench(options: WorkbenchOptions): Promise<Workbenc
 }
 
 /**
- * The first windows, at most `most`, and as many after them; all are scored from their second token on.
+ * The first windows, at most `most`, and as many after them, two at least; all are scored from their second token on.
  * @throws HELD_OUT_SHORT
  */
 export function splitInTwo({ tokens, count, length, description, protocol }: TokenWindows, most: number): [TokenWindows, TokenWindows] {
-  if (count < 2) {
-    const remedy = 'one is to choose by and another to confirm by; give more text, or shorter windows with --window';
-    throw new LowbitError('HELD_OUT_SHORT', `${description}: is one window, ${remedy}`);
+  if (count < 4) {
+    // The standard error of one window is that between its tokens, which are alike: it would be too small.
+    const remedy = 'two are to choose by and two to confirm by; give more text, or shorter windows with --window';
+    throw new LowbitError('HELD_OUT_SHORT', `${description}: is ${count === 1 ? 'one window' : `${count} windows`}, and ${remedy}`);
   }
   const half = Math.min(most, Math.ceil(count / 2));
   const part = (what: string, from: number, to: number): TokenWindows => {
@@ -153,24 +156,30 @@ async function firstWindows({ batches }: CalibrationText, count: number): Promis
   return windowsOf(rows, { description: batches.description, protocol: { calibrationSha256: batches.hash } });
 }
 
-/** The dense model with one of its parts taken from the quantized one. */
-interface Replacement {
-  readonly path: string;
-  readonly targets: readonly string[];
-  readonly model: Model;
+/** A part with its place in the model. */
+interface PlacedPart extends ModelPart {
+  readonly block: number;
+  /** Name of the Linear; undefined for a whole block. */
+  readonly linear?: string;
 }
 
-function replacementsOf(dense: Model, quantized: Model, kind: PartKind): Replacement[] {
+function partsOf(quantized: Model, kind: PartKind): PlacedPart[] {
   return quantized.blocks.flatMap((block, index) => {
     const names = Object.keys(block.linears).filter((name) => isQuantized(block, name));
-    if (names.length === 0) return [];
-    // With its norms, which a method may have trained for it.
-    if (kind === 'block') return [{ path: block.path, targets: [`${block.path}.**`], model: dense.withBlock(index, block) }];
-    return names.map((name) => {
-      const replaced = dense.blocks[index].with({ linears: { [name]: block.linears[name] } });
-      return { path: `${block.path}.${name}`, targets: [`${block.path}.${name}`], model: dense.withBlock(index, replaced) };
+    const linears = names.map((name): PlacedPart => {
+      const path = `${block.path}.${name}`;
+      return { path, targets: [path], block: index, linear: name };
     });
+    if (kind === 'linear' || names.length === 0) return linears;
+    const isWhole = names.length === Object.keys(block.linears).length;
+    return [{ path: block.path, targets: isWhole ? [`${block.path}.**`] : linears.map(({ path }) => path), block: index }];
   });
+}
+
+/** The dense model with a part taken from the quantized one; a block comes with its norms, which a method may have trained for it. */
+function withPart(dense: Model, quantized: Model, { block, linear }: PlacedPart): Model {
+  const own = quantized.blocks[block];
+  return dense.withBlock(block, linear === undefined ? own : dense.blocks[block].with({ linears: { [linear]: own.linears[linear] } }));
 }
 
 function isQuantized({ linears }: Block, name: string): boolean {

@@ -21,6 +21,7 @@ import {
 } from '@lowbit/bench';
 import { type Backend, LowbitError, type Model, type StepReference } from '@lowbit/core';
 import { saveCheckpoint } from '@lowbit/formats';
+import { isHubReference } from '@lowbit/hub';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { adviceCandidates, adviceTuner } from '../advice-recipes.js';
 import {
@@ -177,7 +178,12 @@ async function adviseInto(
       },
     });
     reporter.end();
-    const summary = adviceReport(advice, repeatCommand(join(report, ADVICE_RECIPE), options, directory));
+    const repeat = repeatCommand(join(report, ADVICE_RECIPE), options, directory);
+    const summary = adviceReport(
+      advice,
+      repeat,
+      isInParts(options) ? `to other weights: quantize reads all of ${options.text}` : undefined,
+    );
     files.finish(`# Advice on ${resolved.name}\n\n${summary}\n`, advice.best?.steps);
     if (!options.json) terminal.out(`${summary}\n`);
     let saved: string | undefined;
@@ -269,6 +275,12 @@ function repeatCommand(recipe: string, options: AdviseArguments & { readonly ref
     ...(threads === undefined ? [] : ['--threads', threads]),
   ];
   return ['lowbit quantize', ...words.map(shellWord), '--out <directory>'].join(' ');
+}
+
+/** Whether advise keeps a part of the text to judge by, and `lowbit quantize` calibrates on that part too: on what is named, it reads all. */
+function isInParts({ text, split }: TextArguments): boolean {
+  if (text === undefined || text === 'self' || text === 'sotu') return false;
+  return !isHubReference(text) || split !== undefined || /\.(txt|jsonl|parquet)$/.test(text);
 }
 
 function shellWord(word: string | number): string {
