@@ -154,16 +154,14 @@ const emitScatterAdd: Emitter = (call) => {
   return call.run('ScatterNd', { indices, updates }, { shape: [call.output.shape[0], inner] });
 };
 
-/** A look-up in the flattened rows, since no kernel gathers along the last axis. */
+/** A look-up by row and place, since no kernel gathers along the last axis. */
 const emitTake: Emitter = (call) => {
   const [x, indices] = call.inputs;
   const width = x.shape[x.shape.length - 1];
   const rows = sizeOf(indices.shape);
-  const starts = call.constants.table(`rows of ${width}, ${rows}`, [rows], 'int32', () =>
-    Int32Array.from({ length: rows }, (_, i) => i * width),
-  );
-  const places = call.run('Add', { a: call.reshape(indices, [rows]), b: starts });
-  return call.run('GatherV2', { x: call.reshape(x, [rows * width]), indices: places }, { axis: 0, batchDims: 0 });
+  const row = call.constants.table(`rows ${rows}`, [rows, 1], 'int32', () => Int32Array.from({ length: rows }, (_, i) => i));
+  const places = call.run('Concat', [row, call.reshape(indices, [rows, 1])], { axis: 1 });
+  return call.run('GatherNd', { params: call.reshape(x, [rows, width]), indices: places });
 };
 
 const emitMask: Emitter = (call) => {

@@ -3,6 +3,7 @@ import { LowbitError } from '@lowbit/core';
 import { env, type KernelBackend } from '@tensorflow/tfjs-core';
 import type { OpenDevice, Value } from './device.js';
 import { kernelsOf } from './open-host.js';
+import { webgpuKernels } from './webgpu-kernels.js';
 
 /** Freed buffers that are kept for reuse at most, in bytes. */
 const SPARE_BYTES = 2 ** 29;
@@ -78,7 +79,10 @@ export async function openWebgpu({ acceptsSoftware }: { acceptsSoftware: boolean
   return {
     description: `tfjs-backend-webgpu 4.22.0, ${name}`,
     backend,
-    kernel: kernelsOf('webgpu'),
+    kernel(name) {
+      const original = kernelsOf('webgpu')(name);
+      return original && (webgpuKernels[name]?.(original) ?? original);
+    },
     check() {
       const message = lost ?? failure;
       failure = undefined;
