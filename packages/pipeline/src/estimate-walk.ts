@@ -100,7 +100,8 @@ function foldedBy(planned: PlannedStep, { path }: Block, name: string) {
   return planned.step.method.quantizeLinear ? Object.values(statisticsOf(planned, planned.options.get(`${path}.${name}`))) : [];
 }
 
-function readsActivations(planned: PlannedStep, block: Block): boolean {
+/** Whether a step looks at what enters a block. */
+export function readsActivations(planned: PlannedStep, block: Block): boolean {
   const targets = targetsIn(planned, block);
   if (planned.step.method.refineBlock) return targets.length > 0;
   return targets.some((name) => foldedBy(planned, block, name).length > 0);

@@ -1,7 +1,8 @@
-// What a recipe takes in operations, memory and disk, from shapes alone: the runner's own walk, and what each method says of its steps.
+// What a recipe takes in operations and memory, from shapes alone: the runner's own walk, and what each method says of its steps.
 import type { Cost, LinearShape, Model, Workload } from '@lowbit/core';
+import { type DiskEstimate, diskEstimate, restElements } from './estimate-disk.js';
 import { graphCost, shapesOf, sumCosts, timesCost } from './estimate-graph.js';
-import { type EstimateOptions, FLOAT, stream, streamBytes } from './estimate-options.js';
+import { type EstimateOptions, FLOAT, stream } from './estimate-options.js';
 import { walkCost } from './estimate-walk.js';
 import { linearShapes, type PlannedStep, planRecipe } from './plan.js';
 import { aimsAtTask } from './task.js';
@@ -18,43 +19,19 @@ export interface StepEstimate {
   readonly evaluations: number;
 }
 
-export interface RunEstimate {
+export interface RunEstimate extends DiskEstimate {
   readonly steps: readonly StepEstimate[];
-  /** Finished blocks that stay in memory until the checkpoint is written. */
-  readonly heldBytes: number;
-  /** Of the checkpoint. */
-  readonly outputBytes: number;
-  /** Of the store at its largest, next to the finished checkpoint; 0 without one. */
-  readonly storeBytes: number;
 }
-
-/** A code in memory, with its share of scales: a byte, and some. */
-const CODE_BYTES = 1.25;
-
-/** Bits of weights that no step says anything about, as checkpoints hold them. */
-const DENSE_BITS = 16;
 
 /**
  * Resolves and checks the recipe as a run does, and counts what it takes. A step that changes shapes is counted with those that the model has before.
  * @throws what `checkRecipe` throws.
  */
 export function estimateRun(options: EstimateOptions): RunEstimate {
-  const { model, recipe, hasStore } = options;
-  const planned = planRecipe(recipe, model);
-  const shapes = linearShapes(model);
+  const planned = planRecipe(options.recipe, options.model);
+  const shapes = linearShapes(options.model);
   const steps = planned.map((step): StepEstimate => estimateStep(step, shapes, options));
-  const bits = storedBits(planned, shapes);
-  const rest = restElements(model);
-  const linears = bits.reduce((total, [elements, each]) => total + (elements * each) / 8, 0);
-  // In memory codes take a byte, whatever their bits; what stays dense is read from the model's files when it is written.
-  const held = bits.reduce((total, [elements, each]) => total + (each < DENSE_BITS ? elements * CODE_BYTES : 0), 0);
-  const streams = Math.max(0, ...steps.map(({ index }) => streamBytes(planned[index], options)));
-  return {
-    steps,
-    heldBytes: hasStore ? 0 : held,
-    outputBytes: linears + (rest * DENSE_BITS) / 8,
-    storeBytes: hasStore ? held + 2 * streams : 0,
-  };
+  return { steps, ...diskEstimate(planned, options) };
 }
 
 function estimateStep(planned: PlannedStep, shapes: readonly LinearShape[], options: EstimateOptions): StepEstimate {
@@ -119,27 +96,4 @@ function divergenceCost({ model, calibration }: EstimateOptions): Cost | undefin
 
 function sizeOf({ inFeatures, outFeatures }: LinearShape): number {
   return inFeatures * outFeatures;
-}
-
-/** Elements of embedding, head and norms. */
-function restElements({ embedding, head, norm, config, width, blocks }: Model): number {
-  const ofHead = config.tiedEmbeddings ? 0 : head.inFeatures * head.outFeatures;
-  return embedding.size + ofHead + (norm.weight?.size ?? 0) + 2 * blocks.length * width;
-}
-
-/** Elements of each Linear and the bits that the last step which says so gives them: `bits` and `groupSize`, as weight quantizers call them. */
-function storedBits(planned: readonly PlannedStep[], shapes: readonly LinearShape[]): [number, number][] {
-  return shapes.map((shape) => {
-    let bits = DENSE_BITS;
-    for (const { options } of planned) bits = weightBits(options.get(shape.path), shape) ?? bits;
-    return [sizeOf(shape), bits];
-  });
-}
-
-/** Codes, and for each group a scale in float16 and a zero point or offset. */
-function weightBits(options: unknown, { inFeatures }: LinearShape): number | undefined {
-  if (typeof options !== 'object' || options === null || !('bits' in options) || !('groupSize' in options)) return undefined;
-  const { bits, groupSize } = options;
-  if (typeof bits !== 'number' || typeof groupSize !== 'number') return undefined;
-  return bits + 32 / (groupSize === -1 ? inFeatures : groupSize);
 }
