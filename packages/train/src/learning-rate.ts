@@ -25,9 +25,13 @@ export interface CosineOptions {
   readonly finalFraction?: number;
 }
 
-/** Linear warm-up, a plateau, and half a cosine down (arXiv 1608.03983). Past the last step its rate stays. */
+/**
+ * Linear warm-up, a plateau, and half a cosine down (arXiv 1608.03983), whose last step has the final rate: with a fraction of 0 it changes
+ * nothing. Past the last step its rate stays. A run of one step has the peak, or it would not train at all.
+ */
 export function cosineRate({ peak, warmupSteps = 0, decaySteps, finalFraction = 0 }: CosineOptions): LearningRate {
   return (step, steps) => {
+    if (steps === 1) return peak;
     if (step <= warmupSteps) return (peak * step) / warmupSteps;
     const decay = decaySteps ?? steps - warmupSteps;
     const passed = step - (steps - decay);

@@ -109,6 +109,7 @@ export async function modelGradients(request: ModelLossRequest & { readonly para
   let spent = [hidden];
   for (let i = model.blocks.length - 1; i >= names.lowestBlock; i--) {
     const x = inputs[i - names.lowestBlock];
+    // Of the lowest block too, though no parameter may need the gradient of its input: another graph would be another program.
     const wanted = grad(sum(mul(model.blocks[i].forward(x), upstream)), [x, ...leavesOf(names.blocks[i])]);
     const [below, ...found] = await backend.evaluate(wanted, { release: [...spent, x, upstream] });
     spent = [];

@@ -73,7 +73,7 @@ export interface TrainingBatches {
   readonly all: Indexed<WindowBatch>;
 }
 
-/** Windows that a round is judged on at most, as in the reference code. */
+/** Windows that a round is judged on at most, the first of those that are held out: more would take longer than the steps between. */
 const JUDGED = 256;
 
 /** The windows of a training. All batches have one shape. */

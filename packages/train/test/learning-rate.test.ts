@@ -26,6 +26,16 @@ describe('learning rates', () => {
     expect(rate(70, 100)).toBeCloseTo(1.1);
   });
 
+  it('one step has the peak, whatever the schedule', () => {
+    const warmups = [0, 1, 7];
+    const schedules = warmups.flatMap((warmupSteps) => [
+      warmupRate(2, warmupSteps),
+      cosineRate({ peak: 2, warmupSteps }),
+      cosineRate({ peak: 2, warmupSteps, decaySteps: 1, finalFraction: 0.1 }),
+    ]);
+    expect([constantRate(2), ...schedules].map((rate) => rate(1, 1))).toEqual(new Array(10).fill(2));
+  });
+
   it('never leaves what lies between 0 and the peak, and never rises after the warm-up', () => {
     const schedules = fc.record({
       peak: fc.double({ min: 1e-6, max: 10, noNaN: true }),

@@ -6,7 +6,8 @@
 //   the trained one:   forward through blocks and head; backward through the head to its input;
 //                      each block once more, but for the last product, whose result no gradient asks for;
 //                      backward through weights and attention to the block's input, and to the weights
-// Of attention, the products of the causal half; of the lowest block, nothing for the gradient of its input, which nobody asks for.
+// Of attention, the products of the causal half; of the lowest block, nothing for the gradient of its input, which no parameter needs (it
+// is computed all the same, so that all blocks share one program).
 // Nothing else counts: fake quantization and its gradients, norms, rotations, softmax, losses, Adam. Judging between steps is not in the
 // time either.
 import { execFileSync } from 'node:child_process';
