@@ -74,8 +74,10 @@ export async function wasBeingWritten(out: string, options: KeptRunArguments, di
   return writing?.metadata['out'] === (await resolved(out));
 }
 
-function storePath(out: string, name: string | undefined, directory: string): string {
-  return name === undefined ? `${out}.partial` : resolve(directory, name);
+/** Undefined where neither store nor output is named. */
+function storePath<Out extends string | undefined>(out: Out, name: string | undefined, directory: string): Out | string {
+  if (name !== undefined) return resolve(directory, name);
+  return out === undefined ? out : `${out}.partial`;
 }
 
 /** A store is emptied in the end, and what lies in it or around it must not be. */
@@ -93,13 +95,13 @@ async function resolved(path: string): Promise<string> {
 }
 
 /**
- * The store of a run whose output goes to `out`; undefined for --no-store. Writes nothing.
+ * The store of a run whose output goes to `out`; undefined for --no-store, and where neither store nor output is named. Writes nothing.
  * @param apart directories besides `out` that the store must have nothing to do with.
  * @throws STORE_OPTIONS; STORE_UNFINISHED when it holds a run that nobody said to go on with or to drop; STORE_DIRECTORY when it holds
  * something else; RUN_LOCKED when another process writes there.
  */
 export async function findKeptRun(
-  out: string,
+  out: string | undefined,
   { store: name, resume = false }: KeptRunArguments,
   { directory, force, apart }: { readonly directory: string; readonly force: boolean; readonly apart: readonly string[] },
 ): Promise<KeptRun | undefined> {
@@ -108,7 +110,8 @@ export async function findKeptRun(
     return undefined;
   }
   const path = storePath(out, name, directory);
-  for (const other of [out, ...apart]) await requireApart(path, other);
+  if (path === undefined) return undefined;
+  for (const other of out === undefined ? apart : [out, ...apart]) await requireApart(path, other);
   dropLostLock(path);
   const store = createFileStore(path);
   const kept: KeptRun = {

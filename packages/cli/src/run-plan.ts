@@ -26,7 +26,9 @@ export interface PlanRequest {
   readonly calibration: WindowCounts | undefined;
   readonly task?: WindowCounts | undefined;
   readonly propagate: Propagation;
-  /** Directories of the checkpoint and of the store, which need not be there yet; undefined for none. */
+  /** Whether finished blocks are kept until the run is done. */
+  readonly hasStore: boolean;
+  /** Directories of the checkpoint and of the store, which need not be there yet; undefined where nobody says which. */
   readonly out: string | undefined;
   readonly store: string | undefined;
   /** Bytes of activations that stay in memory; undefined for no limit. */
@@ -89,14 +91,14 @@ const thisMachine: Machine = {
  * the estimate is far too high.
  */
 export async function planRun(request: PlanRequest, machine = thisMachine): Promise<RunPlan> {
-  const { model, absent, recipe, backend, calibration, task, propagate, out, store, memory = Number.POSITIVE_INFINITY } = request;
+  const { model, absent, recipe, backend, calibration, task, propagate, hasStore, out, store, memory = Number.POSITIVE_INFINITY } = request;
   const estimate = estimateRun({
     model,
     recipe,
     calibration: calibration && { ...calibration, batch: divisorUpTo(calibration.windows, BATCH) },
     task,
     propagate,
-    hasStore: store !== undefined,
+    hasStore,
     memory,
   });
   const { outputBytes, storeBytes } = estimate;

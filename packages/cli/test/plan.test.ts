@@ -1,5 +1,5 @@
 // lowbit plan: what a run takes and whether it fits, and the line that quantize says of it; the table of layers beside a checkpoint.
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createOnnxBackend } from '@lowbit/backend-onnxruntime';
 import { resolveModel } from '@lowbit/bench';
@@ -46,16 +46,48 @@ describe('lowbit plan', () => {
   it('is a JSON object, and costs no more for a window less', async () => {
     const plan = async (...words: string[]) => JSON.parse((await lowbit('plan', 'toy', '--json', '--quiet', '--recipe', ...words)).output);
     const [gptq, fewer, rtn] = [await plan('gptq', ...small), await plan('gptq', '--windows', '4', '--window', '32'), await plan('rtn')];
-    expect(gptq).toMatchObject({ model: 'toy', steps: [{ method: 'gptq', targets: 14 }], warnings: [], disk: { storeBytes: 0 } });
+    expect(gptq).toMatchObject({ model: 'toy', steps: [{ method: 'gptq', targets: 14 }], disk: { storeBytes: expect.any(Number) } });
+    expect(gptq.disk.freeBytes, 'nobody says where').toBeUndefined();
     expect(gptq.steps[0].flops).toBeGreaterThan(fewer.steps[0].flops);
     expect(rtn.steps[0]).toMatchObject({ method: 'rtn', flops: 0 });
     expect(gptq.memory.peakBytes).toBeGreaterThan(gptq.memory.processBytes);
+  });
+
+  it('takes every option of quantize, and no other', async () => {
+    const options = async (command: string): Promise<string[]> => {
+      const { output } = await lowbit(command, '--help');
+      return [...output.matchAll(/^ +(--[a-z-]+)(?: <[^>]+>)? {2,}(.*)$/gm)].map(([, name]) => name).filter((name) => name !== '--json');
+    };
+    const taken = await options('plan');
+    expect(taken).toEqual(await options('quantize'));
+    expect(taken).toContain('--min-tokens');
+    const words = ['--recipe', 'gptq', '--min-tokens', '3', '--force', '--resume', '--memory', '1MiB', '--propagate', 'dense'];
+    expect(await lowbit('plan', 'toy', '--quiet', ...words, ...small)).toMatchObject({ code: 0, errors: '' });
+  });
+
+  it('counts the store that a run has wherever its output goes, and looks at the place that is named', async () => {
+    const planned = async (...words: string[]) =>
+      JSON.parse((await lowbit('plan', 'toy', '--json', '--quiet', '--recipe', 'gptq', ...small, ...words)).output).disk;
+    const beside = await planned('--out', 'made');
+    expect(beside.storeBytes).toBeGreaterThan(0);
+    expect((await planned()).storeBytes).toBe(beside.storeBytes);
+    expect((await planned('--store', 'kept')).storeBytes).toBe(beside.storeBytes);
+    expect((await planned('--no-store')).storeBytes).toBe(0);
+    // What lies beside the folder that the command runs in is no run of it.
+    await mkdir(`${folder}.partial`);
+    await writeFile(join(`${folder}.partial`, 'x.safetensors'), 'x');
+    expect((await planned()).storeBytes).toBe(beside.storeBytes);
+    await rm(`${folder}.partial`, { recursive: true });
   });
 
   it.each([
     ['TARGETS_EMPTY', ['--recipe', 'gptq:targets=["nothing"]']],
     ['GROUP_SIZE', ['--recipe', 'gptq:groupSize=24']],
     ['OUTPUT_EXISTS', ['--recipe', 'gptq', '--out', 'toy']],
+    ['OUTPUT_IS_SOURCE', ['--recipe', 'gptq', '--out', 'toy', '--force']],
+    ['STORE_DIRECTORY', ['--recipe', 'gptq', '--out', 'made', '--store', 'toy/store']],
+    ['STORE_DIRECTORY', ['--recipe', 'gptq', '--store', 'toy']],
+    ['STORE_OPTIONS', ['--recipe', 'gptq', '--no-store', '--memory', '1GiB']],
     ['CORPUS_MISSING', ['--recipe', 'gptq', '--text', 'nowhere.txt']],
     ['CALIBRATION_SHORT', ['--recipe', 'gptq', '--text', 'short.txt']],
     ['WINDOW_CONTEXT', ['--recipe', 'gptq', '--window', '4096']],
@@ -80,6 +112,7 @@ describe('what there is', () => {
       backend,
       calibration,
       propagate: 'quantized',
+      hasStore: true,
       out: '/a/out',
       store: '/b/store',
       memory: undefined,

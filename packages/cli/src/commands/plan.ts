@@ -1,57 +1,30 @@
 // lowbit plan: checks a run of quantize and says what it will take, without reading a weight or writing anything.
+import { existsSync } from 'node:fs';
+import { realpath } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { calibrationText, checkWindow, defaultWindow, needsData, openTask, type ResolvedModel, resolveModel } from '@lowbit/bench';
-import type { Backend, FinetuneTask, Recipe } from '@lowbit/core';
-import { checkRecipe, type Propagation } from '@lowbit/pipeline';
-import { type Command, Option } from 'commander';
-import {
-  addEngineOptions,
-  addOutputOptions,
-  addTextOptions,
-  addWindowOptions,
-  collect,
-  type EngineArguments,
-  MODELS,
-  type OutputArguments,
-  openBackend,
-  type TextArguments,
-  textSource,
-  type WindowArguments,
-} from '../arguments.js';
+import { type Backend, type FinetuneTask, LowbitError, type Recipe } from '@lowbit/core';
+import { checkRecipe } from '@lowbit/pipeline';
+import type { Command } from 'commander';
+import { openBackend, textSource } from '../arguments.js';
 import { type CommandContext, claimDirectory } from '../context.js';
-import { activationMemory, addKeptRunOptions, findKeptRun, type KeptRunArguments, wasBeingWritten } from '../kept-run.js';
+import { activationMemory, findKeptRun, wasBeingWritten } from '../kept-run.js';
 import { formatDuration } from '../progress.js';
 import { readRecipes } from '../recipe.js';
 import { createReporter } from '../reporter.js';
+import { addRunOptions, type RunArguments } from '../run-arguments.js';
 import { formatBytes, type PlanRequest, planRun, type RunPlan } from '../run-plan.js';
-import { addTaskOptions, type TaskArguments, taskSource } from '../task-arguments.js';
-
-interface PlanArguments extends EngineArguments, KeptRunArguments, OutputArguments, TaskArguments, TextArguments, WindowArguments {
-  readonly recipe: readonly string[];
-  readonly out?: string;
-  readonly propagate: Propagation;
-  readonly force?: boolean;
-}
+import { taskSource } from '../task-arguments.js';
 
 export function addPlanCommand(program: Command, context: CommandContext): void {
   const command = program
     .command('plan')
-    .description('check what quantize would be told, and estimate time, memory and disk; takes the same options and writes nothing')
-    .argument('<model>', MODELS)
-    .requiredOption('--recipe <recipe>', 'as for quantize', collect(String))
-    .option('--out <directory>', 'where the checkpoint would go')
-    .option('--force', 'as for quantize');
-  addWindowOptions(command, { use: 'calibration windows', count: 128, seed: 'of every random choice' });
-  command.addOption(new Option('--propagate <stream>', 'what feeds the next block').choices(['quantized', 'dense']).default('quantized'));
-  addKeptRunOptions(command);
-  addTextOptions(command, 'calibration text');
-  addTaskOptions(command, 'what to tune for');
-  addEngineOptions(command);
-  addOutputOptions(command, 'one JSON object on stdout: estimates in seconds and bytes');
-  command.action((reference: string, options: PlanArguments) => runPlan(reference, options, context));
+    .description('check what quantize would be told, and estimate time, memory and disk; takes the same options and writes nothing');
+  addRunOptions(command, { json: 'one JSON object on stdout: estimates in seconds and bytes', isOutRequired: false });
+  command.action((reference: string, options: RunArguments) => runPlan(reference, options, context));
 }
 
-async function runPlan(reference: string, options: PlanArguments, context: CommandContext): Promise<void> {
+async function runPlan(reference: string, options: RunArguments, context: CommandContext): Promise<void> {
   const { directory, terminal } = context;
   const recipe = await readRecipes(options.recipe, directory);
   const out = options.out === undefined ? undefined : resolve(directory, options.out);
@@ -60,9 +33,11 @@ async function runPlan(reference: string, options: PlanArguments, context: Comma
     const overwrites = options.force === true || (await wasBeingWritten(out, options, directory));
     await (await claimDirectory(out, overwrites)).release();
   }
-  const kept = out === undefined ? undefined : await findKeptRun(out, options, { directory, force: options.force === true, apart: [] });
-  await (await kept?.claim())?.release();
   const resolved = await resolveModel(reference, directory, context.hub, { headers: true });
+  const model = resolved.checkpoint.path;
+  if (out !== undefined) await requireOtherThan(model, out);
+  const kept = await findKeptRun(out, options, { directory, force: options.force === true, apart: [model] });
+  await (await kept?.claim())?.release();
   checkRecipe(recipe, resolved.model);
   const source = taskSource(options, directory);
   const opened = source && (await openTask(source, resolved));
@@ -73,7 +48,7 @@ async function runPlan(reference: string, options: PlanArguments, context: Comma
     const text = needsData(recipe) ? await checkText(resolved, options, backend, context) : undefined;
     if (text !== undefined) reporter.note(`calibration: ${text}`);
     const request = planRequest({ resolved, recipe, task: opened?.task, backend }, options);
-    const plan = await planRun({ ...request, out, store: kept && (out === undefined ? undefined : kept.path) });
+    const plan = await planRun({ ...request, out, store: kept?.path });
     for (const warning of plan.warnings) reporter.warn(warning);
     terminal.out(options.json ? `${JSON.stringify(jsonOf(resolved, plan))}\n` : `${describePlan(resolved, plan)}\n`);
   } finally {
@@ -81,10 +56,16 @@ async function runPlan(reference: string, options: PlanArguments, context: Comma
   }
 }
 
+/** @throws OUTPUT_IS_SOURCE: weights are read while the result is written, and a save that is cut off would leave neither. */
+export async function requireOtherThan(model: string, out: string): Promise<void> {
+  if (!existsSync(out) || (await realpath(out)) !== (await realpath(model))) return;
+  throw new LowbitError('OUTPUT_IS_SOURCE', `${out}: is the model that is to be quantized; choose another output directory`);
+}
+
 /** What of a plan follows from the options that plan and quantize share. */
 export function planRequest(
   { resolved, recipe, task, backend }: { resolved: ResolvedModel; recipe: Recipe; task: FinetuneTask | undefined; backend: Backend },
-  options: WindowArguments & KeptRunArguments & { readonly propagate: Propagation },
+  options: RunArguments,
 ): Omit<PlanRequest, 'out' | 'store'> {
   const { model, absent } = resolved;
   const tokens = checkWindow(options.window ?? defaultWindow(model), model);
@@ -96,6 +77,7 @@ export function planRequest(
     calibration: needsData(recipe) ? { windows: options.windows, tokens } : undefined,
     task: task && { windows: task.train.count, tokens: task.train.length },
     propagate: options.propagate,
+    hasStore: options.store !== false,
     memory: activationMemory(options),
   };
 }
@@ -103,7 +85,7 @@ export function planRequest(
 /** Text is read and cut as for a run. What the model itself would write is not written. @throws what reading and cutting throws. */
 async function checkText(
   resolved: ResolvedModel,
-  options: PlanArguments,
+  options: RunArguments,
   backend: Backend,
   { directory, signal }: CommandContext,
 ): Promise<string> {

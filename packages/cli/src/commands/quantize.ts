@@ -1,5 +1,4 @@
 // lowbit quantize: applies a recipe to a model and writes the result as a checkpoint.
-import { realpath } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import {
   calibrationText,
@@ -12,74 +11,29 @@ import {
   type RunLock,
   resolveModel,
 } from '@lowbit/bench';
-import { LowbitError, type Model, type Recipe } from '@lowbit/core';
+import type { Model, Recipe } from '@lowbit/core';
 import { directoryBytes, saveCheckpoint } from '@lowbit/formats';
-import { checkRecipe, type Propagation, quantize } from '@lowbit/pipeline';
+import { checkRecipe, quantize } from '@lowbit/pipeline';
 import { linearKinds } from '@lowbit/quant';
-import { type Command, Option } from 'commander';
-import {
-  addEngineOptions,
-  addOutputOptions,
-  addTextOptions,
-  addWindowOptions,
-  collect,
-  type EngineArguments,
-  integer,
-  MODELS,
-  type OutputArguments,
-  openBackend,
-  type TextArguments,
-  textSource,
-  type WindowArguments,
-} from '../arguments.js';
+import type { Command } from 'commander';
+import { openBackend, textSource } from '../arguments.js';
 import { type CommandContext, claimDirectory } from '../context.js';
-import {
-  activationMemory,
-  addKeptRunOptions,
-  type ClaimedStore,
-  findKeptRun,
-  type KeptRun,
-  type KeptRunArguments,
-  locateRefusal,
-  wasBeingWritten,
-} from '../kept-run.js';
+import { activationMemory, type ClaimedStore, findKeptRun, type KeptRun, locateRefusal, wasBeingWritten } from '../kept-run.js';
 import { builtInMethods } from '../methods.js';
 import { methodHelp } from '../option-help.js';
 import { readRecipes } from '../recipe.js';
 import { createReporter, type Reporter } from '../reporter.js';
+import { addRunOptions, type RunArguments } from '../run-arguments.js';
 import { createRunFiles } from '../run-files.js';
 import { planRun, summarizePlan } from '../run-plan.js';
-import { addTaskOptions, type TaskArguments, taskSource } from '../task-arguments.js';
-import { planRequest } from './plan.js';
+import { taskSource } from '../task-arguments.js';
+import { planRequest, requireOtherThan } from './plan.js';
 
-interface QuantizeArguments extends EngineArguments, KeptRunArguments, OutputArguments, TaskArguments, TextArguments, WindowArguments {
-  readonly recipe: readonly string[];
-  readonly out: string;
-  readonly propagate: Propagation;
-  readonly force?: boolean;
-  readonly minTokens?: number;
-}
+type QuantizeArguments = RunArguments & { readonly out: string };
 
 export function addQuantizeCommand(program: Command, context: CommandContext): void {
-  const command = program
-    .command('quantize')
-    .description('apply a recipe to a model and write the result as a checkpoint')
-    .argument('<model>', MODELS)
-    .requiredOption(
-      '--recipe <recipe>',
-      "a file (.ts, .js, .json, .yaml), or inline: 'gptq:bits=2,groupSize=64'; steps of several are applied in order",
-      collect(String),
-    )
-    .requiredOption('--out <directory>', 'where the checkpoint goes')
-    .option('--force', 'overwrite the checkpoint that is there, and drop an unfinished run');
-  addWindowOptions(command, { use: 'calibration windows', count: 128, seed: 'of every random choice' });
-  command.addOption(new Option('--propagate <stream>', 'what feeds the next block').choices(['quantized', 'dense']).default('quantized'));
-  command.option('--min-tokens <count>', 'round a Linear to nearest that fewer calibration tokens reach (0.5 % of them)', integer(0));
-  addKeptRunOptions(command);
-  addTextOptions(command, 'calibration text');
-  addTaskOptions(command, 'what to tune for');
-  addEngineOptions(command);
-  addOutputOptions(command, 'one JSON object about the run on stdout');
+  const command = program.command('quantize').description('apply a recipe to a model and write the result as a checkpoint');
+  addRunOptions(command, { json: 'one JSON object about the run on stdout', isOutRequired: true });
   command.addHelpText('after', () => `\nMethods:\n\n${builtInMethods.map(({ definition }) => methodHelp(definition)).join('\n\n')}`);
   command.action((reference: string, options: QuantizeArguments) => runQuantize(reference, options, context));
 }
@@ -107,11 +61,9 @@ async function quantizeInto(
   context: CommandContext,
 ): Promise<void> {
   const { directory } = context;
-  // Weights are read while the result is written; a save that is cut off would leave neither.
-  if ((await realpath(out)) === (await realpath(planned.checkpoint.path))) {
-    throw new LowbitError('OUTPUT_IS_SOURCE', `${out}: is the model that is to be quantized; choose another output directory`);
-  }
-  const kept = await findKeptRun(out, options, { directory, force: options.force === true, apart: [planned.checkpoint.path] });
+  const source = planned.checkpoint.path;
+  await requireOtherThan(source, out);
+  const kept = await findKeptRun(out, options, { directory, force: options.force === true, apart: [source] });
   // Better found out now than when the first block is done.
   const store = await kept?.claim();
   try {
