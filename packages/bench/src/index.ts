@@ -13,6 +13,16 @@ export {
 } from './advise/strategy.js';
 export { adviceMetrics, parseThreshold } from './advise/threshold.js';
 export { openWorkbench, type PartKind } from './advise/workbench.js';
+export {
+  type BackendRequest,
+  backendName,
+  backendNames,
+  type ChosenBackend,
+  chooseBackend,
+  deviceNames,
+  hasThreads,
+  openBackend,
+} from './backends.js';
 export { buildBuiltIn } from './built-in.js';
 export { type DiffLine, diffRuns, diffText, type RunDiff } from './diff.js';
 export { type EvaluatorName, evaluatorName, evaluatorNames, evaluatorsOf, modelEvaluatorNames, readsText } from './evaluators.js';
@@ -37,6 +47,7 @@ export {
   readRun,
   recordOf,
 } from './folder.js';
+export { type MatmulRate, matmulRate } from './matmul-rate.js';
 export { modelName, modelNames, type ResolvedModel, resolveModel } from './model-reference.js';
 export { nearestRounding } from './nearest-rounding.js';
 export { type BenchCell, type BenchProgress, type CellOutcome, DENSE, type LogRecord, type RunHooks } from './outcome.js';
@@ -58,7 +69,7 @@ export { describeCode, provenanceOf, queueName } from './provenance.js';
 export { runQueued } from './queue/coordinator.js';
 export { runInProcesses } from './queue/local.js';
 export { lostCellRows } from './queue/lost-cell.js';
-export { openTaskProcess, type TaskModule } from './queue/process.js';
+export { openTaskProcess, type TaskModule, type TaskProcess } from './queue/process.js';
 export { serveTasks } from './queue/serve.js';
 export { type Task, type TaskHooks, taskError } from './queue/task.js';
 export { serveQueue } from './queue/worker.js';

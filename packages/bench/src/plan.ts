@@ -1,6 +1,5 @@
 // A benchmark as plain data: it can be written to a file, sent to another process, and compared with another.
 import { createHash } from 'node:crypto';
-import type { Provider } from '@lowbit/backend-onnxruntime';
 import type { Recipe, SampleRequest, Step, StepReference } from '@lowbit/core';
 import { stepRecord } from '@lowbit/formats';
 import { modelName } from './model-reference.js';
@@ -40,9 +39,10 @@ export interface BenchPlan extends Protocol {
   readonly weights?: Readonly<Record<string, string>> | undefined;
 }
 
-/** Engines give equal bytes for an equal number of threads. */
+/** Backends give equal bytes for an equal number of threads. */
 export interface PlanEngine {
-  readonly provider: Provider;
+  /** A device's name: 'onnxruntime:cpu'. */
+  readonly backend: string;
   readonly threads: number;
 }
 

@@ -12,25 +12,27 @@ const here = dirname(fileURLToPath(import.meta.url));
 
 /** Versions of our package, of Node and of the engine, and the commit of the checkout that this file lies in. */
 export function provenanceOf(backend: Backend): Provenance {
-  return { versions: versions(), backend: backend.fingerprint, commit: commitOf(here) };
+  return { versions: versions(backend.name), backend: backend.fingerprint, commit: commitOf(here) };
 }
 
-/** What computes here, with this provider, for people: '@lowbit/bench 0.1.0, node 20.19.0, onnxruntime-node 1.24.1, cpu'. */
-export function describeCode(provider: string): string {
-  return [...Object.entries(versions()).map(([name, version]) => `${name} ${version}`), provider].join(', ');
+/** What computes here, with this backend, for people: '@lowbit/bench 0.1.0, node 20.19.0, onnxruntime-node 1.24.1, onnxruntime:cpu'. */
+export function describeCode(backend: string): string {
+  return [...Object.entries(versions(backend)).map(([name, version]) => `${name} ${version}`), backend].join(', ');
 }
 
-/** The queue of cells of this provider: only who computes what this process would compute takes them, and finds what is left of them. */
-export function queueName(provider: string): string {
-  return `lowbit-bench-${createHash('sha256').update(describeCode(provider)).digest('hex').slice(0, 12)}`;
+/** The queue of cells of this backend: only who computes what this process would compute takes them, and finds what is left of them. */
+export function queueName(backend: string): string {
+  return `lowbit-bench-${createHash('sha256').update(describeCode(backend)).digest('hex').slice(0, 12)}`;
 }
 
-function versions(): Record<string, string> {
-  const engine = engineVersion();
+function versions(backend: string): Record<string, string> {
+  const isTfjs = backend.startsWith('tfjs:');
+  const name = isTfjs ? '@tensorflow/tfjs-core' : 'onnxruntime-node';
+  const engine = engineVersion(name, isTfjs ? '@lowbit/backend-tfjs' : '@lowbit/backend-onnxruntime');
   return {
     '@lowbit/bench': ownVersion(),
     node: process.versions.node,
-    ...(engine !== undefined && { 'onnxruntime-node': engine }),
+    ...(engine !== undefined && { [name]: engine }),
   };
 }
 
@@ -39,10 +41,10 @@ function ownVersion(): string {
 }
 
 /** The engine is a dependency of the backend package, not of ours: look from there. */
-function engineVersion(): string | undefined {
+function engineVersion(name: string, user: string): string | undefined {
   try {
-    const fromBackend = createRequire(import.meta.resolve('@lowbit/backend-onnxruntime'));
-    let folder = dirname(fromBackend.resolve('onnxruntime-node'));
+    const fromBackend = createRequire(import.meta.resolve(user));
+    let folder = dirname(fromBackend.resolve(name));
     while (!existsSync(join(folder, 'package.json')) || versionIn(join(folder, 'package.json')) === undefined) {
       const parent = dirname(folder);
       if (parent === folder) return undefined;

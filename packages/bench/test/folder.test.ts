@@ -186,7 +186,7 @@ describe('openRunFolder', () => {
 
   it.each<[string, Partial<PlanDraft>]>([
     ['file a.txt', { files: { 'a.txt': 'b' } }],
-    ['engine', { engine: { provider: 'cpu', threads: 2 } }],
+    ['engine', { engine: { backend: 'onnxruntime:cpu', threads: 2 } }],
     ['heldOut', { heldOut: { windows: 3 } }],
     ['calibration', { calibration: { windows: 4, source: { kind: 'self' } } }],
     ['evaluators', { evaluators: ['text', 'size'] }],
@@ -217,7 +217,7 @@ describe('openRunFolder', () => {
   });
 
   it('knows the engine of the run that is there', async () => {
-    const engine = { provider: 'cpu', threads: 3 } as const;
+    const engine = { backend: 'onnxruntime:cpu', threads: 3 } as const;
     open(await record({ engine }), false).add(gptq);
     expect(engineIn(directory)).toEqual(engine);
   });

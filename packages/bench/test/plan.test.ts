@@ -14,7 +14,7 @@ const draft: PlanDraft = {
   seeds: [0, 3],
   calibration: { windows: 4 },
   heldOut: { windows: 2, window: undefined },
-  engine: { provider: 'cpu', threads: 1 },
+  engine: { backend: 'onnxruntime:cpu', threads: 1 },
 };
 
 const made = (more: Partial<PlanDraft> = {}): Promise<BenchPlan> => makePlan({ ...draft, ...more }, buildBuiltIn);
@@ -90,8 +90,8 @@ describe('cellKey', () => {
     ['held-out text', { heldOut: { windows: 2, window: 64 } }],
     ['evaluators', { evaluators: ['text', 'size'] }],
     ['task', { task: { source: 'sotu-era' } }],
-    ['number of threads', { engine: { provider: 'cpu', threads: 2 } }],
-    ['provider', { engine: { provider: 'cuda', threads: 1 } }],
+    ['number of threads', { engine: { backend: 'onnxruntime:cpu', threads: 2 } }],
+    ['backend', { engine: { backend: 'onnxruntime:cuda', threads: 1 } }],
     ['weights of its model', { weights: { 'models/toy': 'b' } }],
     ['files', { files: { 'a.txt': 'b' } }],
     ['samples', { samples: { prompts: ['A'], maxTokens: 1 } }],

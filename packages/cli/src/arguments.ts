@@ -1,10 +1,10 @@
 // Options that several commands share, and how their values are read.
 import { basename, resolve } from 'node:path';
-import { createOnnxBackend, type Provider } from '@lowbit/backend-onnxruntime';
-import { modelName as nameOfModel, type TextSource } from '@lowbit/bench';
+import { backendName, chooseBackend, hasThreads, modelName as nameOfModel, openBackend as openNamed, type TextSource } from '@lowbit/bench';
 import { type Backend, LowbitError } from '@lowbit/core';
 import { isHubReference } from '@lowbit/hub';
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import type { Terminal } from './terminal.js';
 
 /** A whole number of at least `least`. */
 export function integer(least: number): (text: string) => number {
@@ -37,7 +37,8 @@ export function collect<T>(read: (text: string) => T): (text: string, previous: 
 }
 
 export interface EngineArguments {
-  readonly provider: Provider;
+  /** By its full name: 'onnxruntime:cpu'. */
+  readonly backend: string;
   readonly threads?: number;
 }
 
@@ -67,14 +68,27 @@ export function addWindowOptions(command: Command, { use, count, seed }: { use: 
     .option('--seed <number>', seed, integer(0), 0);
 }
 
-export function addProviderOption(command: Command): Command {
-  const choices = ['cpu', 'webgpu', 'cuda', 'coreml', 'dml'];
-  return command.addOption(new Option('--provider <name>', 'where ONNX Runtime computes').choices(choices).default('cpu'));
+export function addBackendOption(command: Command): Command {
+  return command.option(
+    '--backend <name>',
+    'what computes: onnxruntime, tfjs or reference, with a device if it has several (onnxruntime:webgpu), or auto; lowbit devices lists them',
+    readBackend,
+    'onnxruntime:cpu',
+  );
+}
+
+/** Names of backends that a person typed, in full. */
+function readBackend(text: string): string {
+  try {
+    return backendName(text);
+  } catch (error) {
+    throw new InvalidArgumentError(error instanceof LowbitError ? error.message.replace(`${error.code}: `, '') : String(error));
+  }
 }
 
 /** `threads` says how many there are where nobody says. */
 export function addEngineOptions(command: Command, threads = 'all cores'): Command {
-  return addProviderOption(command).option('--threads <count>', `threads within an operator (${threads})`, integer(1));
+  return addBackendOption(command).option('--threads <count>', `threads within an operator of onnxruntime (${threads})`, integer(1));
 }
 
 export function addOutputOptions(command: Command, json: string): Command {
@@ -94,8 +108,26 @@ export function addTextOptions(command: Command, use: string): Command {
     .option('--split <name>', 'split of a dataset of the hub: train, test, … (those that are for the use, where it has them)');
 }
 
-export function openBackend({ provider, threads }: EngineArguments, keepMemory = true): Promise<Backend> {
-  return createOnnxBackend({ provider, keepMemory, ...(threads !== undefined && { threads }) });
+export function openBackend({ backend, threads }: EngineArguments, keepMemory = true): Promise<Backend> {
+  return openNamed({ backend, threads, keepMemory });
+}
+
+/**
+ * Before a command begins: what 'auto' stands for here, so that plans, records and other processes name a device.
+ * @throws BACKEND_THREADS for a number of threads that nothing would heed; what opening a backend throws.
+ */
+export async function settleBackend(command: Command, terminal: Terminal): Promise<void> {
+  const { backend, threads, quiet } = command.opts<Partial<EngineArguments> & OutputArguments>();
+  if (backend === undefined) return;
+  if (threads !== undefined && !hasThreads(backend)) {
+    throw new LowbitError(
+      'BACKEND_THREADS',
+      `--threads: is for onnxruntime; backend ${backend} has threads of its own, or one. Leave it out`,
+    );
+  }
+  const settled = await chooseBackend({ backend, threads });
+  command.setOptionValueWithSource('backend', settled.backend, command.getOptionValueSource('backend'));
+  if (settled.chosen !== undefined && !quiet) terminal.err(`backend: ${settled.backend}: ${settled.chosen}\n`);
 }
 
 /** A path from a directory; a reference to the hub as it is. */

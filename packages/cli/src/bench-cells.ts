@@ -1,9 +1,5 @@
 // Where the cells of a benchmark run: in this process, in others on this machine, or by workers on a queue.
-
-import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
-import { dirname, extname, join } from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
 import {
   type BenchCell,
   type BenchPlan,
@@ -12,6 +8,7 @@ import {
   cellKey,
   cellsOf,
   DENSE,
+  hasThreads,
   lostCellRows,
   type PlanContext,
   type PlanEngine,
@@ -30,6 +27,7 @@ import {
 import { LowbitError } from '@lowbit/core';
 import type { Command } from 'commander';
 import { type EngineArguments, integer } from './arguments.js';
+import { taskModule } from './task-module.js';
 
 export interface PlaceArguments extends EngineArguments {
   readonly workers?: number;
@@ -44,11 +42,12 @@ export function addPlaceOptions(command: Command): Command {
 
 /**
  * The engine of a plan's cells. Results depend on its number of threads, so that it must not depend on how many processes there are: one
- * where cells run side by side, all cores where they run one after another, and in a run that goes on what it began with.
+ * where cells run side by side, all cores where they run one after another, and in a run that goes on what it began with. A backend that
+ * cannot be told has one.
  */
-export function engineFor({ provider, threads, workers, queue }: PlaceArguments, earlier: PlanEngine | undefined): PlanEngine {
-  const isAlone = workers === undefined && queue === undefined;
-  return { provider, threads: threads ?? earlier?.threads ?? (isAlone ? availableParallelism() : 1) };
+export function engineFor({ backend, threads, workers, queue }: PlaceArguments, earlier: PlanEngine | undefined): PlanEngine {
+  const isAlone = workers === undefined && queue === undefined && hasThreads(backend);
+  return { backend, threads: threads ?? earlier?.threads ?? (isAlone ? availableParallelism() : 1) };
 }
 
 /** What is sent to another process. */
@@ -69,11 +68,7 @@ export interface CellProcessOptions {
 
 /** The module that runs cells in a process of its own. */
 export function cellProcess(options: CellProcessOptions, directory: string): TaskModule {
-  const own = fileURLToPath(import.meta.url);
-  const type = extname(own);
-  // Sources run unbuilt, whatever this process was started with.
-  const nodeOptions = type === '.ts' ? ['--import', pathToFileURL(createRequire(own).resolve('tsx')).href] : [];
-  return { path: join(dirname(own), `cell-process${type}`), arguments: [JSON.stringify(options)], nodeOptions, directory };
+  return taskModule('cell-process', [JSON.stringify(options)], directory);
 }
 
 export interface CellHooks extends Pick<RunHooks, 'onRow' | 'onProgress'> {
@@ -134,7 +129,7 @@ export async function runCellsAt(
     const stale = cellsOf(plan).map(keyOf);
     await runQueued(
       tasks,
-      { url: queue, name: queueName(engine.provider), stale: isResumed ? stale.filter((key) => !wanted.has(key)) : stale, signal },
+      { url: queue, name: queueName(engine.backend), stale: isResumed ? stale.filter((key) => !wanted.has(key)) : stale, signal },
       taskHooks,
     );
   } else if (workers !== undefined) {

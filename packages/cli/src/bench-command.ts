@@ -1,6 +1,6 @@
 // From a benchmark's plan back to a command that runs it: what a report says about how to repeat its numbers.
 import { isDeepStrictEqual } from 'node:util';
-import { type BenchPlan, type BenchRecipe, modelName, presetNames, presetOf } from '@lowbit/bench';
+import { type BenchPlan, type BenchRecipe, hasThreads, modelName, presetNames, presetOf } from '@lowbit/bench';
 import { formatInlineRecipe } from './inline-recipe.js';
 
 /** A part of a plan: one recipe on one model. */
@@ -35,7 +35,7 @@ export function benchCommand(plan: BenchPlan, part?: PlanPart): string | undefin
     ...taskWords(plan),
     ...suiteWords(plan),
     // Results depend on both, and what they are by default on the machine.
-    ...(engine ? ['--provider', engine.provider, '--threads', String(engine.threads)] : []),
+    ...(engine ? ['--backend', engine.backend, ...(hasThreads(engine.backend) ? ['--threads', String(engine.threads)] : [])] : []),
   ];
   return ['lowbit bench', ...lines(words)].join(' \\\n  ');
 }

@@ -1,9 +1,11 @@
 // The command line as a whole: its commands, and how it ends.
 import { LowbitError } from '@lowbit/core';
 import { Command } from 'commander';
+import { settleBackend } from './arguments.js';
 import { addAdviseCommand } from './commands/advise.js';
 import { addBenchCommand } from './commands/bench.js';
 import { addBenchWorkerCommand } from './commands/bench-worker.js';
+import { addDevicesCommand } from './commands/devices.js';
 import { addEvalCommand } from './commands/evaluate.js';
 import { addGenerateCommand } from './commands/generate.js';
 import { addInspectCommand } from './commands/inspect.js';
@@ -34,6 +36,7 @@ export async function runCommandLine({ arguments: words, terminal, directory, si
   const hub = hubAccess(terminal, signal);
   const program = createProgram({ terminal, directory, signal, hub: hub.options, startWork: () => (isWorking = true) });
   program.hook('preAction', (_, command) => hub.begin(command.optsWithGlobals()));
+  program.hook('preAction', (_, command) => settleBackend(command, terminal));
   try {
     await program.parseAsync(words, { from: 'user' });
     return exitCodes.ok;
@@ -67,6 +70,7 @@ function createProgram(context: CommandContext): Command {
   addReproduceCommand(program, context);
   addGenerateCommand(program, context);
   addInspectCommand(program, context);
+  addDevicesCommand(program, context);
   addMethodsCommand(program, context);
   addNewMethodCommand(program, context);
   return program;

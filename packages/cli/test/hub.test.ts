@@ -145,7 +145,7 @@ describe('hf:owner/name', () => {
       documents: 'whole',
       field: 'body',
     } as const;
-    const plan = await planOf(options, { provider: 'cpu', threads: 1 }, folder);
+    const plan = await planOf(options, { backend: 'onnxruntime:cpu', threads: 1 }, folder);
     const command = benchCommand(plan) ?? '';
     for (const words of [`--model ${pinned}`, `--text hf:org/data@${commit}`, '--field body', '--split test'])
       expect(command).toContain(words);

@@ -88,7 +88,7 @@ describe('lowbit report', () => {
   });
 });
 
-const engine = { provider: 'cpu', threads: 3 } as const;
+const engine = { backend: 'onnxruntime:cpu', threads: 3 } as const;
 
 describe('benchCommand', () => {
   it('is a command with the same plan, of all of it and of a recipe', async () => {
@@ -109,7 +109,7 @@ describe('benchCommand', () => {
     expect(command).toMatch(/--preset quick \\\n/);
     expect(command).toContain('--seeds 3');
     expect(command).not.toContain('--recipe');
-    expect(command).toContain('--provider cpu \\\n  --threads 3');
+    expect(command).toContain('--backend onnxruntime:cpu \\\n  --threads 3');
   });
 
   it('says how the text of a task is read', async () => {

@@ -33,7 +33,7 @@ const plan: BenchPlan = await makePlan(
     calibration: { windows: 64, window: 128 },
     heldOut: { windows: 16, window: 128 },
     // One each, so that two workers are two cores against one, and no more.
-    engine: { provider: 'cpu', threads: 1 },
+    engine: { backend: 'onnxruntime:cpu', threads: 1 },
   },
   buildBuiltIn,
 );

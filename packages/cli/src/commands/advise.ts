@@ -263,7 +263,7 @@ function recordOf({ threshold, best, damages }: Advice<unknown>): object {
 
 /** What makes the advised model again: equal text, seed, steps and engine give equal weights. */
 function repeatCommand(recipe: string, options: AdviseArguments & { readonly reference: string }, directory: string): string {
-  const { reference, calibrationWindows, window, seed, text, documents, field, split, provider, threads } = options;
+  const { reference, calibrationWindows, window, seed, text, documents, field, split, backend, threads } = options;
   const words = [
     ...[reference, '--recipe', relative(directory, recipe), '--windows', calibrationWindows, '--seed', seed],
     ...(window === undefined ? [] : ['--window', window]),
@@ -271,7 +271,7 @@ function repeatCommand(recipe: string, options: AdviseArguments & { readonly ref
     ...(documents === 'whole' ? [] : ['--documents', documents]),
     ...(field === 'text' ? [] : ['--field', field]),
     ...(split === undefined ? [] : ['--split', split]),
-    ...(provider === 'cpu' ? [] : ['--provider', provider]),
+    ...(backend === 'onnxruntime:cpu' ? [] : ['--backend', backend]),
     ...(threads === undefined ? [] : ['--threads', threads]),
   ];
   return ['lowbit quantize', ...words.map(shellWord), '--out <directory>'].join(' ');
