@@ -144,7 +144,7 @@ function execute(
       dead.forEach(free);
     }
     // Two results may be one value, or a leaf's.
-    return roots.map((number) => device.run('Identity', { x: valueOf(number) }));
+    return roots.map((number) => device.alias(valueOf(number)));
   } finally {
     for (const number of [...own.keys()]) free(number);
   }

@@ -58,10 +58,6 @@ export class Device {
     return this.#open.backend.numDataIds();
   }
 
-  has(kernel: string): boolean {
-    return this.#open.kernel(kernel) !== undefined;
-  }
-
   /** @throws TFJS_KERNEL when the engine does not have the kernel or it fails. */
   run(name: string, inputs: Readonly<Record<string, Value>> | readonly Value[], attrs: KernelAttributes = {}): Value {
     const kernel = this.#open.kernel(name);
@@ -74,6 +70,11 @@ export class Device {
       throw new LowbitError('TFJS_KERNEL', `${this.description}: ${name} of ${shapes.join(', ')} failed: ${String(cause)}`, { cause });
     }
     return this.#hold(output);
+  }
+
+  /** Another value over the same memory. */
+  alias(x: Value): Value {
+    return this.run('Reshape', { x }, { shape: [...x.shape] });
   }
 
   /** Copies host memory to the device; where the device computes on host memory, it may stay where it is. */

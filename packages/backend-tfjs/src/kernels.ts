@@ -58,7 +58,7 @@ class Call {
   /** Frees all but the result, which becomes the caller's and has the output's shape. */
   finish(value: Value): Value {
     const shaped = this.reshape(value, this.output.shape);
-    const result = this.#made.has(shaped) ? shaped : this.run('Identity', { x: shaped });
+    const result = this.#made.has(shaped) ? shaped : this.#device.alias(shaped);
     this.#made.delete(result);
     this.abandon();
     return result;

@@ -1,4 +1,5 @@
 // WebGPU through Dawn, the implementation of the package webgpu.
+import { existsSync } from 'node:fs';
 import { LowbitError } from '@lowbit/core';
 import { env, type KernelBackend } from '@tensorflow/tfjs-core';
 import type { OpenDevice, Value } from './device.js';
@@ -41,6 +42,9 @@ interface WebgpuBackend extends KernelBackend {
   readonly bufferManager: { numBytesUsed: number; numBytesAllocated: number; readonly freeBuffers: Map<string, GpuBuffer[]> };
 }
 
+/** What a GPU's driver provides on Linux, one of them. */
+const GPU_FILES = ['/dev/dri', '/dev/nvidia0', '/dev/dxg'];
+
 /** Those that decide how large a tensor can be. */
 const LIMITS = [
   'maxComputeWorkgroupStorageSize',
@@ -53,6 +57,9 @@ const LIMITS = [
 
 /** @param acceptsSoftware whether a driver that computes on the processor will do. */
 export async function openWebgpu({ acceptsSoftware }: { acceptsSoftware: boolean }): Promise<OpenDevice> {
+  // Dawn warns on the standard error where it finds no driver, which is no news where software would not do anyway.
+  if (!acceptsSoftware && process.platform === 'linux' && !GPU_FILES.some(existsSync))
+    throw new Error(`there is no ${GPU_FILES.join(', ')}`);
   const { create, globals } = (await import('webgpu')) as unknown as { create(flags: string[]): Gpu; globals: object };
   // TensorFlow.js looks for the classes and constants of WebGPU among the globals, as in a browser.
   for (const [name, value] of Object.entries(globals)) if (!(name in globalThis)) Object.assign(globalThis, { [name]: value });

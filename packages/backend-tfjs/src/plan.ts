@@ -1,7 +1,7 @@
 // The order in which a graph is computed: inputs before users, equal nodes once, and when each value is needed no more.
 import { composites, type Expression, expand, type Tensor } from '@lowbit/core';
 
-export interface Step {
+interface Step {
   readonly node: Tensor;
   readonly expression: Expression;
   /** Numbers of the values that it reads. */

@@ -4,7 +4,7 @@ import { broadcastShapes, type Shape, sizeOf, stridesOf } from '@lowbit/core';
 import type { KernelFunc, TensorInfo } from '@tensorflow/tfjs-core';
 
 /** What the kernels use of TensorFlow.js' WebGPU backend. */
-export interface ProgramRunner {
+interface ProgramRunner {
   runWebGPUProgram(program: Program, inputs: readonly TensorInfo[], dtype: TensorInfo['dtype']): TensorInfo;
 }
 
