@@ -1,5 +1,5 @@
 // What goes wrong on the way: altered and truncated files, broken connections, refusals, a full disk, Ctrl-C.
-import { mkdir, mkdtemp, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -156,57 +156,6 @@ describe('a connection that breaks', () => {
       return true;
     };
     expect(await fetched()).toEqual(weights);
-  });
-});
-
-describe('what another run has left', () => {
-  const leave = async (suffix: string, bytes: Uint8Array): Promise<string> => {
-    await mkdir(blobs, { recursive: true });
-    await writeFile(join(blobs, `${name}.${suffix}`), bytes);
-    return join(blobs, `${name}.${suffix}`);
-  };
-
-  it.each(['00000000.partial', '00000000.partial.999999999'])('is gone on with: %s', async (suffix) => {
-    await leave(suffix, weights.subarray(0, 4000));
-    expect(await fetched()).toEqual(weights);
-    expect(ranges()).toEqual(['bytes=4000-']);
-    expect(await left()).toEqual([name]);
-  });
-
-  it('is gone on with after a restart under the same process number', async () => {
-    const path = await leave(`00000000.partial.${process.pid}`, weights.subarray(0, 4000));
-    await utimes(path, 0, 0);
-    expect(await fetched()).toEqual(weights);
-    expect(ranges()).toEqual(['bytes=4000-']);
-  });
-
-  it.each([
-    ['of other bytes', other.subarray(0, 4000)],
-    ['whole, of other bytes', other],
-    ['too long', Buffer.concat([weights, weights])],
-  ])('is thrown away: %s', async (_, bytes) => {
-    await leave('00000000.partial', bytes);
-    expect(await fetched()).toEqual(weights);
-    expect(ranges().at(-1)).toBeUndefined();
-    expect(await left()).toEqual([name]);
-  });
-
-  it('needs no request when it is whole', async () => {
-    await leave('00000000.partial', weights);
-    expect(await fetched()).toEqual(weights);
-    expect(ranges()).toEqual([]);
-  });
-
-  it.each([`00000000.partial.${process.ppid}`, 'incomplete'])('is left alone while others write to it: %s', async (suffix) => {
-    const path = await leave(suffix, other);
-    expect(await fetched()).toEqual(weights);
-    expect(ranges()).toEqual([undefined]);
-    expect(await readFile(path)).toEqual(other);
-  });
-
-  it('does not matter to two that fetch at once', async () => {
-    expect(await Promise.all([fetched(), fetched(), fetched()])).toEqual([weights, weights, weights]);
-    expect(await left()).toEqual([name]);
   });
 });
 
