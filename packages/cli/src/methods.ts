@@ -1,7 +1,8 @@
 // What recipes and experiments can name: the built-in plugins, and installed packages called lowbit-method-<name>.
+import { existsSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { dirname, isAbsolute, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { didYouMean } from '@lowbit/bench';
 import { type Experiment, LowbitError, type MethodDefinition, type Step } from '@lowbit/core';
@@ -55,7 +56,7 @@ export const builtInMethods: readonly AnyMethod[] = builtInPlugins.flatMap(({ me
 
 /**
  * The method of a name: a built-in one, or the default export of the package lowbit-method-<name> that is installed where the command runs.
- * @throws METHOD_UNKNOWN naming what is known; METHOD_PACKAGE when a package is there and does not export a method.
+ * @throws METHOD_UNKNOWN naming what is known; METHOD_PACKAGE when a package is there and is not built, or does not export a method.
  */
 export async function findMethod(name: string, directory: string): Promise<AnyMethod> {
   const builtIn = builtInMethods.find(({ definition }) => definition.name === name);
@@ -144,15 +145,32 @@ async function importPackage(packageName: string, path: string): Promise<{ defau
   }
 }
 
-/** The package's main file; undefined when no such package is installed. */
+/** The package's main file; undefined when no such package is installed. @throws METHOD_PACKAGE when it is, and has none. */
 function resolveFrom(directory: string, packageName: string): string | undefined {
   try {
     return createRequire(join(directory, 'package.json')).resolve(packageName);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ERR_PACKAGE_PATH_NOT_EXPORTED') return undefined;
-    const remedy = `give its package.json "exports": { ".": { "default": … } }, without the condition "import" alone`;
-    throw new LowbitError('METHOD_PACKAGE', `${packageName}: is installed, but exports no main file that can be found; ${remedy}`, {
-      cause: error,
-    });
+    const { code, message } = error as NodeJS.ErrnoException;
+    const home = installedAt(directory, packageName);
+    if (home === undefined) return undefined;
+    const refusal = (what: string): LowbitError =>
+      new LowbitError('METHOD_PACKAGE', `${packageName}: is installed at ${home}, but ${what}`, { cause: error });
+    if (code === 'ERR_PACKAGE_PATH_NOT_EXPORTED') {
+      const remedy = 'give its package.json "exports": { ".": { "default": … } }, without the condition "import" alone';
+      throw refusal(`exports no main file that can be found; ${remedy}`);
+    }
+    if (code !== 'MODULE_NOT_FOUND') throw refusal(`its package.json cannot be used (${message}); correct it`);
+    const [, file] = /^Cannot find module '([^']+)'/.exec(message) ?? [];
+    const name = file !== undefined && isAbsolute(file) && file !== home ? file : 'its main file';
+    throw refusal(`${name} is not there; build it, with npm run build in ${home}, or install it again`);
+  }
+}
+
+/** Where a package is installed that may not be built; undefined for one that is not installed. */
+function installedAt(directory: string, packageName: string): string | undefined {
+  for (let folder = directory; ; folder = dirname(folder)) {
+    const home = join(folder, 'node_modules', packageName);
+    if (existsSync(join(home, 'package.json'))) return home;
+    if (folder === dirname(folder)) return undefined;
   }
 }

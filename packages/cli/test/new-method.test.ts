@@ -96,6 +96,37 @@ describe('methods that are installed', () => {
     expect(errors).toMatch(/^METHOD_PACKAGE: lowbit-method-broken: .*not today/);
   });
 
+  it.each([
+    ['unbuilt', { exports: { '.': { types: './dist/index.d.ts', default: './dist/index.js' } } }, /unbuilt\/dist\/index\.js is not there/],
+    ['unbuilt-main', { main: './dist/index.js' }, /is not there/],
+    ['mainless', {}, /its main file is not there/],
+  ])('are found before they are built, with what to do: %s', async (name, members, message) => {
+    const home = join(folder, 'node_modules', `lowbit-method-${name}`);
+    await mkdir(home, { recursive: true });
+    await writeFile(join(home, 'package.json'), JSON.stringify({ name: `lowbit-method-${name}`, type: 'module', ...members }));
+    const [asked, used, listed] = [
+      await lowbit('methods', name),
+      await lowbit('quantize', 'tiny', '--recipe', name, '--out', 'unmade'),
+      await lowbit('methods'),
+    ];
+    expect([asked.code, used.code, listed.code]).toEqual([2, 2, 0]);
+    for (const { errors } of [asked, used, listed]) {
+      expect(errors).toMatch(message);
+      expect(errors).toContain(`METHOD_PACKAGE: lowbit-method-${name}: is installed at ${home}, but `);
+      expect(errors).toContain(`; build it, with npm run build in ${home}, or install it again`);
+    }
+  });
+
+  it('are refused with what is wrong with their manifests', async () => {
+    const home = join(folder, 'node_modules', 'lowbit-method-garbled');
+    await mkdir(home, { recursive: true });
+    await writeFile(join(home, 'package.json'), '{ "name": ');
+    expect(await lowbit('methods', 'garbled')).toMatchObject({
+      code: 2,
+      errors: expect.stringMatching(/METHOD_PACKAGE: .*its package\.json cannot be used \(.*; correct it/s) as string,
+    });
+  });
+
   it('are called as their packages are', async () => {
     await install('nick', methodOf('name'));
     expect(await lowbit('methods', 'nick')).toMatchObject({
