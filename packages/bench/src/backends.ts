@@ -28,7 +28,8 @@ export const backendNames: readonly string[] = [...Object.keys(shortNames), ...d
 
 /** The full form of a backend's name: 'onnxruntime:cpu' of 'onnxruntime'. @throws BACKEND_UNKNOWN with the nearest name. */
 export function backendName(name: string): string {
-  if (!backendNames.includes(name)) throw new LowbitError('BACKEND_UNKNOWN', `no backend is called '${name}'; ${didYouMean(name, backendNames)}`);
+  if (!backendNames.includes(name))
+    throw new LowbitError('BACKEND_UNKNOWN', `no backend is called '${name}'; ${didYouMean(name, backendNames)}`);
   return shortNames[name] ?? name;
 }
 
