@@ -1,16 +1,18 @@
-// Packs every public package as it would be published and checks the tarballs: exports (publint), types (attw), contents; then installs
-// them in a folder of their own, runs the command there, and makes and uses a method there, as a stranger would.
+// Packs every public package as it would be published and checks the tarballs: exports (publint), types (attw), contents, and a publish of
+// each that is none; then installs them in a folder of their own, runs the command there, and makes and uses a method there, as a stranger would.
 import { execFile } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
+import { publishProblems } from './publishing.js';
 
 const execute = promisify(execFile);
 const CONCURRENCY = 2;
 
 interface Manifest {
   readonly name: string;
+  readonly version: string;
   readonly private?: boolean;
   readonly dependencies?: Readonly<Record<string, string>>;
 }
@@ -39,8 +41,9 @@ async function missingFiles(tarball: string): Promise<string[]> {
   return ['README.md', 'LICENSE', 'package.json', 'dist/index.js', 'dist/index.d.ts'].filter((file) => !files.has(`package/${file}`));
 }
 
-async function check(folder: string, tarball: string): Promise<string[]> {
+async function check(folder: string, tarball: string, versions: ReadonlyMap<string, string>): Promise<string[]> {
   const problems = (await missingFiles(tarball)).map((file) => `${file} is not in the tarball`);
+  problems.push(...(await publishProblems(tarball, versions)));
   const tools: readonly (readonly string[])[] = [
     ['publint', 'run', tarball, '--strict'],
     ['attw', tarball, '--profile', 'esm-only', '--format', 'ascii', '--no-color', '--no-emoji'],
@@ -134,12 +137,13 @@ async function runStranger(home: string): Promise<string[]> {
 const home = mkdtempSync(join(tmpdir(), 'lowbit-pack-'));
 const tarballs = new Map<string, string>();
 const queue = publicPackages();
+const versions = new Map(queue.map(readManifest).map(({ name, version }) => [name, version]));
 let failures = 0;
 async function work(): Promise<void> {
   for (let folder = queue.shift(); folder !== undefined; folder = queue.shift()) {
     const tarball = await pack(folder, home);
     tarballs.set(folder, tarball);
-    failures += (await check(folder, tarball)).length;
+    failures += (await check(folder, tarball, versions)).length;
   }
 }
 try {

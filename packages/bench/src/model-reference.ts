@@ -28,7 +28,7 @@ export interface ResolvedModel {
 }
 
 /** Weights of which there are headers alone. */
-export interface AbsentWeights {
+interface AbsentWeights {
   readonly bytes: number;
   /** The directory of a cache. */
   readonly cache: string;
