@@ -62,8 +62,10 @@ export function tiesEmbeddings({ head, embedding }: Model): boolean {
 
 /** The model with ones where a norm's weight has been folded into its readers: other readers ask for a weight of every norm. */
 function withNormWeights(model: Model): Model {
+  // Those of the residual stream are as wide as it is, whatever they divide by; those of queries and keys as what they divide by.
+  const widthOf = ({ size }: Norm): number => (size === model.norm.size ? model.width : size);
   const ones = (norm: Norm): Norm =>
-    norm.weight ? norm : norm.with({ weight: tensor(new Float32Array(model.width).fill(1)), bias: norm.bias });
+    norm.weight ? norm : norm.with({ weight: tensor(new Float32Array(widthOf(norm)).fill(1)), bias: norm.bias });
   const blocks = model.blocks.map((block) =>
     block.with({ norms: Object.fromEntries(Object.entries(block.norms).map(([name, norm]) => [name, ones(norm)])) }),
   );

@@ -31,6 +31,22 @@ describe('a plain checkpoint', () => {
     expect(entries.get('model.layers.0.mlp.up_proj.weight')?.dtype).toBe('BF16'); // its Linear counts 16 bits
   });
 
+  it('stores ones for norms without weights: as many as the stream is wide, or as a norm of another size has', async () => {
+    const model = toy();
+    const norms = { input_layernorm: new Norm('rms', 32, 1e-5), post_attention_layernorm: new Norm('rms', 8, 1e-5) };
+    const folded = model.with({ norm: new Norm('rms', 32, 1e-5), blocks: model.blocks.map((block) => block.with({ norms })) });
+    await saveCheckpoint(at('out'), folded);
+    const checkpoint = await openCheckpoint(at('out'));
+    const [{ path }] = model.blocks;
+    for (const [name, count] of [
+      ['model.norm', 32],
+      [`${path}.input_layernorm`, 32],
+      [`${path}.post_attention_layernorm`, 8],
+    ] as const) {
+      expect(await read(checkpoint.tensor(`${name}.weight`))).toEqual(new Float32Array(count).fill(1));
+    }
+  });
+
   it('stores tied embeddings once, and says so when a step has untied them', async () => {
     const model = toy({ tied: true });
     await saveCheckpoint(at('tied'), model);
