@@ -1,6 +1,6 @@
 // What every command is given besides its arguments.
-import { constants } from 'node:fs';
-import { access, mkdir, readdir, rmdir } from 'node:fs/promises';
+import { constants, existsSync } from 'node:fs';
+import { access, mkdir, readdir, rmdir, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { dropLostLock } from '@lowbit/bench';
 import { LowbitError } from '@lowbit/core';
@@ -46,12 +46,28 @@ export async function claimDirectory(directory: string, force: boolean, remedy?:
     throw new LowbitError('OUTPUT_EXISTS', `${directory}: is not empty; ${remedies.join(', ')}`);
   }
   try {
-    const first = await mkdir(directory, { recursive: true });
+    const first = await makeDirectory(directory);
     // Better found out now than when the work is done.
     await access(directory, constants.W_OK);
     return { release: () => removeEmpty(directory, first) };
   } catch (error) {
     throw unusable(directory, error as Error);
+  }
+}
+
+/** As mkdir does with 'recursive', which tries for ever below /proc. @returns the first directory that was made, if one was. */
+async function makeDirectory(path: string): Promise<string | undefined> {
+  try {
+    await mkdir(path);
+    return path;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EEXIST' && (await stat(path)).isDirectory()) return undefined;
+    const parent = dirname(path);
+    if (code !== 'ENOENT' || existsSync(parent)) throw error;
+    const first = await makeDirectory(parent);
+    const own = await makeDirectory(path);
+    return first ?? own;
   }
 }
 

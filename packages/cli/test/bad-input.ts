@@ -1,5 +1,5 @@
 // What tests of bad input share: copies of a toy model that something is done to, and what a refusal must be.
-import { cp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { cp, lstat, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import { runCommandLine } from '../src/program.js';
@@ -57,7 +57,7 @@ async function listing(folder: string): Promise<string[]> {
   const paths = (await readdir(folder, { recursive: true })).sort();
   return Promise.all(
     paths.map(async (path) => {
-      const { size, mtimeMs } = await stat(join(folder, path));
+      const { size, mtimeMs } = await lstat(join(folder, path));
       return `${path} ${size} ${mtimeMs}`;
     }),
   );

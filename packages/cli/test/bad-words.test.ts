@@ -16,6 +16,7 @@ beforeAll(async () => {
   await mkdir(join(folder, 'taken'));
   await writeFile(join(folder, 'taken', 'notes.txt'), 'mine');
   await symlink(join(folder, 'toy'), join(folder, 'alias'));
+  await symlink(join(folder, 'gone'), join(folder, 'dangling'));
 });
 afterAll(() => remove());
 
@@ -202,6 +203,13 @@ const outputs: readonly Case[] = [
     remedy: /choose another output directory/,
   },
   {
+    what: 'a link that leads nowhere',
+    words: quantizing('toy', undefined, ['--out', 'dangling/below']),
+    code: 'OUTPUT_DIRECTORY',
+    says: /dangling/,
+    remedy: /choose another output directory/,
+  },
+  {
     what: 'a directory below a file',
     words: quantizing('toy', undefined, ['--out', 'text.txt/below']),
     code: 'OUTPUT_DIRECTORY',
@@ -258,6 +266,10 @@ describe.each([
   it.each(cases)('$what', (one) => expectRefusal(folder, one));
 });
 
+/** As statfs(2) numbers them. */
+const SYSFS = 0x62656572;
+const PROCFS = 0x9fa0;
+
 describe('outputs that cannot be written to', () => {
   const remedy = /choose another output directory/;
 
@@ -268,19 +280,29 @@ describe('outputs that cannot be written to', () => {
     await expectRefusal(folder, { what: '', words, code: 'OUTPUT_DIRECTORY', says: /locked/, remedy });
   });
 
-  // Linux shows its devices there; not even root makes a directory among them.
-  it.skipIf(!isSysfs('/sys'))('a file system that takes nothing, whoever asks (needs the /sys of Linux)', async () => {
+  // Linux shows devices and processes there; not even root makes a directory among them.
+  it.skipIf(!isFileSystem('/sys', SYSFS))('a file system that takes nothing, whoever asks (needs the /sys of Linux)', async () => {
     for (const out of ['/sys/lowbit-out', '/sys/lowbit-out/below']) {
       const words = quantizing('toy', undefined, ['--out', out]);
       await expectRefusal(folder, { what: '', words, code: 'OUTPUT_DIRECTORY', says: /\/sys\/lowbit-out/, remedy });
     }
+    const words = quantizing('toy', undefined, ['--store', '/sys/lowbit-store']);
+    const other = /choose another directory with --store, or keep nothing with --no-store/;
+    await expectRefusal(folder, { what: '', words, code: 'STORE_DIRECTORY', says: /\/sys\/lowbit-store/, remedy: other });
   });
+
+  it.skipIf(!isFileSystem('/proc', PROCFS))(
+    'a file system that says that its own root is not there (needs the /proc of Linux)',
+    async () => {
+      const words = quantizing('toy', undefined, ['--out', '/proc/lowbit-out/below']);
+      await expectRefusal(folder, { what: '', words, code: 'OUTPUT_DIRECTORY', says: /\/proc\/lowbit-out\/below: ENOENT/, remedy });
+    },
+  );
 });
 
-function isSysfs(path: string): boolean {
-  const SYSFS_MAGIC = 0x62656572;
+function isFileSystem(path: string, type: number): boolean {
   try {
-    return statfsSync(path).type === SYSFS_MAGIC;
+    return statfsSync(path).type === type;
   } catch {
     return false;
   }
