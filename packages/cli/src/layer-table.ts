@@ -6,7 +6,7 @@ export const LAYER_TABLE = 'layers.csv';
 
 type LinearDone = Extract<RunEvent, { type: 'linear-done' }>;
 
-/** What was said of a Linear before it was done. */
+/** What was said of a Linear besides. */
 interface Said {
   readonly record: Readonly<Record<string, unknown>>;
   readonly warnings: readonly string[];
@@ -40,7 +40,7 @@ export interface LayerTable {
 export function createLayerTable(): LayerTable {
   const methods = new Map<number, string>();
   const said = new Map<string, Said>();
-  const lines: string[] = [];
+  const done = new Map<string, LinearDone>();
   const before = (step: number, path: string): Said => said.get(`${step} ${path}`) ?? { record: {}, warnings: [] };
   return {
     event(event) {
@@ -54,10 +54,25 @@ export function createLayerTable(): LayerTable {
         said.set(`${event.step} ${event.path}`, more);
       }
       if (event.type !== 'linear-done') return;
-      lines.push(lineOf(event, methods.get(event.step), before(event.step, event.path)));
-      said.delete(`${event.step} ${event.path}`);
+      const key = `${event.step} ${event.path}`;
+      done.set(key, after(done.get(key), event));
     },
-    text: () => (lines.length > 0 ? [COLUMNS.join(','), ...lines, ''].join('\n') : undefined),
+    text() {
+      if (done.size === 0) return undefined;
+      const lines = [...done.values()].map((event) => lineOf(event, methods.get(event.step), before(event.step, event.path)));
+      return [COLUMNS.join(','), ...lines, ''].join('\n');
+    },
+  };
+}
+
+/** What a later stage of the step says of a Linear stands; what is not of its business is as it was said before. */
+function after(earlier: LinearDone | undefined, now: LinearDone): LinearDone {
+  if (!earlier) return now;
+  return {
+    ...now,
+    nearestError: now.nearestError ?? earlier.nearestError,
+    tokens: now.tokens ?? earlier.tokens,
+    milliseconds: earlier.milliseconds + now.milliseconds,
   };
 }
 

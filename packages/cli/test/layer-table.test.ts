@@ -33,6 +33,14 @@ it('has a line for each Linear, with what was logged and warned of before it was
   ]);
 });
 
+it('has one line for a Linear that several stages of a step work on: the error after the last, the time of all', () => {
+  const table = createLayerTable();
+  const refined: RunEvent = { ...done, error: 0.125, nearestError: undefined, tokens: undefined, bitsPerWeight: 4, milliseconds: 1000 };
+  for (const event of [start, done, refined, { ...done, step: 2 }]) table.event(event);
+  const lines = table.text()?.split('\n');
+  expect(lines?.slice(1)).toEqual([`1,gptq,${path},,0.125,0.5,,,72,4,2.234,`, `2,,${path},,0.25,0.5,,,72,3,1.234,`, '']);
+});
+
 it('lies beside the checkpoint as layers.csv, and nowhere where no Linear was done', async () => {
   const files = createRunFiles();
   files.event(start);

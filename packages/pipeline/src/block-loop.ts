@@ -2,8 +2,9 @@
 import { type Block, type BlockContext, type Linear, LowbitError, type Model, materialize, type Norm, throwIfAborted } from '@lowbit/core';
 import { noStream, type Stream, Streams } from './activations.js';
 import { DenseStream } from './dense-stream.js';
+import { judgeBlock } from './judge-linears.js';
 import type { PlannedStep } from './plan.js';
-import { type BlockWork, once, quantizeLinears, requireReference, statisticsByPath } from './quantize-linears.js';
+import { type BlockWork, once, type QuantizedBlock, quantizeLinears, requireReference, statisticsByPath } from './quantize-linears.js';
 import { evaluateTree, hasExpressions, resolveTree } from './resolve.js';
 import { entryKey, inStage, methodContext, type Run } from './run.js';
 import { foldsStatistics, type StatisticsByPath } from './statistics.js';
@@ -213,12 +214,20 @@ class BlockWalk {
       statistics: this.#statistics,
       progress: this.#progress,
     };
-    const quantized = method.quantizeLinear ? await quantizeLinears(work) : original;
-    return method.refineBlock ? this.#refine(index, quantized, work, targets) : quantized;
+    const quantized = method.quantizeLinear ? await quantizeLinears(work) : { block: original, starved: new Set<string>() };
+    return method.refineBlock ? this.#refine(index, quantized, work, targets) : quantized.block;
   }
 
-  async #refine(index: number, block: Block, { original, inputs, dense }: BlockWork, targets: Stream): Promise<Block> {
+  async #refine(
+    index: number,
+    { block, starved }: QuantizedBlock,
+    { original, inputs, dense }: BlockWork,
+    targets: Stream,
+  ): Promise<Block> {
     const { method, options } = this.#planned.step;
+    const optionsFor = (name: string): unknown => (starved.has(name) ? undefined : this.#planned.options.get(`${block.path}.${name}`));
+    const names = Object.keys(block.linears).filter((name) => optionsFor(name) !== undefined);
+    if (names.length === 0) return block;
     const units = this.#run.calibration.length;
     const shared = await methodContext(this.#run, this.#planned, 'refine', block.path, options, this.#progress.within(block.path, units));
     const reference = once(async () => resolveTree(this.#run.backend, requireReference(dense, block.path)));
@@ -231,11 +240,16 @@ class BlockWalk {
       targets,
       denseTargets: async () => (isDenseStream ? targets : this.#denseStream.after(index, await reference())),
       reference,
-      optionsFor: (name) => this.#planned.options.get(`${block.path}.${name}`),
+      optionsFor,
     };
-    const refined = await inStage(this.#planned, block.path, async () => method.refineBlock?.(block, context) ?? block);
+    const started = performance.now();
+    const made = await inStage(this.#planned, block.path, async () => method.refineBlock?.(block, context) ?? block);
+    const left = Object.fromEntries([...starved].map((name): [string, Linear] => [name, block.linears[name]]));
+    const refined = await evaluateTree(this.#run.backend, made.with({ linears: left }));
     this.#progress.advance(block.path, units);
-    return evaluateTree(this.#run.backend, refined);
+    const milliseconds = (performance.now() - started) / names.length;
+    await judgeBlock(this.#run, this.#planned, { block: refined, dense: dense && (await reference()), inputs, names, milliseconds });
+    return refined;
   }
 
   /**

@@ -1,7 +1,7 @@
 // What a run leaves on the disk: the checkpoint, and the store at its largest.
 import { type Block, DenseLinear, type Linear, type Model, quantizablePart } from '@lowbit/core';
 import { type EstimateOptions, FLOAT, streamBytes } from './estimate-options.js';
-import { readsActivations } from './estimate-walk.js';
+import { readsActivations, targetsIn } from './estimate-walk.js';
 import type { PlannedStep } from './plan.js';
 
 export interface DiskEstimate {
@@ -62,7 +62,7 @@ function storeBytes(planned: readonly PlannedStep[], options: EstimateOptions): 
     const bytesOf = (blocks: readonly Block[]): number =>
       linearsOf(blocks).reduce((total, { path, linear }) => total + storedBytes(linear, made.get(path)), 0);
     if (walks) {
-      entries += bytesOf(isTransformed ? model.blocks : model.blocks.filter((block) => isTargeted(one, block)));
+      entries += bytesOf(isTransformed ? model.blocks : model.blocks.filter((block) => targetsIn(one, block).length > 0));
       isTransformed = false;
     }
     if (finetune) entries += bytesOf(model.blocks);
@@ -83,10 +83,6 @@ function streamsOf(planned: PlannedStep, options: EstimateOptions): number {
 
 function walksBlocks({ step }: PlannedStep): boolean {
   return step.method.quantizeLinear !== undefined || step.method.refineBlock !== undefined;
-}
-
-function isTargeted({ options }: PlannedStep, { path, linears }: Block): boolean {
-  return Object.keys(linears).some((name) => options.has(`${path}.${name}`));
 }
 
 /** In memory and in a store codes take a byte and scales four, and what is dense is float32. */

@@ -2,6 +2,7 @@
 import { type Block, type Cost, flattenRows, gram, type Tensor } from '@lowbit/core';
 import { graphCost, shapesOf, sumCosts, timesCost } from './estimate-graph.js';
 import { type EstimateOptions, FLOAT, stream, streamBytes } from './estimate-options.js';
+import { JUDGED_BATCHES } from './judge-linears.js';
 import { type PlannedStep, statisticsOf } from './plan.js';
 
 /** Of a weight, as the runner goes over it: read, converted, rounded to nearest for comparison, compared, packed. */
@@ -79,20 +80,30 @@ function blockCost(planned: PlannedStep, block: Block, options: EstimateOptions,
     const passes = (method.refineBlock && targets.length > 0 ? 1 : 0) + (leavesStream ? 1 : 0);
     if (passes > 0) parts.push(timesCost(graphCost([block.forward(x)]), passes * batches));
     evaluations += passes * batches;
-    for (const name of targets) {
-      if (!foldedBy(planned, block, name).includes(gram)) continue;
-      const { inFeatures, outFeatures } = block.linears[name];
-      // tr(E G Eᵀ) of the weight, of what it has become, and of rounding to nearest.
-      const flops = 3 * 2 * outFeatures * inFeatures ** 2;
-      judging.push({ flops, elements: 6 * outFeatures * inFeatures, bytes: FLOAT * (6 * outFeatures * inFeatures + inFeatures ** 2) });
-    }
+    for (const name of targets) if (foldedBy(planned, block, name).includes(gram)) judging.push(errorCost(block, name));
+    if (method.refineBlock && targets.length > 0) parts.push(judgeCost(block, targets, x, batches));
   }
   parts.push(sumCosts(judging));
   const cost = sumOfPrograms(parts);
   return { cost: { ...cost, bytes: cost.bytes + BLOCK_COPIES * FLOAT * weights }, evaluations };
 }
 
-function targetsIn({ options }: PlannedStep, { path, linears }: Block): string[] {
+/** tr(E G Eᵀ) of the weight, of what it has become, and of rounding to nearest. */
+function errorCost({ linears }: Block, name: string): Cost {
+  const { inFeatures, outFeatures } = linears[name];
+  const size = outFeatures * inFeatures;
+  return { flops: 3 * 2 * size * inFeatures, elements: 6 * size, bytes: FLOAT * (6 * size + inFeatures ** 2) };
+}
+
+/** Of telling how far Linears of a block are from the dense ones after a stage that worked on many. `x`: a batch that enters the block. */
+export function judgeCost(block: Block, targets: readonly string[], x: Tensor, batches: number): Cost {
+  const groups = block.groups.filter(({ linears }) => linears.some((name) => targets.includes(name)));
+  const { inputs } = block.trace(x);
+  const folds = groups.map(({ name }) => timesCost(graphCost([gram.of(flattenRows(inputs[name]))]), Math.min(batches, JUDGED_BATCHES)));
+  return sumCosts([...folds, ...targets.map((name) => errorCost(block, name))]);
+}
+
+export function targetsIn({ options }: PlannedStep, { path, linears }: Block): string[] {
   return Object.keys(linears).filter((name) => options.has(`${path}.${name}`));
 }
 

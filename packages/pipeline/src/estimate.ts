@@ -3,7 +3,8 @@ import type { Cost, LinearShape, Model, Workload } from '@lowbit/core';
 import { type DiskEstimate, diskEstimate, restElements } from './estimate-disk.js';
 import { graphCost, shapesOf, sumCosts, timesCost } from './estimate-graph.js';
 import { type EstimateOptions, FLOAT, stream } from './estimate-options.js';
-import { walkCost } from './estimate-walk.js';
+import { judgeCost, targetsIn, walkCost } from './estimate-walk.js';
+import { JUDGED_BATCHES } from './judge-linears.js';
 import { linearShapes, type PlannedStep, planRecipe } from './plan.js';
 import { aimsAtTask } from './task.js';
 
@@ -38,8 +39,8 @@ function estimateStep(planned: PlannedStep, shapes: readonly LinearShape[], opti
   const { index, step } = planned;
   const { method } = step;
   const walk = walkCost(planned, options);
-  const own = method.cost?.(workloadOf(planned, shapes, options)) ?? { flops: 0, elements: 0, bytes: 0 };
-  const judged = method.finetune ? divergenceCost(options) : undefined;
+  const own = method.cost?.(workloadOf(planned, shapes, options)) ?? NOTHING;
+  const judged = method.finetune ? sumCosts([divergenceCost(options), linearsCost(planned, options)]) : undefined;
   const whole = method.finetune ? FLOAT * shapes.reduce((total, shape) => total + sizeOf(shape), restElements(options.model)) : 0;
   const { flops, elements } = sumCosts([walk.cost, own, ...(judged ? [judged] : [])]);
   const bytes = Math.max(walk.cost.bytes + (method.finetune ? 0 : own.bytes), whole + Math.max(own.bytes, judged?.bytes ?? 0));
@@ -60,7 +61,7 @@ function workloadOf(planned: PlannedStep, shapes: readonly LinearShape[], option
     vocabularySize: model.config.vocabularySize,
     windows: data.windows,
     tokens: data.tokens,
-    forward: data.tokens > 0 ? forwardCost(model, 1, data.tokens) : { flops: 0, elements: 0, bytes: 0 },
+    forward: data.tokens > 0 ? forwardCost(model, 1, data.tokens) : NOTHING,
   };
 }
 
@@ -77,21 +78,37 @@ function forwardCost(model: Model, windows: number, tokens: number): Cost {
   return sumCosts(costs);
 }
 
-/** Batches that a finetune is judged on by the runner. */
-const JUDGED_BATCHES = 4;
+const NOTHING: Cost = { flops: 0, elements: 0, bytes: 0 };
 
 /** Logits that exist at one time, of either model. */
 const LOGITS = 2 ** 23;
 
 /** The runner's comparison before and after a finetune: three passes, and logits of two models each time. */
-function divergenceCost({ model, calibration }: EstimateOptions): Cost | undefined {
-  if (!calibration) return undefined;
+function divergenceCost({ model, calibration }: EstimateOptions): Cost {
+  if (!calibration) return NOTHING;
   const windows = Math.min(calibration.windows, JUDGED_BATCHES * calibration.batch);
   const logits = windows * calibration.tokens * model.config.vocabularySize;
   return sumCosts([
     timesCost(forwardCost(model, calibration.batch, calibration.tokens), (3 * windows) / calibration.batch),
     { flops: 4 * 2 * logits * model.width, elements: 2 * 8 * logits, bytes: 6 * FLOAT * Math.min(LOGITS, logits) },
   ]);
+}
+
+/** The runner's errors of each Linear after a finetune, on a pass through the model. */
+function linearsCost(planned: PlannedStep, { model, calibration }: EstimateOptions): Cost {
+  if (!calibration) return NOTHING;
+  const { windows, tokens, batch } = calibration;
+  const batches = Math.min(windows / batch, JUDGED_BATCHES);
+  const x = stream(batch, tokens, model.width);
+  const known = new Map<string, Cost>();
+  const blocks = model.blocks.map((block): Cost => {
+    const targets = targetsIn(planned, block);
+    const key = JSON.stringify([shapesOf(block), targets]);
+    const found = known.get(key) ?? judgeCost(block, targets, x, batches);
+    known.set(key, found);
+    return found;
+  });
+  return sumCosts([timesCost(forwardCost(model, batch, tokens), batches), ...blocks]);
 }
 
 function sizeOf({ inFeatures, outFeatures }: LinearShape): number {

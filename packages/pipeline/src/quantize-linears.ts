@@ -49,9 +49,17 @@ export function statisticsByPath(planned: PlannedStep): Map<string, Readonly<Rec
   return byPath;
 }
 
+/** A block whose Linears have been quantized. */
+export interface QuantizedBlock {
+  readonly block: Block;
+  /** Linears that too few tokens reached: rounded to nearest, and to be left at that. */
+  readonly starved: ReadonlySet<string>;
+}
+
 /** The block with its targeted Linears quantized, group by group in the order of computation. */
-export async function quantizeLinears(work: BlockWork): Promise<Block> {
+export async function quantizeLinears(work: BlockWork): Promise<QuantizedBlock> {
   const { run, planned, inputs, progress } = work;
+  const starved = new Set<string>();
   let block = work.original;
   for (const group of block.groups) {
     const names = group.linears.filter((name) => planned.options.has(`${block.path}.${name}`));
@@ -61,14 +69,21 @@ export async function quantizeLinears(work: BlockWork): Promise<Block> {
       : undefined;
     for (const name of names) {
       throwIfAborted(run.signal);
-      block = block.with({ linears: { [name]: await quantizeOne(work, block, name, folded) } });
+      const { linear, isStarved } = await quantizeOne(work, block, name, folded);
+      if (isStarved) starved.add(name);
+      block = block.with({ linears: { [name]: linear } });
       progress.advance(`${block.path}.${name}`);
     }
   }
-  return block;
+  return { block, starved };
 }
 
-async function quantizeOne(work: BlockWork, block: Block, name: string, folded: GroupStatistics | undefined): Promise<Linear> {
+async function quantizeOne(
+  work: BlockWork,
+  block: Block,
+  name: string,
+  folded: GroupStatistics | undefined,
+): Promise<Pick<Judgement, 'linear' | 'isStarved'>> {
   const { run, planned, model, statistics, progress } = work;
   const { method } = planned.step;
   const path = `${block.path}.${name}`;
@@ -107,9 +122,9 @@ async function quantizeOne(work: BlockWork, block: Block, name: string, folded: 
   const judged = await judge(work, { path, comparand, quantized, gram: folds && stats[folds[0]], tokens });
   const linear = part.replace(judged.linear);
   const bitsPerWeight = linear.storageBits / (whole.inFeatures * whole.outFeatures);
-  const { error, nearestError } = judged;
+  const { error, nearestError, isStarved } = judged;
   run.emit({ type: 'linear-done', step: planned.index, path, error, nearestError, tokens, bitsPerWeight, milliseconds });
-  return linear;
+  return { linear, isStarved };
 }
 
 /** The Linear, or the part of it that methods see, as it is in the dense block. */
@@ -148,6 +163,8 @@ interface Outcome {
 /** What becomes of it, and its relative output errors. */
 interface Judgement {
   readonly linear: Linear;
+  /** Whether too few tokens reached it. */
+  readonly isStarved: boolean;
   readonly error: number | undefined;
   readonly nearestError: number | undefined;
 }
@@ -161,7 +178,7 @@ async function judge({ run, planned }: BlockWork, { path, comparand, quantized, 
   const { name } = planned.step.method;
   const warn = (code: string, message: string): void => run.emit({ type: 'warning', step: planned.index, path, code, message });
   const isStarved = tokens !== undefined && tokens < run.minTokens;
-  if (!gram && !isStarved) return { linear: quantized, error: undefined, nearestError: undefined };
+  if (!gram && !isStarved) return { linear: quantized, isStarved, error: undefined, nearestError: undefined };
   const original = await comparand();
   const nearest = await run.nearest?.(original, quantized, path);
   if (isStarved) {
@@ -172,7 +189,7 @@ async function judge({ run, planned }: BlockWork, { path, comparand, quantized, 
     warn('GRAM_SINGULAR', `${gap}, and dampening decides the rest; calibrate on more text`);
   }
   const linear = isStarved && nearest ? await evaluateTree(run.backend, nearest) : quantized;
-  if (!gram) return { linear, error: undefined, nearestError: undefined };
+  if (!gram) return { linear, isStarved, error: undefined, nearestError: undefined };
   const [ofMethod, nearestError] = await relativeOutputErrors(run.backend, original, nearest ? [quantized, nearest] : [quantized], gram);
   if (!Number.isFinite(ofMethod)) {
     throw new LowbitError(
@@ -188,5 +205,5 @@ async function judge({ run, planned }: BlockWork, { path, comparand, quantized, 
       `relative output error ${error.toPrecision(3)} is not below round-to-nearest's ${nearestError.toPrecision(3)}`,
     );
   }
-  return { linear, error, nearestError };
+  return { linear, isStarved, error, nearestError };
 }

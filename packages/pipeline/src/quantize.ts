@@ -19,6 +19,7 @@ import { quantizeBlocks } from './block-loop.js';
 import { lastHidden, meanDivergence } from './divergence.js';
 import { createEmitter } from './emitter.js';
 import { checkWeights } from './finite.js';
+import { judgeModel } from './judge-linears.js';
 import { checkStep, linearShapes, type PlannedStep, planRecipe, planStep } from './plan.js';
 import { requireReference } from './quantize-linears.js';
 import { evaluateTree, hasExpressions, resolveTree } from './resolve.js';
@@ -263,8 +264,10 @@ async function finetune(run: Run, planned: PlannedStep, model: Model, { referenc
   const referenceBlock = (block: number): Promise<Block> =>
     resolveTree(run.backend, requireReference(dense?.blocks[block], model.blocks[block].path));
   const context = { ...shared, reference, referenceBlock, calibration, task, optionsFor: (path: string) => options.get(path) };
+  const started = performance.now();
   const made = await inStage(planned, 'model', async () => method.finetune?.(model, context) ?? model);
   const tuned = await evaluateTree(run.backend, made);
+  await judgeModel(run, planned, { model: tuned, dense, milliseconds: performance.now() - started });
   if (!canJudge) return tuned;
   const after = await meanDivergence(run, reference, hidden, tuned);
   run.emit({ type: 'log', step: index, path: 'model', record: { divergenceBefore: before, divergenceAfter: after } });

@@ -62,6 +62,14 @@ describe('estimateRun', () => {
     expect(estimateRun({ ...options, recipe, propagate }).steps[0].cost.flops).toBe(flops());
   });
 
+  it('has those of telling how far Linears are from the dense ones after a refinement', async () => {
+    const idle = defineMethod({ name: 'test-idle', version: 1, options: z.strictObject({}), refineBlock: async (block) => block });
+    const { backend, flops } = counting();
+    const recipe = [idle({ targets: ['!**.1.mlp.*'] })];
+    await quantize({ model, backend, recipe, calibration, nearest: same });
+    expect(estimateRun({ ...options, recipe }).steps[0].cost.flops).toBe(flops());
+  });
+
   it('has those of a step that reads no data, which has none', () => {
     const { steps, heldBytes } = estimateRun({ ...options, recipe: [nearest()], calibration: undefined });
     expect(steps).toMatchObject([{ method: 'test-nearest', targets: 14, cost: { flops: 0 } }]);
