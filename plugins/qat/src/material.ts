@@ -1,5 +1,5 @@
 // What training minimises and on what: windows of the calibration, or a task.
-import { type Block, type FinetuneContext, type FinetuneTask, LowbitError, type Model, materialize } from '@lowbit/core';
+import { type Block, type FinetuneContext, type FinetuneTask, LowbitError, type Model, materialize, read, tensorsOf } from '@lowbit/core';
 import {
   distillationLoss,
   type Indexed,
@@ -37,6 +37,7 @@ export async function windowMaterial(model: Model, context: Context): Promise<Ma
   }
   const windows = await readWindows(calibration);
   const { batches, judged, heldOut } = trainingBatches(windows, options, rng);
+  warnOfNoneHeldOut(heldOut, context);
   const lossOf = await windowLossOf(model, batches, context);
   const { windowsAtOnce } = options;
   return {
@@ -46,6 +47,17 @@ export async function windowMaterial(model: Model, context: Context): Promise<Ma
     lossOf: (trained) => windowLoss({ backend, model: trained, windowsAtOnce, lossOf }),
     record: { windows: windows.count, heldOutWindows: heldOut },
   };
+}
+
+/** One window cannot be divided. @param where a prefix of the message: which block. */
+export function warnOfNoneHeldOut(
+  heldOut: number,
+  { options, warn }: { readonly options: { readonly holdOut: number }; warn(code: string, message: string): void },
+  where = '',
+): void {
+  if (heldOut > 0 || options.holdOut === 0) return;
+  const reason = 'one window leaves none to hold out, and is trained on and judged on';
+  warn('QAT_NOT_HELD_OUT', `${where}${reason}; give more text, or set holdOut to 0 if that is meant`);
 }
 
 async function windowLossOf(
@@ -62,11 +74,34 @@ async function windowLossOf(
 }
 
 /** The model before the recipe; where hidden states are compared, the full-precision model in the basis of the trained one. */
-async function teacherOf(model: Model, { options, reference, referenceBlock }: Context): Promise<Model> {
-  if (options.objective !== 'hidden') return materialize(reference);
+function teacherOf(model: Model, { options, reference, referenceBlock }: Context): Promise<Model> {
+  return options.objective === 'hidden' ? hiddenTeacher(model, reference, referenceBlock) : materialize(reference);
+}
+
+/**
+ * The full-precision model with the residual stream of a model, both in memory. Its last norm is that of the reference where nothing has
+ * changed the basis: a step before may have trained it. In another basis it is the model's, whatever has been trained of it.
+ */
+export async function hiddenTeacher(model: Model, reference: Model, referenceBlock: (index: number) => Promise<Block>): Promise<Model> {
   const blocks: Block[] = [];
   for (const index of model.blocks.keys()) blocks.push(await referenceBlock(index));
-  return model.with({ blocks });
+  const isSame = (await isEqual(model.embedding, reference.embedding)) && (await isEqual(model.head, reference.head));
+  return model.with({ blocks, ...(isSame && { norm: await materialize(reference.norm) }) });
+}
+
+type Tree = Parameters<typeof tensorsOf>[0];
+
+/** Whether two trees have the same elements. */
+async function isEqual(one: Tree, other: Tree): Promise<boolean> {
+  const [own, others] = [tensorsOf(one), tensorsOf(other)];
+  for (const [name, t] of own) {
+    const found = others.get(name);
+    if (found === t) continue;
+    if (found === undefined || found.size !== t.size) return false;
+    const [a, b] = [await read(t), await read(found)];
+    if (!a.every((x, i) => x === b[i])) return false;
+  }
+  return own.size === others.size;
 }
 
 /** What a task predicts; an example is a window. */

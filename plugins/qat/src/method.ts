@@ -1,11 +1,14 @@
 // Quantization-aware fine-tuning of the whole model as a method.
 import { defineMethod, type FinetuneContext, type FinetuneTask, type LinearShape, type Model, materialize } from '@lowbit/core';
 import { checkGroups } from '@lowbit/quant';
-import { meanLoss, type RateSearchResult, type Resumption, Stopwatch, searchRates, type TrainResult, train } from '@lowbit/train';
+import { meanLoss, type Resumption, Stopwatch, searchRates, type TrainResult, train } from '@lowbit/train';
 import { qatCost } from './cost.js';
 import { optimizerOf, ratesOf, roundsOf, scheduleOf } from './course.js';
+import { keptGrids } from './kept-grids.js';
 import { type Material, taskMaterial, windowMaterial } from './material.js';
 import { type QatOptions, qatOptions } from './options.js';
+import { type Judged, keepsGiven, outcomeRecord, warnAbout } from './outcome.js';
+import { withLinearOverrides } from './overrides.js';
 import { hasDenseTarget } from './parts.js';
 import { type Prepared, prepareModel } from './prepare.js';
 import { checkTrainable } from './quantizer/select.js';
@@ -14,19 +17,21 @@ import { checkTrainable } from './quantizer/select.js';
  * Weights behind codes, scales and offsets are trained together, through the rounding (straight-through, LSQ); or scales alone, codes
  * frozen. From dense Linears, or from what a post-training method has made of them.
  */
-export const qat = defineMethod({
-  name: 'qat',
-  version: 1,
-  description: 'Quantization-aware fine-tuning: weights, scales and offsets trained through the rounding, end to end',
-  options: qatOptions,
-  check: checkLinear,
-  cost: (work) => qatCost(work, { hasTeacher: work.options.objective !== 'ce', windowsAtOnce: work.options.windowsAtOnce }),
-  finetune: (model, context) =>
-    context.task && context.options.objective === 'ce'
-      ? tune(model, context, () => Promise.resolve(taskMaterial(context.task as FinetuneTask, context)))
-      : tune(model, context, windowMaterial),
-  aim: ({ objective }) => (objective === 'ce' ? 'task' : 'reference'),
-});
+export const qat = withLinearOverrides(
+  defineMethod({
+    name: 'qat',
+    version: 1,
+    description: 'Quantization-aware fine-tuning: weights, scales and offsets trained through the rounding, end to end',
+    options: qatOptions,
+    check: checkLinear,
+    cost: (work) => qatCost(work, { hasTeacher: work.options.objective !== 'ce', windowsAtOnce: work.options.windowsAtOnce }),
+    finetune: (model, context) =>
+      context.task && context.options.objective === 'ce'
+        ? tune(model, context, () => Promise.resolve(taskMaterial(context.task as FinetuneTask, context)))
+        : tune(model, context, windowMaterial),
+    aim: ({ objective }) => (objective === 'ce' ? 'task' : 'reference'),
+  }),
+);
 
 /** @throws LINEAR_NOT_AFFINE, LINEAR_NOT_DENSE or GROUP_SIZE, naming the path. */
 export function checkLinear(shape: LinearShape, options: Pick<QatOptions, 'train' | 'quantizer' | 'groupSize'>): void {
@@ -39,24 +44,24 @@ export function checkLinear(shape: LinearShape, options: Pick<QatOptions, 'train
 type Context = FinetuneContext<QatOptions>;
 
 async function tune<Batch>(
-  given: Model,
+  lazy: Model,
   shared: Context,
   materialOf: (model: Model, context: Context) => Promise<Material<Batch>>,
 ): Promise<Model> {
-  const model = await materialize(given);
+  const model = await materialize(lazy);
   // The first step of a recipe is given the reference itself, which is read once then.
-  const context = shared.reference === given ? { ...shared, reference: model } : shared;
-  const { backend, options, signal, log } = context;
+  const context = shared.reference === lazy ? { ...shared, reference: model } : shared;
+  const { backend, options, signal, log, warn } = context;
+  const kept = keptGrids(model.blocks, context.optionsFor, qatOptions.parse({ preset: options.preset }));
+  if (kept !== undefined) warn('QAT_GRID_KEPT', kept);
   const prepared = await prepareModel(
     model,
-    { backend, optionsFor: context.optionsFor, trainNorms: options.trainNorms },
+    { backend, signal, optionsFor: context.optionsFor, trainNorms: options.trainNorms },
     context.referenceBlock,
   );
   const material = await materialOf(model, context);
   const { rounds, stepsPerRound } = roundsOf(options, material.batches.length, material.tokensPerStep);
-  const lossGiven = canKeep(model, context)
-    ? await meanLoss(backend, new Map(), material.lossOf(model), material.judged, signal)
-    : undefined;
+  const given = canKeep(model, context) ? await meanLoss(backend, new Map(), material.lossOf(model), material.judged, signal) : undefined;
   const clock = new Stopwatch();
   const work: Work<Batch> = { context, material, prepared, rounds, stepsPerRound, clock, stepsHere: 0 };
   const found = await searchRates({
@@ -67,27 +72,19 @@ async function tune<Batch>(
     save: context.save,
     progress: context.progress,
   });
-  const { result, rate } = found.best;
-  const { before, after } = result.validation as NonNullable<TrainResult['validation']>;
-  const keepsGiven = lossGiven !== undefined && !(after < lossGiven);
-  warnAbout(found, lossGiven, context);
-  const steps = rounds * stepsPerRound;
+  const { result } = found.best;
+  const { before: start, after } = result.validation as NonNullable<TrainResult['validation']>;
+  const judged: Judged = { given, start, after };
+  warnAbout(found, judged, context);
   log({
     objective: options.objective,
     parameters: countsOf(prepared),
     ...material.record,
-    learningRate: rate,
-    divergedRates: found.diverged,
-    steps,
-    tokens: steps * material.tokensPerStep,
+    tokens: result.losses.length * stepsPerRound * material.tokensPerStep,
     tokensPerSecond: (work.stepsHere * material.tokensPerStep) / clock.seconds(),
-    losses: result.losses,
-    lossGiven,
-    lossBefore: before,
-    lossAfter: keepsGiven ? lossGiven : after,
-    keptRound: keepsGiven ? 'given' : result.epoch,
+    ...outcomeRecord(found, judged, stepsPerRound),
   });
-  return keepsGiven ? given : prepared.convert(result.parameters);
+  return keepsGiven(judged) ? lazy : prepared.convert(result.parameters);
 }
 
 /** Whether the model that was given may be handed back: nothing of it was to be quantized. */
@@ -145,25 +142,4 @@ function countsOf({ parameters, roleOf }: Prepared<Model>): Record<string, numbe
   const counts: Record<string, number> = { latent: 0, grid: 0, norm: 0 };
   for (const [name, { size }] of parameters) counts[roleOf(name)] += size;
   return counts;
-}
-
-function warnAbout({ best, diverged }: RateSearchResult, lossGiven: number | undefined, { options, warn }: Context): void {
-  const { losses, epoch, validation } = best.result;
-  if (best.result.diverged) {
-    const kept = `a loss or a parameter was not finite after ${losses.length} rounds; round ${epoch} is kept`;
-    warn('QAT_DIVERGED', `${kept}. Lower learningRate and scaleLearningRate, or set clipNorm`);
-  } else if (diverged.length > 0) {
-    warn('QAT_DIVERGED', `learning rates ${diverged.join(', ')} left the finite numbers; leave them out`);
-  }
-  const { before, after } = validation as NonNullable<typeof validation>;
-  const start = lossGiven ?? before;
-  if (after > start || Number.isNaN(after)) {
-    const figures = `from ${start.toPrecision(4)} to ${after.toPrecision(4)}`;
-    const message = options.keepBest
-      ? `no state was judged better than ${lossGiven === undefined ? 'the start' : 'what was given'} (${figures}), which is kept; lower learningRate or give more text`
-      : `training raised the loss that is judged on ${figures}; set keepBest, or lower learningRate`;
-    warn(options.keepBest ? 'QAT_NO_GAIN' : 'QAT_WORSE', message);
-  } else if (epoch === 0 && options.keepBest && !best.result.diverged) {
-    warn('QAT_NO_GAIN', 'no round was better than the start, which is kept; lower learningRate or give more text');
-  }
 }

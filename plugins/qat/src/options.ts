@@ -57,7 +57,7 @@ export const courseShape = {
   scaleLearningRate: rate
     .optional()
     .describe(
-      'Peak learning rate of scales and offsets, which are trained relative to the scale that they begin with; of several learningRates it belongs to the first and goes along in proportion (1e-3)',
+      'Peak learning rate of scales and offsets, which are trained relative to the scale that they begin with; of several learningRates it belongs to the first and goes along in proportion, under AdamW to 0.1 at most (1e-3)',
     ),
   schedule: z.enum(['cosine', 'constant']).default('cosine').describe('Course of the rate after the warm-up, down to 0 or not'),
   warmup: z.number().min(0).max(1).optional().describe('Share of the steps over which the learning rate rises (0.1)'),
@@ -143,11 +143,11 @@ export const qatOptions = written.transform((set, context) => {
 
 /** Options that contradict each other, with what to do. @param written without what presets add. */
 export function conflicts(
-  options: Pick<QatOptions, 'quantizer' | 'zero' | 'train' | 'gradientScale' | 'optimizer' | 'keepBest' | 'patience'>,
+  options: Omit<QatOptions, 'preset' | 'objective' | 'lambdaCe' | 'windowsAtOnce'>,
   written: Pick<QatInput, 'zero'>,
 ): readonly (readonly [option: string, problem: string])[] {
   const { quantizer, zero, train, gradientScale, optimizer, keepBest, patience } = options;
-  const found: [string, string][] = [];
+  const found: [string, string][] = [...unread(options)];
   if (train === 'scales' && quantizer !== 'learned') {
     found.push(['quantizer', `'${quantizer}' finds its grid from weights, which train 'scales' leaves out; use 'learned'`]);
   }
@@ -160,8 +160,51 @@ export function conflicts(
   if (gradientScale && optimizer === 'adamw') {
     found.push(['gradientScale', "changes nothing under AdamW, which divides it out; use optimizer 'sgd', or set scaleLearningRate"]);
   }
+  const largest = largestScaleRate(options);
+  if (optimizer === 'adamw' && largest > LARGEST_SCALE_RATE) {
+    const remedy = 'put the largest rate first, or lower scaleLearningRate';
+    const reason = `the largest takes scales along to a rate of ${Number(largest.toPrecision(2))} a step, relative to where they begin`;
+    found.push(['learningRate', `${reason}; ${remedy}`]);
+  }
   if (patience > 0 && !keepBest) found.push(['patience', 'waits for a better state to keep; set keepBest, or leave it out']);
   return found;
+}
+
+/** Options that differ from their defaults and that nothing would read. */
+function unread({
+  quantizer,
+  bits,
+  train,
+  latent,
+  clip,
+  weightDecay,
+}: Pick<QatOptions, 'quantizer' | 'bits' | 'train' | 'latent' | 'clip' | 'weightDecay'>): readonly [string, string][] {
+  const found: [string, string][] = [];
+  if (train === 'scales') {
+    const reason = "is about weights behind codes, which train 'scales' does not have; leave it out";
+    if (latent !== 'codes') found.push(['latent', reason]);
+    if (clip !== 'minmax') found.push(['clip', reason]);
+    if (weightDecay > 0) found.push(['weightDecay', reason]);
+  } else if (clip !== 'minmax' && (quantizer === 'lwc' || (quantizer === 'seq' && bits === 2))) {
+    found.push(['clip', `'${quantizer}' has ranges of its own; leave it out, or use quantizer 'learned' or 'minmax'`]);
+  }
+  return found;
+}
+
+/** A step of AdamW moves a scale by about its rate: ten of them would be as much as the scale. */
+const LARGEST_SCALE_RATE = 0.1;
+
+/** The rate of scales that the largest of several learning rates takes along; what is written for the first one is not questioned. */
+function largestScaleRate({
+  learningRate,
+  scaleLearningRate,
+  quantizer,
+  trainNorms,
+}: Pick<QatOptions, 'learningRate' | 'scaleLearningRate' | 'quantizer' | 'trainNorms'>): number {
+  const rates = [learningRate].flat();
+  const largest = Math.max(...rates);
+  const hasScales = quantizer !== 'minmax' || trainNorms;
+  return hasScales && largest > rates[0] ? (scaleLearningRate * largest) / rates[0] : 0;
 }
 
 /** Parsed. */

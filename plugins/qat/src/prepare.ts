@@ -14,6 +14,7 @@ import {
   type Tensor,
   type TensorMap,
   tensorsOf,
+  throwIfAborted,
 } from '@lowbit/core';
 import { QuantizedLinear } from '@lowbit/quant';
 import { type NamedTensors, type ParameterUnit, reparameterized, type StagedLoss, withParameters } from '@lowbit/train';
@@ -50,12 +51,14 @@ export interface PrepareRequest {
   optionsFor(path: string): WeightOptions | undefined;
   /** Tensors of norms are trained too. */
   readonly trainNorms?: boolean;
+  /** Heard between two Linears: weights behind their codes are computed one after the other. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /**
  * @param block in memory.
  * @param reference the same block in full precision, asked for where the weights behind codes begin as those.
- * @throws QAT_NOTHING when nothing is trained; what `quantizerOf` throws.
+ * @throws QAT_NOTHING when nothing is trained; ABORTED when the signal is; what `quantizerOf` throws.
  */
 export function prepareBlock(block: Block, request: PrepareRequest, reference: () => Promise<Block>): Promise<Prepared<Block>> {
   const dense = rememberLast(reference);
@@ -69,7 +72,7 @@ export function prepareBlock(block: Block, request: PrepareRequest, reference: (
 /**
  * @param model in memory.
  * @param reference block `index` in full precision, asked for where the weights behind codes begin as those.
- * @throws QAT_NOTHING when nothing is trained; what `quantizerOf` throws.
+ * @throws QAT_NOTHING when nothing is trained; ABORTED when the signal is; what `quantizerOf` throws.
  */
 export function prepareModel(
   model: Model,
@@ -133,9 +136,10 @@ async function prepareTree<Tree extends { map(map: TensorMap): Tree }>(
   request: PrepareRequest,
   { linears, norms, assemble }: Layout<Tree>,
 ): Promise<Prepared<Tree>> {
-  const { backend } = request;
+  const { backend, signal } = request;
   const trained: TrainedLinear[] = [];
   for (const named of linears) {
+    throwIfAborted(signal);
     const options = request.optionsFor(named.path);
     if (options) trained.push(await trainedLinear(backend, named, options));
   }

@@ -184,6 +184,14 @@ const learned = (parts: { zeroPoint?: Tensor; offset?: Tensor }) => (latent: rea
 const lwc = (parts: { zeroPoint?: Tensor; offset?: Tensor }) => (latent: readonly number[]) =>
   lwcQuantizer({ weight: weightWith(latent, parts), latent: tensor(latent, [1, latent.length]) });
 
+const seq = (latent: readonly number[]): Promise<FakeQuantizer> =>
+  seqQuantizer(tensor(latent, [1, latent.length]), { groupSize: LATENTS, scaleDtype: 'float32' });
+
+const minmax = (latent: readonly number[]): FakeQuantizer => {
+  const format = { bits: 3, groupSize: LATENTS, zero: 'integer', clip: 'minmax', scaleDtype: 'float32' } as const;
+  return minmaxQuantizer(tensor(latent, [1, latent.length]), format);
+};
+
 const zeroPoint = (value: number): Tensor => tensor(Uint8Array.of(value), [1, 1]);
 const offset = (value: number): Tensor => tensor([value], [1, 1]);
 
@@ -229,10 +237,30 @@ const families = (fixed: readonly number[]): Readonly<Record<string, Family>> =>
       return { scale: (high - low) / largest, offset: low, margin: 0.5, largest };
     },
   },
+  recomputed: {
+    quantizer: minmax,
+    roles: {},
+    gridOf(_, round) {
+      const [low, high] = [Math.min(0, ...fixed), Math.max(0, ...fixed)];
+      const scale = (high - low) / largest;
+      return { scale, offset: -scale * round(-low / scale), margin: 1, largest };
+    },
+  },
+  seq: {
+    quantizer: seq,
+    roles: { scale: [0.5, 2] },
+    gridOf({ scale: a }) {
+      // Levels at ±¼ and ±¾ of α; α begins as the largest magnitude, and weights within 0.99 α have a gradient.
+      const scale = (Math.max(...fixed.map(Math.abs)) * (a as number)) / 2;
+      return { scale, offset: -1.5 * scale, margin: 0.48, largest: 3 };
+    },
+  },
 });
 
 describe('finite differences of the surrogate', () => {
-  const weights = fc.array(fc.double({ min: -1.4, max: 1.4, noNaN: true }), { minLength: LATENTS, maxLength: LATENTS });
+  // Spread evenly: most doubles are next to 0, where `seq` changes from one code to the next.
+  const weight = fc.integer({ min: -14000, max: 14000 }).map((x) => x / 10000);
+  const weights = fc.array(weight, { minLength: LATENTS, maxLength: LATENTS });
 
   it.each(Object.keys(families([])))('%s', async (name) => {
     const roles = Object.entries(families([])[name].roles);

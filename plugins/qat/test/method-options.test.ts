@@ -69,12 +69,35 @@ describe('refuses', () => {
     [{ gradientScale: true }, /gradientScale: .*sgd/],
     [{ patience: 2, keepBest: false }, /patience: .*keepBest/],
     [{ objective: 'ce', lambdaCe: 1 }, /lambdaCe: .*beside/],
+    [{ train: 'scales', latent: 'dequantized' }, /latent: .*leave it out/],
+    [{ preset: 'efficientqat', clip: 'mse' }, /clip: .*leave it out/],
+    [{ train: 'scales', weightDecay: 0.1 }, /weightDecay: .*leave it out/],
+    [{ quantizer: 'lwc', clip: 'mse' }, /clip: 'lwc' has ranges of its own/],
+    [{ preset: 'paretoq', bits: 2, clip: 'mse' }, /clip: 'seq' has ranges of its own/],
+    [{ learningRate: [1e-5, 1e-2] }, /learningRate: .*scales along to a rate of 1 a step.*largest rate first/],
+    [{ overrides: { '**.down_proj': { bits: 2, objective: 'ce' } } }, /overrides '\*\*\.down_proj': objective holds for all Linears/],
+    [{ overrides: { '**.down_proj': { learningRate: 1e-6 } } }, /learningRate holds .*may change bits, groupSize, .*, latent$/],
+    [{ overrides: { '**.down_proj': { preset: 'paretoq' } } }, /preset holds/],
     [{ bits: 9 }, /bits/],
   ] as const)('options that contradict each other: %o', (options, message) => {
     expect(() => qat(options as QatInput)).toThrow(
       expect.objectContaining({ code: 'OPTIONS_INVALID', message: expect.stringMatching(message) }),
     );
   });
+});
+
+it('takes rates that keep scales in bounds, and whatever belongs to one Linear', () => {
+  for (const options of [
+    { learningRate: [1e-2, 1e-5] },
+    { learningRate: [1e-5, 1e-3] },
+    { learningRate: [1e-5, 1e-2], optimizer: 'sgd' },
+    { learningRate: [1e-5, 1e-2], quantizer: 'minmax' },
+    { quantizer: 'seq', bits: 3, clip: 'mse' },
+    { overrides: { '**.down_proj': { bits: 2, groupSize: 8, zero: 'free', clip: 'mse', scaleDtype: 'float32' } } },
+    { overrides: { '**.down_proj': { quantizer: 'lwc', train: 'all', latent: 'dequantized' } } },
+  ] as const) {
+    expect(qat(options as unknown as QatInput).options).toMatchObject({ train: 'all' });
+  }
 });
 
 it.each(['paretoq', 'llm-qat'] as const)('%s has a scale for each output channel, unless told otherwise', (preset) => {

@@ -88,7 +88,8 @@ it('hands back what it was given, bit for bit, where training made it worse', as
 
 it('tries several rates, and keeps the best', async () => {
   const rates = [1e-5, 3e-3];
-  const { log, rounds } = await run(backend, [rtn(format), qat({ ...quick, epochs: 2, learningRate: rates })]);
+  const course = { ...quick, epochs: 2, learningRate: rates, scaleLearningRate: 3e-5 };
+  const { log, rounds } = await run(backend, [rtn(format), qat(course)]);
   const best = Math.min(...rounds.map(({ heldOutLoss }) => heldOutLoss as number));
   expect(log.lossAfter).toBe(best);
   expect(log.learningRate).toBe(rounds.find(({ heldOutLoss }) => heldOutLoss === best)?.learningRate);
