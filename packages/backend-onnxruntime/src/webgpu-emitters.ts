@@ -11,11 +11,13 @@ const inFloat64 =
   ({ graph, names: [x] }) =>
     graph.node('Cast', [graph.node(op, [graph.node('Cast', [x], { to: castTarget('float64') })])], { to: castTarget('float32') });
 
-/** At 1.5·2²³ floats are whole numbers, and a sum is rounded to one, half to even; what is larger than 2²² has few halves or none. */
+/** From 2²³ on floats are whole numbers, so that adding it to a smaller one rounds it, half to even. */
 const emitRound: Emitter = ({ graph, names: [x] }) => {
-  const shift = scalar(graph, 1.5 * 2 ** 23);
-  const rounded = graph.node('Sub', [graph.node('Add', [x, shift]), shift]);
-  return graph.node('Where', [graph.node('Less', [graph.node('Abs', [x]), scalar(graph, 2 ** 22)]), rounded, x]);
+  const limit = scalar(graph, 2 ** 23);
+  const size = graph.node('Abs', [x]);
+  const rounded = graph.node('Sub', [graph.node('Add', [size, limit]), limit]);
+  const signed = graph.node('Where', [graph.node('Less', [x, scalar(graph, 0)]), graph.node('Neg', [rounded]), rounded]);
+  return graph.node('Where', [graph.node('Less', [size, limit]), signed, x]);
 };
 
 const emitSign: Emitter = ({ graph, names: [x] }) => {

@@ -1,5 +1,5 @@
 // What stays on a WebGPU device: weights between evaluations, and all nodes of a block's graph.
-import { add, createRng, grad, mean, mul, reshape, square, sub, sum, type Tensor, tensor } from '@lowbit/core';
+import { add, createRng, grad, mean, mul, read, reshape, round, sign, square, sub, sum, type Tensor, tensor } from '@lowbit/core';
 import { createToyModel } from '@lowbit/testkit';
 import { describe, expect, it } from 'vitest';
 import { swiftShaderEnvironment, withoutSwiftShader } from '../../../test/swiftshader.js';
@@ -43,6 +43,17 @@ describe.skipIf(!swiftShaderEnvironment)(`WebGPU on SwiftShader${withoutSwiftSha
     expect(sums).toEqual([1, 2, 3, 1, 3]);
     // 1, 2, 3, and 1 again, for which 2 went.
     expect(backend.statistics.resident?.uploads).toBe(4);
+    await backend.dispose();
+  });
+
+  it('rounds half to even up to where floats have no halves, and leaves what is no number', async () => {
+    const backend = await createOnnxBackend({ provider: 'webgpu', threads: 1 });
+    const values = [0.5, 1.5, -2.5, -0.3, 2 ** 22 + 0.5, 2 ** 22 + 1.5, -(2 ** 23 - 0.5), 2 ** 23 + 1, 1e20, Infinity, -Infinity, NaN];
+    const [y] = await backend.evaluate([round(tensor(values))]);
+    const expected = [0, 2, -2, -0, 2 ** 22, 2 ** 22 + 2, -(2 ** 23), 2 ** 23 + 1, Math.fround(1e20), Infinity, -Infinity, NaN];
+    expect(Array.from(await read(y))).toEqual(expected);
+    const [signs] = await backend.evaluate([sign(tensor([-3, -0, 0, 1e-30, Infinity]))]);
+    expect(Array.from(await read(signs), Math.abs)).toEqual([1, 0, 0, 1, 1]);
     await backend.dispose();
   });
 
