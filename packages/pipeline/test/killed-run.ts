@@ -1,4 +1,5 @@
 // A run that kills its own process at the n-th thing it does. As a program: killed-run.ts <store> <output> <n>; 0 lets it come to its end.
+import { writeFile } from 'node:fs/promises';
 import { createOnnxBackend } from '@lowbit/backend-onnxruntime';
 import { type Backend, lazyTensor, type Recipe, read, type Store, type StoreEntry, tensorsOf } from '@lowbit/core';
 import { createFileStore, storedTensor, writeSafetensors } from '@lowbit/formats';
@@ -27,7 +28,9 @@ interface RunSettings {
   readonly tick: () => void;
 }
 
-export async function runToFile({ store, output, tick }: RunSettings): Promise<void> {
+/** @returns blocks and models that were there already. */
+export async function runToFile({ store, output, tick }: RunSettings): Promise<number> {
+  let reused = 0;
   const backend = await createOnnxBackend({ threads: 1 });
   const model = createToyModel({ seed: 1, blockCount: 3, biases: true });
   const calibration = createToyTokens({ seed: 2, batchCount: 3, batchSize: 1, tokens: 8 });
@@ -39,12 +42,16 @@ export async function runToFile({ store, output, tick }: RunSettings): Promise<v
     seed: 3,
     store: store && tickingStore(store, tick),
     kinds: testKinds,
+    onEvent: (event) => {
+      if (event.type === 'log' && event.record['reusedFromStore'] === true) reused++;
+    },
     // One batch stays in memory, the others lie in the store.
     ...(store && { memory: 2048 }),
   });
   const tensors = [...tensorsOf(made.model)].map(([name, t]) => storedTensor(name, t));
   await writeSafetensors(output, tensors);
   await backend.dispose();
+  return reused;
 }
 
 function tickingBackend(backend: Backend, tick: () => void): Backend {
@@ -92,5 +99,6 @@ if (script?.endsWith('killed-run.ts')) {
   const tick = (): void => {
     if (++ticks === Number(killAt)) process.kill(process.pid, 'SIGKILL');
   };
-  await runToFile({ store: createFileStore(directory), output, tick });
+  const reused = await runToFile({ store: createFileStore(directory), output, tick });
+  await writeFile(`${output}.reused`, String(reused));
 }

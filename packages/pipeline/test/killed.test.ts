@@ -1,7 +1,7 @@
 // Runs that are killed go on to the bytes of one that never was, wherever the kills hit.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -77,7 +77,11 @@ it(
     await runToFile({ store: createFileStore(join(folder, 'counted')), output: counted, tick: () => void ticks++ });
     expect(await fileSha256(counted)).toBe(expected);
     const outputs = await Promise.all(Array.from({ length: CHAINS }, (_, chain) => killedRuns(chain, ticks)));
-    for (const output of outputs.flat()) expect(await fileSha256(output), output).toBe(expected);
+    for (const output of outputs.flat()) {
+      expect(await fileSha256(output), output).toBe(expected);
+      // Those that came to their end had begun long before: what was finished then they have not computed again.
+      expect(Number(await readFile(`${output}.reused`, 'utf8')), output).toBeGreaterThan(0);
+    }
   },
   PATIENCE,
 );
