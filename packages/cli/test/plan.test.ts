@@ -197,6 +197,21 @@ it('quantize says the plan in a line, and leaves a line for each Linear', async 
   }
 });
 
+it.each([
+  ['qat-blocks:bits=3,groupSize=16,epochs=1', 'qat-blocks', 14],
+  ['rtn:bits=3,groupSize=16+lrec:rank=2,epochs=1', 'lrec', 28],
+])('leaves such lines for methods that do not go from Linear to Linear: %s', async (recipe, method, count) => {
+  const { code } = await lowbit('quantize', 'toy', '--recipe', recipe, '--out', method, '--windows', '8', '--window', '16');
+  expect(code).toBe(0);
+  const lines = (await readFile(join(folder, method, 'layers.csv'), 'utf8')).trimEnd().split('\n').slice(1);
+  expect(lines).toHaveLength(count);
+  for (const line of lines.slice(-14)) {
+    const [, name, , , error, , , , , bits, seconds] = line.split(',');
+    expect(name).toBe(method);
+    expect([Number(error) > 0, Number(error) < 1, Number(bits) > 3, Number(seconds) >= 0]).toEqual([true, true, true, true]);
+  }
+});
+
 it('--min-tokens rounds to nearest what fewer tokens reach', async () => {
   const few = ['--windows', '1', '--window', '16', '--min-tokens', '17'];
   const { code, errors } = await lowbit('quantize', 'toy', '--recipe', 'gptq:bits=3,groupSize=16', '--out', 'floor', ...few);

@@ -19,6 +19,7 @@ import type { Command } from 'commander';
 import { openBackend, textSource } from '../arguments.js';
 import { type CommandContext, claimDirectory } from '../context.js';
 import { activationMemory, type ClaimedStore, findKeptRun, type KeptRun, locateRefusal, wasBeingWritten } from '../kept-run.js';
+import { LAYER_TABLE } from '../layer-table.js';
 import { builtInMethods } from '../methods.js';
 import { methodHelp } from '../option-help.js';
 import { readRecipes } from '../recipe.js';
@@ -148,7 +149,8 @@ async function quantizeWith(
       versions: { ...versions, ...resolved.versions },
       seed: options.seed,
       task: opened?.task ?? provenance.task,
-      sideFiles: new Map([...resolved.checkpoint.sideFiles, ...runFiles.files()]),
+      // The table of layers of the source is of another run.
+      sideFiles: new Map([...[...resolved.checkpoint.sideFiles].filter(([name]) => name !== LAYER_TABLE), ...runFiles.files()]),
       overwrite: overwrites,
       signal,
       progress: (done, total) => reporter.progress('writing', out, done, total),
