@@ -1,5 +1,5 @@
 // What a benchmark runs at a time, what that gives, and what it tells while it runs.
-import type { Model, Recipe, RunEvent, SampleText, Score } from '@lowbit/core';
+import type { Model, Recipe, RunEvent, SampleText, Score, StudyText } from '@lowbit/core';
 import type { EvaluatorName } from './evaluators.js';
 import type { BenchRow } from './row.js';
 
@@ -40,8 +40,8 @@ export interface CellSubject {
   readonly quantized: Model;
   /** Applies another recipe to the dense model, with the cell's calibration text and seed. */
   quantize(recipe: Recipe): Promise<Model>;
-  /** Scores of any model on the benchmark's held-out text. */
-  evaluate(evaluator: EvaluatorName, model: Model): Promise<readonly Score[]>;
+  /** Scores of any model on the benchmark's held-out text, or on windows of the cell's calibration text. */
+  evaluate(evaluator: EvaluatorName, model: Model, text?: StudyText): Promise<readonly Score[]>;
 }
 
 /** One record of a method about a Linear, a block or the model. */

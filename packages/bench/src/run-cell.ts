@@ -1,12 +1,13 @@
 // One cell of a benchmark: a recipe applied to a model with a seed, and what every evaluator says about the outcome.
-import { type Backend, LowbitError, type Model, type Recipe, type SampleRequest } from '@lowbit/core';
+import { type Backend, type Evaluator, LowbitError, type Model, type Recipe, type SampleRequest } from '@lowbit/core';
 import { measureSize } from '@lowbit/eval';
 import { aimsAtTask, checkRecipe, quantize } from '@lowbit/pipeline';
 import { linearKinds } from '@lowbit/quant';
 import { activationBits } from './activation-bits.js';
 import { rowsAbout } from './cell-rows.js';
-import type { EvaluatorName } from './evaluators.js';
+import { type EvaluatorName, evaluatorsOf } from './evaluators.js';
 import { describeError, rethrowAbort } from './failure.js';
+import { firstWindows } from './first-windows.js';
 import { nearestRounding } from './nearest-rounding.js';
 import type { CellOutcome, CellSubject, LogRecord, RunHooks } from './outcome.js';
 import { measurePeakMemory } from './peak-memory.js';
@@ -133,9 +134,22 @@ async function applySteps(
   return model;
 }
 
+/** Windows of a calibration that models are judged on: as many as studies hold out. */
+const CALIBRATION_WINDOWS = 24;
+
 function subjectOf(work: CellWork, quantized: Model, hooks: RunHooks): CellSubject {
-  const { prepared, backend } = work;
+  const { prepared, recipe, seed, backend } = work;
   const dense = prepared.resolved.model;
+  // What an evaluator has found out about the dense model is kept with it.
+  const onCalibration = new Map<EvaluatorName, Evaluator>();
+  const calibrationEvaluator = async (name: EvaluatorName): Promise<Evaluator> => {
+    const known = onCalibration.get(name);
+    if (known) return known;
+    const windows = await firstWindows(await prepared.calibration(recipe.calibrationWindows, seed, hooks), CALIBRATION_WINDOWS);
+    const [made] = evaluatorsOf([name], { windows });
+    onCalibration.set(name, made);
+    return made;
+  };
   return {
     dense,
     quantized,
@@ -145,6 +159,9 @@ function subjectOf(work: CellWork, quantized: Model, hooks: RunHooks): CellSubje
       return applySteps(work, steps, await calibrationFor(work, steps, hooks), hooks, []);
     },
     // Without progress: who judges many models knows how many are left.
-    evaluate: (name, model) => prepared.evaluatorOf(name).evaluate(model, { backend, reference: dense, signal: hooks.signal }),
+    async evaluate(name, model, text = 'held-out') {
+      const evaluator = text === 'held-out' ? prepared.evaluatorOf(name) : await calibrationEvaluator(name);
+      return evaluator.evaluate(model, { backend, reference: dense, signal: hooks.signal });
+    },
   };
 }

@@ -208,7 +208,8 @@ describe('studies', () => {
         given.push(context);
         const { outcome, dense, quantized, scoresOf, rng } = context;
         const [again, before] = [await scoresOf(quantized), await scoresOf(dense)];
-        const own = { gap: outcome.scores['loss-gap'], again: again['loss-gap'], before: before['loss-gap'] };
+        const { 'loss-gap': calibrated } = await scoresOf(quantized, 'calibration');
+        const own = { gap: outcome.scores['loss-gap'], again: again['loss-gap'], before: before['loss-gap'], calibrated };
         return [1, 2].map((n) => ({ method: outcome.arm.name, n, ...own, draw: rng.uniform(1)[0] }));
       },
       { evaluators: ['layer-error'] },
@@ -225,16 +226,18 @@ describe('studies', () => {
     const [bare, ofRounded] = given;
     expect(bare.quantized).toBe(bare.dense);
     expect(ofRounded.outcome.scores).toMatchObject({ 'layer-error': expect.any(Number) as number });
-    expect(rows[1]).toMatchObject({ gap: 0, again: 0, before: 0, bitsPerWeight: 16 });
+    expect(rows[1]).toMatchObject({ gap: 0, again: 0, before: 0, calibrated: 0, bitsPerWeight: 16 });
     expect(rows[3]).toMatchObject({ before: 0, again: rows[3]['gap'] });
     expect(Number(rows[3]['gap'])).toBeGreaterThan(0);
+    expect(rows[3]['calibrated']).toEqual(expect.any(Number));
+    expect(rows[3]['calibrated']).not.toBe(rows[3]['gap']);
     expect(rows[3]['draw']).toBe(rows[1]['draw']);
   });
 
   it('quantize by other recipes, with the text of their arm, and measure each Linear', async () => {
     const { rows } = await run(async ({ quantize, quantized, layerErrors, outcome }) => {
       const other = await quantize([{ method: 'gptq', options: { bits: 2, targets: ['**.q_proj'] } }]);
-      const errors = await Promise.all([quantized, other].map(layerErrors));
+      const errors = await Promise.all([quantized, other].map((model) => layerErrors(model)));
       const ofQuery = errors.map((layers) => Object.entries(layers).filter(([path]) => path.endsWith('q_proj')));
       expect(Object.values(errors[0]).filter((error) => error > 0)).toHaveLength(outcome.arm === rounded ? 6 : 0);
       expect(ofQuery.map((layers) => layers.length)).toEqual([6, 6]);

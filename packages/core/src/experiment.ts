@@ -133,6 +133,9 @@ export interface RecipeExperiment extends ArmExperiment {
   rowsOf?(outcome: ArmOutcome): readonly ExperimentRow[];
 }
 
+/** What models of a study are judged on. What is chosen by one is to be judged on the other. */
+export type StudyText = 'held-out' | 'calibration';
+
 /** What a study is given: an arm on a model with a seed, quantized and judged, and the means to make and judge others. */
 export interface StudyContext {
   readonly outcome: ArmOutcome;
@@ -147,13 +150,16 @@ export interface StudyContext {
   progress(done: number, total: number): void;
   /** Applies another recipe to the dense model, with the arm's calibration text and seed. */
   quantize(recipe: readonly StepReference[]): Promise<Model>;
-  /** 'perplexity', 'kl', 'top1-agreement' and 'loss-gap' (nats a token above the dense model) of any model on the held-out text. */
-  scoresOf(model: Model): Promise<Readonly<Record<string, number>>>;
   /**
-   * ‖X(Ŵ−W)ᵀ‖² / ‖XWᵀ‖² of each Linear by path, X being what it reads in the dense model on the held-out text.
+   * 'perplexity', 'kl', 'top1-agreement' and 'loss-gap' (nats a token above the dense model) of any model, on the held-out text unless told
+   * otherwise. Of the arm's calibration text the first windows are read, 24 at most.
+   */
+  scoresOf(model: Model, text?: StudyText): Promise<Readonly<Record<string, number>>>;
+  /**
+   * ‖X(Ŵ−W)ᵀ‖² / ‖XWᵀ‖² of each Linear by path, X being what it reads in the dense model on such text.
    * @throws REFERENCE_MISMATCH for a model in another basis.
    */
-  layerErrors(model: Model): Promise<Readonly<Record<string, number>>>;
+  layerErrors(model: Model, text?: StudyText): Promise<Readonly<Record<string, number>>>;
 }
 
 /** Arms whose models are looked into: moved along lines, taken apart, put together anew. */

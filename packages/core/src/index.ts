@@ -35,6 +35,7 @@ export type {
   StepReference,
   StudyContext,
   StudyExperiment,
+  StudyText,
 } from './experiment.js';
 export type { ExportContext, Exporter } from './exporter.js';
 export { grad } from './grad.js';

@@ -215,8 +215,10 @@ describe('radius', () => {
 
 describe('sensitivity', () => {
   it('takes one Linear or block at a time, and in a bowl they add up', async () => {
-    const { rows, context, recipes, dense } = await studied(sensitivity);
+    const { rows, context, recipes, dense, texts } = await studied(sensitivity);
     const { quantized, outcome } = context;
+    // Local errors, 14 Linears and 2 blocks alone, and all of them are for choosing; the six that are trained are judged.
+    expect(texts).toEqual([...new Array<string>(18).fill('calibration'), ...new Array<string>(6).fill('held-out')]);
     const parts = partsOf(dense, quantized);
     const linears = rows.filter(({ unit }) => unit === 'Linear');
     expect(linears).toHaveLength(14);

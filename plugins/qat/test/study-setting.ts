@@ -24,6 +24,8 @@ export interface StudySetting {
   readonly recipes: readonly (readonly StepReference[])[];
   /** How often a model was judged. */
   readonly judged: () => number;
+  /** What it was judged on, each time. */
+  readonly texts: readonly string[];
 }
 
 /** Rounded to nearest whatever the method; what a step of qat trains comes out as it was. */
@@ -46,14 +48,17 @@ export async function studySetting(arm: ExperimentArm): Promise<StudySetting> {
   const origin = await pointOf(dense, backend);
   const recipes: (readonly StepReference[])[] = [];
   let judged = 0;
-  const scoresOf = async (model: Model): Promise<Readonly<Record<string, number>>> => {
+  const texts: string[] = [];
+  const scoresOf = async (model: Model, text = 'held-out'): Promise<Readonly<Record<string, number>>> => {
     judged++;
+    texts.push(text);
     const value = STEEPNESS * distanceOf(origin, await pointOf(model, backend)) ** 2;
     return { perplexity: Math.exp(2 + value), kl: value, 'top1-agreement': 1, 'loss-gap': value };
   };
   const quantized = await apply(dense, backend, arm.recipe);
   const outcome = { arm, model: 'toy', seed: 0, scores: await scoresOf(quantized), logs: [], bitsPerWeight: 2.5, seconds: 1 };
   judged = 0;
+  texts.length = 0;
   const context: StudyContext = {
     ...{ outcome, dense, quantized, backend, scoresOf },
     rng: createRng(1),
@@ -63,12 +68,13 @@ export async function studySetting(arm: ExperimentArm): Promise<StudySetting> {
       return apply(dense, backend, recipe);
     },
     // The error of a Linear as if its inputs were white.
-    async layerErrors(model) {
+    async layerErrors(model, text = 'held-out') {
+      texts.push(text);
       const point = await pointOf(model, backend);
       return Object.fromEntries([...origin].map(([path, weight]) => [path, distanceOf(new Map([[path, weight]]), point) ** 2]));
     },
   };
-  return { context, dense, recipes, judged: () => judged };
+  return { context, dense, recipes, texts, judged: () => judged };
 }
 
 /** As the runner makes them. */

@@ -7,13 +7,13 @@ import {
   type Model,
   quantizablePart,
   type Recipe,
-  read,
   type StepReference,
 } from '@lowbit/core';
 import { type TokenWindows, windowsOf } from '@lowbit/data';
 import { measureSize, textEvaluator } from '@lowbit/eval';
 import { canBeginAfter, checkRecipe, quantize } from '@lowbit/pipeline';
 import { linearKinds } from '@lowbit/quant';
+import { firstWindows } from '../first-windows.js';
 import type { ResolvedModel } from '../model-reference.js';
 import { nearestRounding } from '../nearest-rounding.js';
 import type { BenchProgress } from '../outcome.js';
@@ -143,17 +143,6 @@ export function splitInTwo({ tokens, count, length, description, protocol }: Tok
     return windowsOf(rows, { description: `${description}, the ${what} ${rows.length}`, protocol });
   };
   return [part('first', 0, half), part('next', half, Math.min(count, 2 * half))];
-}
-
-async function firstWindows({ batches }: CalibrationText, count: number): Promise<TokenWindows> {
-  const rows: Int32Array[] = [];
-  for (let i = 0; i < batches.length && rows.length < count; i++) {
-    const batch = await batches.at(i);
-    const tokens = (await read(batch)) as Int32Array;
-    const length = batch.shape[1];
-    for (let at = 0; at < tokens.length && rows.length < count; at += length) rows.push(tokens.slice(at, at + length));
-  }
-  return windowsOf(rows, { description: batches.description, protocol: { calibrationSha256: batches.hash } });
 }
 
 /** A part with its place in the model. */

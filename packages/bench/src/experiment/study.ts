@@ -21,12 +21,12 @@ export function studyContext(
     rng: createRng(outcome.seed).at('study'),
     progress: (done, total) => onProgress?.({ type: 'stage', stage: name, path, done, total }),
     quantize: async (recipe) => quantize(await buildRecipe(recipe)),
-    async scoresOf(model) {
-      const scores = await evaluate('text', model);
+    async scoresOf(model, text) {
+      const scores = await evaluate('text', model, text);
       return Object.fromEntries(scores.map(({ evaluator, value }) => [evaluator, value]));
     },
-    async layerErrors(model) {
-      const [{ parts = {} }] = await evaluate('layer-error', model);
+    async layerErrors(model, text) {
+      const [{ parts = {} }] = await evaluate('layer-error', model, text);
       return parts;
     },
   };

@@ -17,8 +17,8 @@ const starts = { RTN: rtnStep(format), GPTQ: gptqStep(format, 'mse'), decoupleQ:
 const NONE = 'none';
 const SCALES = 'scales and offsets';
 const DENSE = 'all, dense weights';
-const CODES = 'all, dequantized weights';
-const BEHIND = 'all, from the codes';
+const DEQUANTIZED = 'all, dequantized weights';
+const CODES = 'all, from the codes';
 
 /** In two passes. */
 const course: QatInput = { epochs: 2 };
@@ -26,8 +26,8 @@ const course: QatInput = { epochs: 2 };
 const trainings: Readonly<Record<string, StepReference>> = {
   [SCALES]: scalesStep(format.bits, course),
   [DENSE]: qatStep(format.bits, { ...course, latent: 'reference' }),
-  [CODES]: qatStep(format.bits, { ...course, latent: 'dequantized' }),
-  [BEHIND]: codesStep(format.bits, course),
+  [DEQUANTIZED]: qatStep(format.bits, { ...course, latent: 'dequantized' }),
+  [CODES]: codesStep(format.bits, course),
 };
 
 const arms = Object.entries(starts).flatMap(([start, step]) => [
@@ -67,7 +67,9 @@ export const init: RecipeExperiment = {
   ...protocol,
   arms,
   table: { rows: ['model', 'start'], columns: 'trained', values: ['loss-gap', 'kl'] },
-  figure: gapDots('trained', [NONE, SCALES, CODES, DENSE, BEHIND], { color: { field: 'start', title: 'start', sort: best.toReversed() } }),
+  figure: gapDots('trained', [NONE, SCALES, DEQUANTIZED, DENSE, CODES], {
+    color: { field: 'start', title: 'start', sort: best.toReversed() },
+  }),
   claims: [
     claimOn(
       'Q6-scales',
@@ -82,7 +84,9 @@ export const init: RecipeExperiment = {
     claimOn(
       'Q6-latent',
       'Weights that begin as the dense ones end with less loss than weights that begin as the dequantized ones, in every seed',
-      best.map((start) => ascending(`2 bits, from ${start}`, { [DENSE]: { start, trained: DENSE }, [CODES]: { start, trained: CODES } })),
+      best.map((start) =>
+        ascending(`2 bits, from ${start}`, { [DENSE]: { start, trained: DENSE }, [DEQUANTIZED]: { start, trained: DEQUANTIZED } }),
+      ),
     ),
   ],
 };

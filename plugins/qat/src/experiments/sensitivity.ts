@@ -70,20 +70,22 @@ const trials = [
 
 async function study(context: StudyContext): Promise<ExperimentRow[]> {
   const { outcome, dense, quantized, rng, quantize, scoresOf, layerErrors, progress } = context;
-  const errors = await layerErrors(quantized);
+  // What is chosen by held-out text would be better on it than elsewhere.
+  const errors = await layerErrors(quantized, 'calibration');
   const parts = partsOf(dense, quantized);
   const total = parts.length + trials.length;
   const rows: ExperimentRow[] = [];
   const costs: Cost[] = [];
   for (const [done, { path, unit, kind, model }] of parts.entries()) {
     progress(done, total);
-    const { kl, 'loss-gap': gap } = await scoresOf(model);
+    const { kl, 'loss-gap': gap } = await scoresOf(model, 'calibration');
     const error = errors[path];
     if (unit === 'Linear') costs.push({ path, kl, error });
     rows.push({ unit, path, kind, divergence: kl, added: gap, ...(unit === 'Linear' && { 'layer-error': error }) });
   }
   const { kl, 'loss-gap': gap } = outcome.scores;
-  rows.push({ trained: NONE, share: 0, 'loss-gap': gap, kl, ...summaryOf(costs, kl) });
+  const ofAll = await scoresOf(quantized, 'calibration');
+  rows.push({ trained: NONE, share: 0, 'loss-gap': gap, kl, ...summaryOf(costs, ofAll['kl']) });
   for (const [done, { by, share }] of trials.entries()) {
     progress(parts.length + done, total);
     const targets = by === ALL ? ['**'] : chosen(by, costs, rng).slice(0, Math.round(share * costs.length));
@@ -122,8 +124,8 @@ export const sensitivity: StudyExperiment = {
   name: 'sensitivity',
   title: 'What each Linear costs by itself, and what training those that cost most gains; 2 bits',
   description:
-    'GPTQ with codes of 2 bits in groups of 32. One Linear, or one block, at a time is taken from the quantized model into the dense one, and the divergence from the dense model (KL) is measured: what it costs by itself, drawn against its local error. What one Linear adds to the loss may be noise or below zero; its divergence is neither. ' +
-    'Then all Linears are quantized and some are trained (QAT, two passes over the calibration text): a quarter or a half of them, those of largest divergence, of largest local error, or at random, or all. The models are judged by the loss that they add. ' +
+    'GPTQ with codes of 2 bits in groups of 32. One Linear, or one block, at a time is taken from the quantized model into the dense one, and the divergence from the dense model (KL) is measured on windows of the calibration text: what it costs by itself, drawn against its local error there. What one Linear adds to the loss may be noise or below zero; its divergence is neither. ' +
+    'Then all Linears are quantized and some are trained (QAT, two passes over the calibration text): a quarter or a half of them, those of largest divergence, of largest local error, or at random, or all. The models are judged on other text, by the loss that they add. ' +
     'Look for Linears whose local error says little about what they cost, and for how much of the gain of training all comes with those that cost most.',
   source: 'arXiv 2410.14570, local error against loss; one layer at a time',
   ...studyProtocol,
