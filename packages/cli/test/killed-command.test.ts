@@ -38,10 +38,10 @@ async function lowbit(words: readonly string[]) {
 
 /** Runs the command until it is about to do what `place` describes, and kills it there. */
 async function killedAt(place: RegExp, words: readonly string[]): Promise<string> {
-  const from = (name: string): string => fileURLToPath(new URL(name, import.meta.url));
   const tsx = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href;
-  const imports = ['--import', tsx, '--import', pathToFileURL(from('pause-at.ts')).href];
-  const child = spawn(process.execPath, [...imports, from('../src/bin.ts'), ...words], {
+  const imports = ['--import', tsx, '--import', new URL('pause-at.ts', import.meta.url).href];
+  const bin = fileURLToPath(new URL('../src/bin.ts', import.meta.url));
+  const child = spawn(process.execPath, [...imports, bin, ...words], {
     cwd: folder,
     env: { ...process.env, PAUSE_AT: place.source },
     stdio: ['ignore', 'ignore', 'pipe'],
