@@ -45,20 +45,32 @@ export async function readWindows(batches: TokenBatches): Promise<Windows> {
   return { tokens, count: tokens.length / length, length };
 }
 
+/**
+ * The windows of a batch by index: `size` of them, the last batch filled up with its own. With their weights: 0 for one that fills up, and
+ * such for the others that the mean over all batches weighs all windows alike.
+ */
+export function filledBatch(
+  indices: readonly number[],
+  size: number,
+  batch: number,
+): { readonly rows: readonly number[]; readonly weights: readonly number[] } {
+  const own = indices.slice(batch * size, (batch + 1) * size);
+  const weight = Math.ceil(indices.length / size) / indices.length;
+  return {
+    rows: Array.from({ length: size }, (_, row) => own[row % own.length]),
+    weights: Array.from({ length: size }, (_, row) => (row < own.length ? weight : 0)),
+  };
+}
+
 /** Some windows, `size` at a time. The last batch is filled up with windows of weight 0. */
 export function windowBatches({ tokens, length }: Windows, indices: readonly number[], size: number): Indexed<WindowBatch> {
-  const count = Math.ceil(indices.length / size);
   return {
-    length: count,
+    length: Math.ceil(indices.length / size),
     at(batch) {
-      const own = indices.slice(batch * size, (batch + 1) * size);
-      const rows = new Int32Array(size * length);
-      for (let row = 0; row < size; row++) {
-        const index = own[row % own.length];
-        rows.set(tokens.subarray(index * length, (index + 1) * length), row * length);
-      }
-      const weights = Array.from({ length: size }, (_, row) => (row < own.length ? count / indices.length : 0));
-      return { tokens: tensor(rows, [size, length]), weights };
+      const { rows, weights } = filledBatch(indices, size, batch);
+      const ids = new Int32Array(size * length);
+      for (const [row, index] of rows.entries()) ids.set(tokens.subarray(index * length, (index + 1) * length), row * length);
+      return { tokens: tensor(ids, [size, length]), weights };
     },
   };
 }

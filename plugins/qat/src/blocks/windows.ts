@@ -1,6 +1,6 @@
 // What a block is trained on: its inputs, and what it is to make of them.
 import { type Batches, type BlockContext, batchesOf, createRng, type Tensor, tensor } from '@lowbit/core';
-import { gatherWindows, type Indexed, splitWindows, windowCount } from '@lowbit/train';
+import { filledBatch, gatherWindows, type Indexed, splitWindows, windowCount } from '@lowbit/train';
 import type { QatBlocksOptions } from './options.js';
 
 /** Windows to compute on at once. All batches of a step have one shape, so that blocks share programs. */
@@ -58,13 +58,10 @@ async function targetsOf({ backend, inputs, options, denseTargets, reference }: 
 }
 
 function batchesIn(inputs: Batches, targets: Batches, indices: readonly number[], size: number): Indexed<BlockBatch> {
-  const length = Math.ceil(indices.length / size);
   return {
-    length,
+    length: Math.ceil(indices.length / size),
     async at(batch) {
-      const own = indices.slice(batch * size, (batch + 1) * size);
-      const rows = Array.from({ length: size }, (_, row) => own[row % own.length]);
-      const weights = Float32Array.from(rows, (_, row) => (row < own.length ? length / indices.length : 0));
+      const { rows, weights } = filledBatch(indices, size, batch);
       return { input: await gatherWindows(inputs, rows), target: await gatherWindows(targets, rows), weights: tensor(weights) };
     },
   };
