@@ -1,16 +1,25 @@
 // Devices that compute on the processor, and TensorFlow's own library, which computes on a GPU as well.
-import { backend as activeBackend, getBackend, getKernel, type KernelBackend, type KernelFunc, setBackend } from '@tensorflow/tfjs-core';
+import type { KernelBackend, KernelFunc, TensorInfo } from '@tensorflow/tfjs-core';
 import type { OpenDevice } from './device.js';
 
 const VERSION = '4.22.0';
 
+/**
+ * TensorFlow.js, loaded when a device needs it: TensorFlow for Node may bring a copy of its own along. In this mode it prints nothing: neither
+ * that there are two copies, nor advertisements.
+ */
+async function loadCore(): Promise<typeof import('@tensorflow/tfjs-core')> {
+  const core = await import('@tensorflow/tfjs-core');
+  core.enableProdMode();
+  return core;
+}
+
 /** Plain JavaScript. */
 export async function openCpu(): Promise<OpenDevice> {
+  const kernel = await kernelsOf('cpu');
   const { MathBackendCPU } = await import('@tensorflow/tfjs-backend-cpu');
-  // It prints an advertisement when it is used for the first time.
   const backend = new MathBackendCPU();
-  Object.assign(backend, { firstUse: false });
-  return { description: `tfjs-backend-cpu ${VERSION}`, backend, kernel: kernelsOf('cpu'), close: () => backend.dispose() };
+  return { description: `tfjs-backend-cpu ${VERSION}`, backend, kernel, close: () => backend.dispose() };
 }
 
 /**
@@ -18,19 +27,22 @@ export async function openCpu(): Promise<OpenDevice> {
  * TensorFlow.js; it stays until the process ends.
  */
 export async function openWasm(): Promise<OpenDevice> {
+  const { backend: activeBackend, getBackend, setBackend } = await loadCore();
   await import('@tensorflow/tfjs-backend-wasm');
   const before = getBackend();
   if (!(await setBackend('wasm'))) throw new Error('the WebAssembly module did not start');
   const backend = activeBackend();
   if (before && before !== 'wasm') await setBackend(before);
-  return { description: `tfjs-backend-wasm ${VERSION}, SIMD`, backend, kernel: kernelsOf('wasm'), close: () => {} };
+  return { description: `tfjs-backend-wasm ${VERSION}, SIMD`, backend, kernel: await kernelsOf('wasm'), close: () => {} };
 }
 
 /** What this needs of TensorFlow.js for Node, which is not installed with this package. */
 interface NodeModule {
-  readonly getKernel: typeof getKernel;
+  getKernel(name: string, device: string): { readonly kernelFunc: KernelFunc } | undefined;
+  engine(): { makeTensorFromTensorInfo(info: TensorInfo): TensorInfo };
   backend(): KernelBackend & { readonly isUsingGpuDevice?: boolean };
   ready(): Promise<void>;
+  enableProdMode(): void;
   readonly version?: { readonly 'tfjs-node'?: string };
 }
 
@@ -40,6 +52,7 @@ export async function openNode(packageName: string, needsGpu: boolean): Promise<
   process.env.TF_CPP_MIN_LOG_LEVEL ??= '2';
   const loaded = (await import(packageName)) as NodeModule & { default?: NodeModule };
   const module = loaded.default ?? loaded;
+  module.enableProdMode();
   await module.ready();
   const backend = module.backend();
   if (needsGpu && !backend.isUsingGpuDevice) throw new Error(`${packageName} found no CUDA device`);
@@ -47,11 +60,24 @@ export async function openNode(packageName: string, needsGpu: boolean): Promise<
     description: `${packageName.replace('@tensorflow/', '')} ${module.version?.['tfjs-node'] ?? ''}`.trim(),
     backend,
     // Its own registry: the package may bring another copy of TensorFlow.js along.
-    kernel: (name) => module.getKernel(name, 'tensorflow')?.kernelFunc,
+    kernel(name) {
+      const kernel = module.getKernel(name, 'tensorflow')?.kernelFunc;
+      return kernel && name === 'Pow' ? onTensors(kernel, module) : kernel;
+    },
     close: () => {},
   };
 }
 
-export function kernelsOf(device: string): (name: string) => KernelFunc | undefined {
+/** A kernel that calls methods of its inputs, where the others take any description of a tensor. */
+function onTensors(kernel: KernelFunc, module: NodeModule): KernelFunc {
+  return ({ inputs, ...call }) => {
+    const tensors = Object.entries(inputs).map(([name, x]) => [name, module.engine().makeTensorFromTensorInfo(x as TensorInfo)]);
+    return kernel({ ...call, inputs: Object.fromEntries(tensors) });
+  };
+}
+
+/** The kernels that are registered for a device. */
+export async function kernelsOf(device: string): Promise<(name: string) => KernelFunc | undefined> {
+  const { getKernel } = await loadCore();
   return (name) => getKernel(name, device)?.kernelFunc;
 }

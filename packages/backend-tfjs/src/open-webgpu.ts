@@ -1,7 +1,7 @@
 // WebGPU through Dawn, the implementation of the package webgpu.
 import { existsSync } from 'node:fs';
 import { LowbitError } from '@lowbit/core';
-import { env, type KernelBackend } from '@tensorflow/tfjs-core';
+import type { KernelBackend } from '@tensorflow/tfjs-core';
 import type { OpenDevice, Value } from './device.js';
 import { kernelsOf } from './open-host.js';
 import { webgpuKernels } from './webgpu-kernels.js';
@@ -82,12 +82,13 @@ export async function openWebgpu({ acceptsSoftware }: { acceptsSoftware: boolean
   void device.lost.then(({ message }) => {
     if (!isClosed) lost = `the device was lost: ${message}`;
   });
+  const kernels = await kernelsOf('webgpu');
   const backend = await createBackend(gpu, device, info);
   return {
     description: `tfjs-backend-webgpu 4.22.0, ${name}`,
     backend,
     kernel(name) {
-      const original = kernelsOf('webgpu')(name);
+      const original = kernels(name);
       return original && (webgpuKernels[name]?.(original) ?? original);
     },
     check() {
@@ -113,6 +114,7 @@ export async function openWebgpu({ acceptsSoftware }: { acceptsSoftware: boolean
 
 /** The backend asks for `navigator.gpu` while it is made, and never again. */
 async function createBackend(gpu: Gpu, device: GpuDevice, info: GpuAdapter['info']): Promise<WebgpuBackend> {
+  const { env } = await import('@tensorflow/tfjs-core');
   const { WebGPUBackend } = await import('@tensorflow/tfjs-backend-webgpu');
   // Small tensors are computed on the GPU as well, so that results do not depend on where a tensor comes from.
   env().set('WEBGPU_CPU_FORWARD', false);
