@@ -81,7 +81,7 @@ export interface BlockContext<Options> extends MethodContext<Options> {
    * @throws REFERENCE_LOST when a step has transformed the model after one had quantized it.
    */
   reference(): Promise<Block>;
-  /** Options that hold for a Linear of the block, overrides applied; undefined when the step does not target it. */
+  /** Options that hold for a Linear of the block, overrides applied; undefined when the step does not target it, or when too few tokens reach it. */
   optionsFor(linearName: string): Options | undefined;
 }
 
