@@ -1,6 +1,7 @@
 // Devices that compute on the processor, and TensorFlow's own library, which computes on a GPU as well.
 import type { KernelBackend, KernelFunc, TensorInfo } from '@tensorflow/tfjs-core';
 import type { OpenDevice } from './device.js';
+import { wasmKernels } from './wasm-kernels.js';
 
 const VERSION = '4.22.0';
 
@@ -29,11 +30,17 @@ export async function openCpu(): Promise<OpenDevice> {
 export async function openWasm(): Promise<OpenDevice> {
   const { backend: activeBackend, getBackend, setBackend } = await loadCore();
   await import('@tensorflow/tfjs-backend-wasm');
+  const kernels = await kernelsOf('wasm');
   const before = getBackend();
   if (!(await setBackend('wasm'))) throw new Error('the WebAssembly module did not start');
   const backend = activeBackend();
   if (before && before !== 'wasm') await setBackend(before);
-  return { description: `tfjs-backend-wasm ${VERSION}, SIMD`, backend, kernel: await kernelsOf('wasm'), close: () => {} };
+  return {
+    description: `tfjs-backend-wasm ${VERSION}, SIMD`,
+    backend,
+    kernel: (name) => wasmKernels[name] ?? kernels(name),
+    close: () => {},
+  };
 }
 
 /** What this needs of TensorFlow.js for Node, which is not installed with this package. */
