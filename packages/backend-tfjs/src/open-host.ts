@@ -35,10 +35,11 @@ export async function openWasm(): Promise<OpenDevice> {
   if (!(await setBackend('wasm'))) throw new Error('the WebAssembly module did not start');
   const backend = activeBackend();
   if (before && before !== 'wasm') await setBackend(before);
+  const own = wasmKernels(kernels);
   return {
     description: `tfjs-backend-wasm ${VERSION}, SIMD`,
     backend,
-    kernel: (name) => wasmKernels[name] ?? kernels(name),
+    kernel: (name) => own[name] ?? kernels(name),
     close: () => {},
   };
 }

@@ -1,6 +1,7 @@
 // A kernel for WebAssembly in the place of one that copies its whole input to JavaScript's memory first.
 import { type Shape, sizeOf, type TypedArray } from '@lowbit/core';
 import type { KernelFunc, TensorInfo } from '@tensorflow/tfjs-core';
+import { batchMatMul } from './wasm-matmul.js';
 
 /** What the kernel uses of TensorFlow.js' WebAssembly backend. */
 interface WasmBackend {
@@ -51,5 +52,7 @@ function copyRuns(source: TypedArray, target: TypedArray, { runs, from, stride, 
   }
 }
 
-/** By the names of the kernels that they stand in for. */
-export const wasmKernels: Readonly<Record<string, KernelFunc | undefined>> = { Slice: slice };
+/** By the names of the kernels that they stand in for, over those of TensorFlow.js. */
+export function wasmKernels(kernel: (name: string) => KernelFunc | undefined): Readonly<Record<string, KernelFunc | undefined>> {
+  return { Slice: slice, BatchMatMul: batchMatMul(kernel('Transpose') as KernelFunc) };
+}
