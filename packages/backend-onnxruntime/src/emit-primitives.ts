@@ -1,5 +1,5 @@
 // How each primitive operator becomes ONNX nodes.
-import { causalMaskValues, type Expression, type PrimitiveName, type Shape, type Tensor } from '@lowbit/core';
+import { causalMaskValues, type DType, type Expression, type PrimitiveName, type Shape, type Tensor } from '@lowbit/core';
 import { castTarget, type OnnxGraph } from './onnx-graph.js';
 
 interface EmitContext {
@@ -82,16 +82,30 @@ const emitMask: Emitter = ({ graph, attributes, output }) => {
   return graph.initializer(Float32Array.from(causalMaskValues(rows, columns, offset)), output.shape, 'float32');
 };
 
-const byteLimits = { int8: [-128, 127], uint8: [0, 255] } as const;
+/** What values of two types both hold, where the second is a byte that may not hold all of the first. */
+const byteLimits: Readonly<Partial<Record<DType, Readonly<Partial<Record<DType, readonly number[]>>>>>> = {
+  int8: { float32: [-128, 127], int32: [-128, 127], uint8: [0, 127] },
+  uint8: { float32: [0, 255], int32: [0, 255], int8: [0, 127] },
+};
 
 /** The engine wraps what a byte does not hold; the operator saturates. */
 const emitCast: Emitter = ({ graph, names: [x], inputs: [{ dtype: from }], output: { dtype } }) => {
-  const isByte = dtype === 'int8' || dtype === 'uint8';
-  const limits =
-    isByte && (from === 'float32' || from === 'int32') ? byteLimits[dtype].map((limit) => graph.initializer([limit], [], from)) : [];
-  const held = limits.length > 0 ? graph.node('Clip', [x, ...limits]) : x;
-  return graph.node('Cast', [held], { to: castTarget(dtype) });
+  const limits = byteLimits[dtype]?.[from]?.map((limit) => graph.initializer([limit], [], from));
+  return graph.node('Cast', [limits ? graph.node('Clip', [x, ...limits]) : x], { to: castTarget(dtype) });
 };
+
+/** The engine's kernel takes neither bytes with a sign nor bools. */
+const emitWhere: Emitter = ({ graph, names: [condition, ...values], output: { dtype } }) => {
+  if (dtype !== 'int8' && dtype !== 'bool') return graph.node('Where', [condition, ...values]);
+  const wide = values.map((name) => graph.node('Cast', [name], { to: castTarget('int32') }));
+  return graph.node('Cast', [graph.node('Where', [condition, ...wide])], { to: castTarget(dtype) });
+};
+
+/** An order among bools, which the engine does not have. */
+const inOrder =
+  (op: string): Emitter =>
+  ({ graph, names, inputs: [{ dtype }] }) =>
+    graph.node(op, dtype === 'bool' ? names.map((name) => graph.node('Cast', [name], { to: castTarget('int32') })) : names);
 
 const passThrough: Emitter = ({ names }) => names[0];
 
@@ -117,9 +131,9 @@ export const primitiveEmitters: Readonly<Record<PrimitiveName, Emitter>> = {
   maximum: direct('Max'),
   minimum: direct('Min'),
   equal: direct('Equal'),
-  less: direct('Less'),
-  lessEqual: direct('LessOrEqual'),
-  where: direct('Where'),
+  less: inOrder('Less'),
+  lessEqual: inOrder('LessOrEqual'),
+  where: emitWhere,
   constant: ({ graph, attributes, output }) => graph.initializer([attributes.value as number], [], output.dtype),
   causalMask: emitMask,
   cast: emitCast,

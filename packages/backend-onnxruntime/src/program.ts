@@ -34,6 +34,11 @@ function buildModel(structure: Structure, kernels: Kernels): OnnxModel {
   const nameOf = (number: number): string => names.get(number) as string;
   const tensorOf = (number: number): Tensor => structure.leaves.get(number) ?? (structure.nodes.get(number)?.tensor as Tensor);
   for (const [number, { tensor, expression, inputs }] of structure.nodes) {
+    if (tensor.size === 0) {
+      // Some kernels refuse to compute nothing, and a reshape reads 0 as a size to keep.
+      names.set(number, graph.initializer([], tensor.shape, tensor.dtype));
+      continue;
+    }
     const emit = kernels.emitterOf(expression.op);
     names.set(
       number,
