@@ -3,10 +3,11 @@ import { availableParallelism } from 'node:os';
 import { arrayTypes, type Backend, LowbitError, read, type Tensor, type TypedArray, tensor } from '@lowbit/core';
 import { env, type InferenceSession } from 'onnxruntime-node';
 import { BufferPool } from './buffer-pool.js';
+import { chooseProvider } from './choose-provider.js';
 import { kernelsFor } from './kernels.js';
 import { compile, leafOrder } from './program.js';
 import { ProgramCache } from './program-cache.js';
-import { chooseProvider, executionProviders, type Provider, providers, requireProvider } from './provider.js';
+import { executionProviders, type Provider, providers, requireProvider } from './provider.js';
 import { type Feed, ResidentLeaves } from './resident-leaves.js';
 import { structureOf } from './structure.js';
 
@@ -57,12 +58,14 @@ export async function createOnnxBackend({
     throw new LowbitError('BACKEND_THREADS', `onnxruntime: threads must be a positive integer, got ${threads}`);
   if (!Number.isInteger(programs) || programs < 1)
     throw new LowbitError('BACKEND_PROGRAMS', `onnxruntime: programs must be a positive integer, got ${programs}`);
+  // What goes wrong is thrown; the engine would print it as well, of the process here and of a session below. It heeds this before its first session alone.
+  env.logLevel = 'fatal';
   const common: InferenceSession.SessionOptions = {
     intraOpNumThreads: threads,
     interOpNumThreads: 1,
     executionMode: 'sequential',
     graphOptimizationLevel: 'all',
-    logSeverityLevel: 3,
+    logSeverityLevel: 4,
     // Planning a run's buffers as one piece was no faster, and held that piece beside those of the first run: twice the memory.
     enableMemPattern: false,
     enableCpuMemArena: keepMemory,

@@ -65,6 +65,7 @@ export class ResidentLeaves {
     const giveBack = (): void => {
       resident.users--;
       this.#freeIfUnused(resident);
+      this.#trim();
     };
     try {
       return { value: await resident.copy, giveBack };
@@ -116,6 +117,7 @@ export class ResidentLeaves {
     graph.output(graph.node('Identity', ['x']), ['n'], dtype);
     const made = ort.InferenceSession.create(graph.encode(), { ...this.#options, preferredOutputLocation: 'gpu-buffer' });
     this.#uploaders.set(dtype, made);
+    made.catch(() => this.#uploaders.delete(dtype));
     return made;
   }
 

@@ -1,8 +1,26 @@
 // What stays on a WebGPU device: weights between evaluations, and all nodes of a block's graph.
-import { add, createRng, grad, mean, mul, read, reshape, round, sign, square, sub, sum, type Tensor, tensor } from '@lowbit/core';
+import {
+  add,
+  cast,
+  createRng,
+  grad,
+  mean,
+  mul,
+  read,
+  reshape,
+  round,
+  sign,
+  square,
+  sub,
+  sum,
+  type Tensor,
+  tensor,
+  where,
+} from '@lowbit/core';
 import { createToyModel } from '@lowbit/testkit';
 import { describe, expect, it } from 'vitest';
 import { swiftShaderEnvironment, withoutSwiftShader } from '../../../test/swiftshader.js';
+import { compareWithProcessor } from '../src/choose-provider.js';
 import { createOnnxBackend } from '../src/index.js';
 import { kernelsFor } from '../src/kernels.js';
 import { compile } from '../src/program.js';
@@ -40,9 +58,41 @@ describe.skipIf(!swiftShaderEnvironment)(`WebGPU on SwiftShader${withoutSwiftSha
       sums.push(y.source.kind === 'leaf' && y.source.data ? y.source.data[0] / size : Number.NaN);
       expect(backend.statistics.resident?.bytes).toBeLessThanOrEqual(2 * 4 * size);
     }
-    expect(sums).toEqual([1, 2, 3, 1, 3]);
     // 1, 2, 3, and 1 again, for which 2 went.
     expect(backend.statistics.resident?.uploads).toBe(4);
+    // An evaluation reads what it needs, and what is too much leaves after it.
+    const all = await backend.evaluate([sum(add(add(leaves[0], leaves[1]), leaves[2]))]);
+    expect((await read(all[0]))[0] / size).toBe(6);
+    expect(backend.statistics.resident?.bytes).toBe(2 * 4 * size);
+    expect(sums).toEqual([1, 2, 3, 1, 3]);
+    await backend.dispose();
+  });
+
+  it('is left by auto, since it is slower than the processor, after little of it', async () => {
+    const options = { intraOpNumThreads: 1, logSeverityLevel: 4 } as const;
+    const { isFaster, measured } = await compareWithProcessor('webgpu', options);
+    expect(isFaster).toBe(false);
+    expect(measured).toMatch(/^a \d+-cube matmul takes [\de.+]+ ms on webgpu and [\de.+-]+ ms on cpu$/);
+  });
+
+  it('keeps bytes, integers and bools as they are, whatever their number', async () => {
+    const backend = await createOnnxBackend({ provider: 'webgpu', threads: 1 });
+    const count = 2 ** 16 + 3;
+    const drawn = createRng(8).integers(count, 256);
+    const bytes = tensor(Uint8Array.from(drawn));
+    const integers = tensor(Int32Array.from(drawn, (value) => 2 ** 24 + value));
+    const bools = tensor(
+      Uint8Array.from(drawn, (value) => value % 2),
+      [count],
+      'bool',
+    );
+    for (let turn = 0; turn < 2; turn++) {
+      const [a, b, c] = await backend.evaluate([cast(bytes, 'float32'), add(integers, 1), where(bools, 1, 2)]);
+      expect(Array.from(await read(a))).toEqual(Array.from(drawn));
+      expect(Array.from(await read(b))).toEqual(Array.from(drawn, (value) => 2 ** 24 + value + 1));
+      expect(Array.from(await read(c))).toEqual(Array.from(drawn, (value) => (value % 2 === 1 ? 1 : 2)));
+    }
+    expect(backend.statistics.resident?.uploads).toBe(3);
     await backend.dispose();
   });
 
