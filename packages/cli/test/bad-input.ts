@@ -2,17 +2,7 @@
 import { cp, lstat, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect } from 'vitest';
-import { runCommandLine } from '../src/program.js';
-import { recordingTerminal, temporaryFolder, writeToyCheckpoint } from './toy-checkpoint.js';
-
-/** A new folder with a toy model and a text. */
-export async function badInputFolder(): Promise<{ folder: string; remove: () => Promise<void> }> {
-  const made = await temporaryFolder();
-  await writeToyCheckpoint(made.folder);
-  const text = Array.from({ length: 60 }, (_, i) => `Line ${i}: the quick brown fox jumps over the lazy dog ${i * 7} times.`).join('\n');
-  await writeFile(join(made.folder, 'text.txt'), text);
-  return made;
-}
+import { runIn } from './toy-folder.js';
 
 /** Something that is wrong, in a folder with a toy model. */
 export interface Case {
@@ -42,13 +32,12 @@ export function quantizing(
 export async function expectRefusal(folder: string, { words, code, says, remedy }: Case): Promise<void> {
   const given = typeof words === 'function' ? await words(folder) : words;
   const before = await listing(folder);
-  const terminal = recordingTerminal();
-  const exit = await runCommandLine({ arguments: given, terminal, directory: folder, signal: new AbortController().signal });
-  expect({ exit, output: terminal.output() }, terminal.errors()).toEqual({ exit: 2, output: '' });
-  if (code !== '') expect(terminal.errors()).toContain(`lowbit: ${code}: `);
-  expect(terminal.errors()).toMatch(says);
-  expect(terminal.errors(), 'what to do').toMatch(remedy);
-  expect(terminal.errors(), 'a stack is for bugs').not.toMatch(/\n\s+at /);
+  const { code: exit, output, errors } = await runIn(folder, given);
+  expect({ exit, output }, errors).toEqual({ exit: 2, output: '' });
+  if (code !== '') expect(errors).toContain(`lowbit: ${code}: `);
+  expect(errors).toMatch(says);
+  expect(errors, 'what to do').toMatch(remedy);
+  expect(errors, 'a stack is for bugs').not.toMatch(/\n\s+at /);
   expect(await listing(folder)).toEqual(before);
 }
 

@@ -1,26 +1,11 @@
 // Models that cannot be used: each a code, a sentence that names the thing and the remedy, exit code 2, and nothing written.
 import { mkdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, it } from 'vitest';
-import {
-  badInputFolder,
-  broken,
-  type Case,
-  expectRefusal,
-  Q_PROJ,
-  quantizing,
-  WEIGHTS,
-  withConfig,
-  withElement,
-  withHeader,
-} from './bad-input.js';
+import { describe, it } from 'vitest';
+import { broken, type Case, expectRefusal, Q_PROJ, quantizing, WEIGHTS, withConfig, withElement, withHeader } from './bad-input.js';
+import { toyFolder } from './toy-folder.js';
 
-let folder: string;
-let remove: () => Promise<void>;
-beforeAll(async () => {
-  ({ folder, remove } = await badInputFolder());
-});
-afterAll(() => remove());
+const folder = toyFolder();
 
 /** Of bfloat16, little endian. */
 const NAN = [0xc0, 0x7f];

@@ -2,13 +2,12 @@
 import { statfsSync } from 'node:fs';
 import { chmod, mkdir, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, it } from 'vitest';
-import { badInputFolder, type Case, expectRefusal, OUT, quantizing } from './bad-input.js';
+import { beforeAll, describe, it } from 'vitest';
+import { type Case, expectRefusal, OUT, quantizing } from './bad-input.js';
+import { toyFolder } from './toy-folder.js';
 
-let folder: string;
-let remove: () => Promise<void>;
+const folder = toyFolder();
 beforeAll(async () => {
-  ({ folder, remove } = await badInputFolder());
   await writeFile(join(folder, 'empty.txt'), '');
   await writeFile(join(folder, 'records.jsonl'), '{"text":"one"}\n{"text":"two"}\n');
   await writeFile(join(folder, 'noise.jsonl'), '{"text":"one"}\n{"text":\n');
@@ -18,7 +17,6 @@ beforeAll(async () => {
   await symlink(join(folder, 'toy'), join(folder, 'alias'));
   await symlink(join(folder, 'gone'), join(folder, 'dangling'));
 });
-afterAll(() => remove());
 
 const recipes: readonly Case[] = [
   {

@@ -1,21 +1,9 @@
 // What a machine offers to compute on, and names of backends on the command line.
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { runCommandLine } from '../src/program.js';
-import { recordingTerminal, temporaryFolder, writeToyCheckpoint } from './toy-checkpoint.js';
+import { describe, expect, it } from 'vitest';
+import { commandIn, toyFolder } from './toy-folder.js';
 
-let folder: string;
-let remove: () => Promise<void>;
-beforeAll(async () => {
-  ({ folder, remove } = await temporaryFolder());
-  await writeToyCheckpoint(folder);
-});
-afterAll(() => remove());
-
-async function lowbit(...words: readonly string[]): Promise<{ code: number; output: string; errors: string }> {
-  const terminal = recordingTerminal();
-  const code = await runCommandLine({ arguments: words, terminal, directory: folder, signal: new AbortController().signal });
-  return { code, output: terminal.output(), errors: terminal.errors() };
-}
+const folder = toyFolder();
+const lowbit = commandIn(folder);
 
 describe('lowbit devices', () => {
   it('measures what works, and says of the rest what it needs', async () => {

@@ -2,17 +2,13 @@
 import { existsSync } from 'node:fs';
 import { type FileHandle, open, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, expect, it, vi } from 'vitest';
-import { runCommandLine } from '../src/program.js';
-import { badInputFolder } from './bad-input.js';
-import { recordingTerminal } from './toy-checkpoint.js';
+import { afterEach, beforeAll, expect, it, vi } from 'vitest';
+import { type Outcome, runIn, toyFolder } from './toy-folder.js';
 
-let folder: string;
-let remove: () => Promise<void>;
+const folder = toyFolder();
 let written: number;
 let whole: Buffer[];
 beforeAll(async () => {
-  ({ folder, remove } = await badInputFolder());
   written = await withRoomFor(Number.POSITIVE_INFINITY, async (bytes) => {
     expect(await quantize('whole')).toMatchObject({ code: 0 });
     return bytes();
@@ -20,7 +16,6 @@ beforeAll(async () => {
   whole = await weightsOf('whole');
 });
 afterEach(() => void vi.restoreAllMocks());
-afterAll(() => remove());
 
 /** Files that a program writes, as one disk with so much room: the write that does not fit fails as the system's does. */
 async function withRoomFor<T>(room: number, use: (written: () => number) => Promise<T>): Promise<T> {
@@ -43,12 +38,9 @@ async function withRoomFor<T>(room: number, use: (written: () => number) => Prom
   }
 }
 
-async function quantize(out: string, ...more: string[]) {
-  const terminal = recordingTerminal();
+function quantize(out: string, ...more: string[]): Promise<Outcome> {
   const small = ['--threads', '1', '--text', 'text.txt', '--window', '32', '--windows', '4'];
-  const words = ['quantize', 'toy', '--recipe', 'gptq:bits=3,groupSize=16', '--out', out, ...small, ...more];
-  const code = await runCommandLine({ arguments: words, terminal, directory: folder, signal: new AbortController().signal });
-  return { code, errors: terminal.errors() };
+  return runIn(folder, ['quantize', 'toy', '--recipe', 'gptq:bits=3,groupSize=16', '--out', out, ...small, ...more]);
 }
 
 async function weightsOf(out: string): Promise<Buffer[]> {

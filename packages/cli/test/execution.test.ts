@@ -1,38 +1,21 @@
-// eval and generate in integers, against the same commands simulated.
-import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { runCommandLine } from '../src/program.js';
-import { recordingTerminal, temporaryFolder, writeToyCheckpoint } from './toy-checkpoint.js';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { commandIn, toyFolder } from './toy-folder.js';
 
-let folder: string;
-let remove: () => Promise<void>;
+const folder = toyFolder();
+const lowbit = commandIn(folder);
 const text = ['--threads', '1', '--text', 'text.txt', '--window', '32', '--windows', '8'];
 
 beforeAll(async () => {
-  ({ folder, remove } = await temporaryFolder());
-  await writeToyCheckpoint(folder);
-  await writeFile(
-    join(folder, 'text.txt'),
-    Array.from({ length: 60 }, (_, i) => `Line ${i}: a quick brown fox, ${i * 7} times.`).join('\n'),
-  );
   const recipe = fileURLToPath(new URL('recipes/rounded-inputs.ts', import.meta.url));
-  const { code, errors } = await lowbit(['quantize', 'toy', '--recipe', recipe, '--out', 'rounded', ...text]);
+  const { code, errors } = await lowbit('quantize', 'toy', '--recipe', recipe, '--out', 'rounded', ...text);
   expect(code, errors).toBe(0);
 });
-afterAll(() => remove());
-
-async function lowbit(words: readonly string[]): Promise<{ code: number; output: string; errors: string }> {
-  const terminal = recordingTerminal();
-  const code = await runCommandLine({ arguments: words, terminal, directory: folder, signal: new AbortController().signal });
-  return { code, output: terminal.output(), errors: terminal.errors() };
-}
 
 describe('--execution integer', () => {
   it('scores a model as the simulated execution does, and says which layers run in integers', async () => {
     const words = ['eval', 'rounded', '--reference', 'toy', ...text, '--json'];
-    const [simulated, integer] = [await lowbit(words), await lowbit([...words, '--execution', 'integer'])];
+    const [simulated, integer] = [await lowbit(...words), await lowbit(...words, '--execution', 'integer')];
     expect(integer.errors).toContain(
       '12 of 15 layers run in integers; simulated: model.layers.0.mlp.down_proj and 1 more (its weight has a scale for every 16 inputs',
     );
@@ -54,7 +37,7 @@ describe('--execution integer', () => {
 
   it('generates', async () => {
     const words = ['generate', 'rounded', '--prompt', 'The ', '--tokens', '6', '--json', '--threads', '1'];
-    const { code, output, errors } = await lowbit([...words, '--execution', 'integer']);
+    const { code, output, errors } = await lowbit(...words, '--execution', 'integer');
     expect(code).toBe(0);
     expect(errors).toContain('12 of 15 layers run in integers');
     expect(JSON.parse(output)).toMatchObject({ tokens: 6, execution: 'integer' });
@@ -64,7 +47,7 @@ describe('--execution integer', () => {
     ['eval', 'toy', ...text],
     ['generate', 'toy'],
   ])('refuses a model without a layer for it: %s', async (...words) => {
-    const { code, output, errors } = await lowbit([...words, '--execution', 'integer']);
+    const { code, output, errors } = await lowbit(...words, '--execution', 'integer');
     expect({ code, output }).toEqual({ code: 2, output: '' });
     expect(errors).toMatch(/EXECUTION_INTEGER: toy: no layer can run in integers: .*q_proj and 14 more \(its input is not quantized/);
     expect(errors).toContain('or use --execution simulated');

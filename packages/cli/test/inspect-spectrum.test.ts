@@ -1,25 +1,11 @@
 // lowbit inspect --spectrum: what it prints and writes, and that its options mean nothing elsewhere.
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { runCommandLine } from '../src/program.js';
-import { recordingTerminal, temporaryFolder, writeToyCheckpoint } from './toy-checkpoint.js';
+import { describe, expect, it } from 'vitest';
+import { commandIn, toyFolder } from './toy-folder.js';
 
-let folder: string;
-let remove: () => Promise<void>;
-beforeAll(async () => {
-  ({ folder, remove } = await temporaryFolder());
-  await writeToyCheckpoint(folder);
-  await writeFile(join(folder, 'text.txt'), 'All that glitters is not gold; often have you heard that told.\n'.repeat(20));
-});
-afterAll(() => remove());
-
-async function inspect(...words: readonly string[]) {
-  const terminal = recordingTerminal();
-  const signal = new AbortController().signal;
-  const code = await runCommandLine({ arguments: ['inspect', ...words], terminal, directory: folder, signal });
-  return { code, output: terminal.output(), errors: terminal.errors() };
-}
+const folder = toyFolder('All that glitters is not gold; often have you heard that told.\n'.repeat(20));
+const inspect = commandIn(folder, 'inspect');
 
 const small = ['--spectrum', '--text', 'text.txt', '--windows', '2', '--window', '16', '--threads', '1'];
 

@@ -1,43 +1,23 @@
 // What lowbit says of itself: methods, built in and installed, and help.
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { runCommandLine } from '../src/program.js';
-import { recordingTerminal, temporaryFolder, writeToyCheckpoint } from './toy-checkpoint.js';
+import { describe, expect, it } from 'vitest';
+import { commandIn, toyFolder } from './toy-folder.js';
 
-let folder: string;
-let remove: () => Promise<void>;
-beforeAll(async () => {
-  ({ folder, remove } = await temporaryFolder());
-  await writeToyCheckpoint(folder);
-  const text = Array.from({ length: 60 }, (_, i) => `Line ${i}: the quick brown fox jumps over the lazy dog ${i * 7} times.`).join('\n');
-  await writeFile(join(folder, 'text.txt'), text);
-});
-afterAll(() => remove());
-
-interface Outcome {
-  readonly code: number;
-  readonly output: string;
-  readonly errors: string;
-}
-
-async function lowbit(words: readonly string[], signal = new AbortController().signal): Promise<Outcome> {
-  const terminal = recordingTerminal();
-  const code = await runCommandLine({ arguments: words, terminal, directory: folder, signal });
-  return { code, output: terminal.output(), errors: terminal.errors() };
-}
+const folder = toyFolder();
+const lowbit = commandIn(folder);
 
 const small = ['--threads', '1', '--text', 'text.txt', '--window', '32', '--windows', '8'];
 
 describe('methods and help', () => {
   it('lists methods with options from their schemas', async () => {
-    const { output, code } = await lowbit(['methods']);
+    const { output, code } = await lowbit('methods');
     expect(code).toBe(0);
     expect(output).toMatch(/^rtn \(version \d+\): /);
     expect(output).toMatch(/groupSize +integer .*= 32/);
-    const record = JSON.parse((await lowbit(['methods', 'gptq', '--json'])).output) as { stages: string[] };
+    const record = JSON.parse((await lowbit('methods', 'gptq', '--json')).output) as { stages: string[] };
     expect(record).toMatchObject({ method: 'gptq', stages: ['quantizeLinear'] });
-    const all = (await lowbit(['methods', '--json'])).output.trim().split('\n');
+    const all = (await lowbit('methods', '--json')).output.trim().split('\n');
     const finetunes = all
       .map((line) => JSON.parse(line) as { method: string; stages: string[] })
       .filter(({ stages }) => stages.includes('finetune'));
@@ -45,10 +25,10 @@ describe('methods and help', () => {
   });
 
   it('describes options whose defaults depend on one another', async () => {
-    const { output } = await lowbit(['methods', 'decoupleq']);
+    const { output } = await lowbit('methods', 'decoupleq');
     expect(output).toMatch(/preset +"default" \| "paper" = "default"/);
     expect(output).toMatch(/codeStep +"gptq" \| "pgd\+gptq" \| "first-level" +How codes are found/);
-    const wrong = await lowbit(['quantize', 'toy', '--recipe', 'decoupleq:codesStep=gptq', '--out', 'unwanted', ...small]);
+    const wrong = await lowbit('quantize', 'toy', '--recipe', 'decoupleq:codesStep=gptq', '--out', 'unwanted', ...small);
     expect(wrong).toMatchObject({ code: 2, errors: expect.stringContaining("no option 'codesStep'; did you mean 'codeStep'?") as string });
   });
 
@@ -62,8 +42,8 @@ describe('methods and help', () => {
       `const definition = { name: 'nothing', version: 1, options: { '~standard': { version: 1, vendor: 'none', validate: ${validate} } }, quantizeLinear: async (linear) => linear };
 export default Object.assign((options = {}) => ({ method: definition, options, targets: ['**'], overrides: [] }), { definition });`,
     );
-    expect((await lowbit(['methods', 'nothing'])).output).toContain('nothing (version 1)');
-    expect((await lowbit(['quantize', 'toy', '--recipe', 'nothing', '--out', 'unchanged', ...small])).code).toBe(0);
+    expect((await lowbit('methods', 'nothing')).output).toContain('nothing (version 1)');
+    expect((await lowbit('quantize', 'toy', '--recipe', 'nothing', '--out', 'unchanged', ...small)).code).toBe(0);
   });
 
   it('says what is wrong with an installed package that cannot be used', async () => {
@@ -81,7 +61,7 @@ export default Object.assign((options = {}) => ({ method: definition, options, t
       ['broken', 'not today'],
       ['other', 'its default export is not a method'],
     ] as const) {
-      const outcome = await lowbit(['methods', name]);
+      const outcome = await lowbit('methods', name);
       expect(outcome.code).toBe(2);
       expect(outcome.errors).toContain('METHOD_PACKAGE');
       expect(outcome.errors).toContain(message);
@@ -89,7 +69,7 @@ export default Object.assign((options = {}) => ({ method: definition, options, t
   });
 
   it.each([[['--help']], [['quantize', '--help']], [['bench', '--help']]])('%j prints help and exits with 0', async (words) => {
-    const outcome = await lowbit(words);
+    const outcome = await lowbit(...words);
     expect(outcome).toMatchObject({ code: 0, errors: '' });
     expect(outcome.output).toContain('Usage: lowbit');
   });

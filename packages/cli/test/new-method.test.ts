@@ -2,22 +2,11 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { runCommandLine } from '../src/program.js';
-import { recordingTerminal, temporaryFolder } from './toy-checkpoint.js';
+import { describe, expect, it } from 'vitest';
+import { commandIn, emptyFolder } from './toy-folder.js';
 
-let folder: string;
-let remove: () => Promise<void>;
-beforeAll(async () => {
-  ({ folder, remove } = await temporaryFolder());
-});
-afterAll(() => remove());
-
-async function lowbit(...words: string[]): Promise<{ code: number; output: string; errors: string }> {
-  const terminal = recordingTerminal();
-  const code = await runCommandLine({ arguments: words, terminal, directory: folder, signal: new AbortController().signal });
-  return { code, output: terminal.output(), errors: terminal.errors() };
-}
+const folder = emptyFolder();
+const lowbit = commandIn(folder);
 
 async function install(name: string, method: string): Promise<void> {
   const home = join(folder, 'node_modules', `lowbit-method-${name}`);

@@ -5,23 +5,11 @@ import { createOnnxBackend } from '@lowbit/backend-onnxruntime';
 import { resolveModel } from '@lowbit/bench';
 import { gptq } from '@lowbit/gptq';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { runCommandLine } from '../src/program.js';
 import { formatBytes, type Machine, type PlanRequest, planRun } from '../src/run-plan.js';
-import { recordingTerminal, temporaryFolder, writeToyCheckpoint } from './toy-checkpoint.js';
+import { commandIn, toyFolder } from './toy-folder.js';
 
-let folder: string;
-let remove: () => Promise<void>;
-beforeAll(async () => {
-  ({ folder, remove } = await temporaryFolder());
-  await writeToyCheckpoint(folder);
-});
-afterAll(() => remove());
-
-async function lowbit(...words: string[]) {
-  const terminal = recordingTerminal();
-  const code = await runCommandLine({ arguments: words, terminal, directory: folder, signal: new AbortController().signal });
-  return { code, output: terminal.output(), errors: terminal.errors() };
-}
+const folder = toyFolder();
+const lowbit = commandIn(folder);
 
 const small = ['--windows', '8', '--window', '32'];
 

@@ -2,16 +2,11 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { readRecipe } from '../src/recipe.js';
-import { temporaryFolder } from './toy-checkpoint.js';
+import { emptyFolder } from './toy-folder.js';
 
-let folder: string;
-let remove: () => Promise<void>;
-beforeAll(async () => {
-  ({ folder, remove } = await temporaryFolder());
-});
-afterAll(() => remove());
+const folder = emptyFolder();
 
 async function readWritten(name: string, text: string) {
   await writeFile(join(folder, name), text);

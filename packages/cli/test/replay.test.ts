@@ -1,30 +1,19 @@
 // lowbit replay: a model that quzo made, rebuilt from the log beside it.
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, it } from 'vitest';
-import { runCommandLine } from '../src/program.js';
-import { recordingTerminal, temporaryFolder, writeToyCheckpoint } from './toy-checkpoint.js';
+import { beforeAll, expect, it } from 'vitest';
+import { commandIn, toyFolder } from './toy-folder.js';
 
-let folder: string;
-let remove: () => Promise<void>;
-
-async function lowbit(...words: string[]): Promise<{ code: number; output: string; errors: string }> {
-  const terminal = recordingTerminal();
-  const code = await runCommandLine({ arguments: words, terminal, directory: folder, signal: new AbortController().signal });
-  return { code, output: terminal.output(), errors: terminal.errors() };
-}
+const folder = toyFolder(Array.from({ length: 40 }, (_, i) => `Line ${i}: what is ${i} times ${i}?`).join('\n'));
+const lowbit = commandIn(folder);
 
 beforeAll(async () => {
-  ({ folder, remove } = await temporaryFolder());
-  await writeToyCheckpoint(folder);
-  await writeFile(join(folder, 'text.txt'), Array.from({ length: 40 }, (_, i) => `Line ${i}: what is ${i} times ${i}?`).join('\n'));
   const tune = ['quzo:steps=3,batchWindows=2,keepBest=false,learningRate=300', '--text', 'text.txt', '--window', '16', '--windows', '4'];
   expect(await lowbit('quantize', 'toy', '--recipe', 'rtn:bits=8,groupSize=16', '--out', 'base', '--threads', '1')).toMatchObject({
     code: 0,
   });
   expect(await lowbit('quantize', 'base', '--recipe', ...tune, '--out', 'tuned', '--threads', '2')).toMatchObject({ code: 0 });
 });
-afterAll(() => remove());
 
 it('writes the weights that the run had written, and the log again', async () => {
   const replayed = await lowbit('replay', 'base', 'tuned/quzo-log.jsonl', '--out', 'again', '--json', '--quiet');

@@ -1,27 +1,15 @@
 // A model with a widened stream through the commands: quantized in one, inspected, judged and generated from in the next.
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { runCommandLine } from '../src/program.js';
-import { recordingTerminal, temporaryFolder, writeToyCheckpoint } from './toy-checkpoint.js';
+import { describe, expect, it } from 'vitest';
+import { runIn, toyFolder } from './toy-folder.js';
 
-let folder: string;
-let remove: () => Promise<void>;
-beforeAll(async () => {
-  ({ folder, remove } = await temporaryFolder());
-  await writeToyCheckpoint(folder);
-  await writeFile(
-    join(folder, 'text.txt'),
-    Array.from({ length: 60 }, (_, i) => `Line ${i}: the quick brown fox, ${i * 7} times.`).join('\n'),
-  );
-});
-afterAll(() => remove());
+const folder = toyFolder();
 
 async function lowbit(...words: readonly string[]): Promise<string> {
-  const terminal = recordingTerminal();
-  const code = await runCommandLine({ arguments: words, terminal, directory: folder, signal: new AbortController().signal });
-  expect(code, terminal.errors()).toBe(0);
-  return terminal.output();
+  const { code, output, errors } = await runIn(folder, words);
+  expect(code, errors).toBe(0);
+  return output;
 }
 
 const small = ['--threads', '1', '--text', 'text.txt', '--window', '32', '--windows', '8'];

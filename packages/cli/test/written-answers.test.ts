@@ -3,17 +3,11 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { LowbitError } from '@lowbit/core';
 import { openCodeSandbox } from '@lowbit/eval';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { runCommandLine } from '../src/program.js';
-import type { Terminal } from '../src/terminal.js';
-import { recordingTerminal, temporaryFolder, writeToyCheckpoint } from './toy-checkpoint.js';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { runIn, toyFolder } from './toy-folder.js';
 
-let folder: string;
-let remove: () => Promise<void>;
-
+const folder = toyFolder();
 beforeAll(async () => {
-  ({ folder, remove } = await temporaryFolder());
-  await writeToyCheckpoint(folder);
   const lines = (records: readonly object[]): string => records.map((record) => `${JSON.stringify(record)}\n`).join('');
   const sums = Array.from({ length: 6 }, (_, i) => ({ question: `${i}+1?`, answer: `#### ${i + 1}` }));
   await writeFile(join(folder, 'gsm8k.test.jsonl'), lines(sums.slice(0, 3)));
@@ -22,17 +16,12 @@ beforeAll(async () => {
   const problem = { prompt: '#', canonical_solution: '', entry_point: 'check', test: 'def check(candidate): pass' };
   await writeFile(join(folder, 'humaneval.test.jsonl'), lines([problem, { ...problem, test: 'def check(candidate): assert False' }]));
 });
-afterAll(() => remove());
-
-const lowbit = (terminal: Terminal, words: readonly string[]): Promise<number> =>
-  runCommandLine({ arguments: words, terminal, directory: folder, signal: new AbortController().signal });
 
 async function evaluate(...args: readonly string[]) {
-  const terminal = recordingTerminal();
   const engine = ['--threads', '1', '--quiet', '--json', '--evaluators', 'size', '--task-data', folder];
-  const status = await lowbit(terminal, ['eval', 'toy', ...engine, ...args]);
-  const scores = terminal.output().trim().split('\n').filter(Boolean);
-  return { status, errors: terminal.errors(), scores: scores.map((line) => JSON.parse(line) as Record<string, unknown>).slice(2) };
+  const { code: status, output, errors } = await runIn(folder, ['eval', 'toy', ...engine, ...args]);
+  const scores = output.trim().split('\n').filter(Boolean);
+  return { status, errors, scores: scores.map((line) => JSON.parse(line) as Record<string, unknown>).slice(2) };
 }
 
 describe('answers that a model writes', () => {
@@ -89,9 +78,9 @@ describe('answers that a model writes', () => {
   });
 
   it('TASK_OPTIONS: options without tasks are refused', async () => {
-    const terminal = recordingTerminal();
-    expect(await lowbit(terminal, ['eval', 'toy', '--allow-code-execution'])).toBe(2);
-    expect(terminal.errors()).toContain('TASK_OPTIONS: --allow-code-execution: is about --tasks');
+    const { code, errors } = await runIn(folder, ['eval', 'toy', '--allow-code-execution']);
+    expect(code).toBe(2);
+    expect(errors).toContain('TASK_OPTIONS: --allow-code-execution: is about --tasks');
   });
 
   it('are run as programs where that is allowed', async (context) => {
