@@ -1,6 +1,7 @@
 // Two runs side by side: what changed by more than noise, and where they were not judged alike.
 import { isDeepStrictEqual } from 'node:util';
 import { groupBy } from './groups.js';
+import { areJudgedAlike } from './judged-alike.js';
 import { formatNumber, layOutTable } from './markdown.js';
 import { compare, type Spread, spreadOf } from './noise.js';
 import { cellName } from './outcome.js';
@@ -53,14 +54,10 @@ function lineOf(pairs: readonly Pair[]): DiffLine {
   const [{ model, recipe, evaluator, higherIsBetter }] = pairs.map((pair) => pair.before);
   const [before, after] = [spreadOf(pairs.map((pair) => pair.before)), spreadOf(pairs.map((pair) => pair.after))];
   const { difference, noise, isClear } = compare(before, after);
-  const isComparable = pairs.every((pair) => !isJudgedOtherwise(pair));
+  const isComparable = pairs.every((pair) => areJudgedAlike(pair.before, pair.after) && areJudgedAlike(pair.before, pairs[0].before));
   const change = difference > 0 === higherIsBetter ? 'better' : 'worse';
   const verdict = !isComparable ? 'other protocol' : difference === 0 ? 'same' : isClear ? change : 'within noise';
   return { model, recipe, evaluator, before, after, difference, noise, verdict };
-}
-
-function isJudgedOtherwise({ before, after }: Pair): boolean {
-  return before.evaluatorVersion !== after.evaluatorVersion || !isDeepStrictEqual(before.protocol, after.protocol);
 }
 
 /** What a recipe was made or judged with otherwise, by the fields that differ. */

@@ -1,5 +1,6 @@
 // What the rows say about methods: how much of the loss that a baseline adds a method wins back.
 import { groupBy } from './groups.js';
+import { areJudgedAlike, judgedAlike } from './judged-alike.js';
 import { spreadOf } from './noise.js';
 import { type BenchRow, isScore, type ScoreRow } from './row.js';
 
@@ -34,18 +35,23 @@ const RESOLVED_ERRORS = 3;
 
 /**
  * Gaps closed by `method` over `baseline`, from the 'loss-gap' rows: for each model and each recipe of the method, against the baseline's
- * recipe of equal bits of weights and inputs and equal groups. Where the baseline has several of these, none is the one to compare with.
+ * recipe of equal bits of weights and inputs and equal groups, judged alike. Where the baseline has several of these, none is the one to
+ * compare with.
  */
 export function closedGaps(rows: readonly BenchRow[], method: string, baseline: string): ClosedGap[] {
   const gaps = rows.filter((row): row is ScoreRow => isScore(row) && row.evaluator === 'loss-gap' && row.bits !== null);
   const own = groupBy(
     gaps.filter((row) => row.method === method),
     (row) => [row.model, row.recipe],
-  );
+  ).flatMap(judgedAlike);
   const closed = own.flatMap((group): ClosedGap[] => {
     const { model, recipe, bits, activationBits, groupSize } = group[0];
     const isAlike = (row: ScoreRow): boolean =>
-      row.model === model && row.bits === bits && row.activationBits === activationBits && row.groupSize === groupSize;
+      row.model === model &&
+      row.bits === bits &&
+      row.activationBits === activationBits &&
+      row.groupSize === groupSize &&
+      areJudgedAlike(row, group[0]);
     const others = gaps.filter((row) => row.method === baseline && isAlike(row));
     const baselineRecipe = others[0]?.recipe;
     if (bits === null || baselineRecipe === undefined || others.some((row) => row.recipe !== baselineRecipe)) return [];

@@ -1,5 +1,6 @@
 // What a person wants to see when a benchmark ends: the table, which recipes are better than which beyond noise, and what failed.
 import { groupBy } from './groups.js';
+import { judgedAlike, judgedOtherwise } from './judged-alike.js';
 import { formatNumber } from './markdown.js';
 import { compare, type Spread, spreadOf } from './noise.js';
 import { closedGaps } from './ranking.js';
@@ -11,6 +12,7 @@ import { widthOf } from './width.js';
 export function summarizeRows(rows: readonly BenchRow[]): string {
   const sections = [
     [markdownTable(rows.filter((row) => row.evaluator !== 'loss-gap'))],
+    protocolLines(rows),
     noiseLines(rows),
     rankingLines(rows),
     gapLines(rows),
@@ -24,12 +26,24 @@ export function summarizeRows(rows: readonly BenchRow[]): string {
 
 const isGap = (row: BenchRow): row is ScoreRow => isScore(row) && row.evaluator === 'loss-gap' && row.recipe !== 'dense';
 
+/** Scores whose values do not all compare: what is said of them below is said of those that do. */
+function protocolLines(rows: readonly BenchRow[]): string[] {
+  return judgedOtherwise(rows.filter(isScore)).map(
+    ({ model, evaluator, fields }) =>
+      `${model}: not all rows of ${evaluator} were judged by one protocol (${fields.join(', ')}); only values of one protocol compare.`,
+  );
+}
+
 /** What ± says, and by model what seeds make of the loss where there are several. */
 function noiseLines(rows: readonly BenchRow[]): string[] {
-  const scores = groupBy(rows.filter(isScore), ({ model, recipe, evaluator }) => [model, recipe, evaluator]).map(spreadOf);
+  const scores = groupBy(rows.filter(isScore), ({ model, recipe, evaluator }) => [model, recipe, evaluator])
+    .flatMap(judgedAlike)
+    .map(spreadOf);
   if (!scores.some(({ noise }) => noise > 0)) return [];
   const between = groupBy(rows.filter(isGap), ({ model }) => model).flatMap((own) => {
-    const spreads = groupBy(own, ({ recipe }) => recipe).map(spreadOf);
+    const spreads = groupBy(own, ({ recipe }) => recipe)
+      .flatMap(judgedAlike)
+      .map(spreadOf);
     const deviations = spreads.flatMap(({ deviation }) => deviation ?? []).sort((a, b) => a - b);
     if (deviations.length === 0 || deviations.at(-1) === 0) return [];
     const [least, middle, most] = [deviations[0], deviations[Math.floor(deviations.length / 2)], deviations.at(-1) as number].map(
@@ -58,9 +72,8 @@ function rankingLines(rows: readonly BenchRow[]): string[] {
     .filter(isGap)
     .flatMap((row) => (row.bits === null ? [] : [{ row, width: widthOf(row.bits, row.activationBits).name }]));
   const groups = groupBy(sized, ({ row: { model, groupSize }, width }) => [model, width, groupSize]);
-  const lines = groups.flatMap((group) => {
-    const [{ row: first, width }] = group;
-    const own = group.map(({ row }) => row);
+  const alike = groups.flatMap((group) => judgedAlike(group.map(({ row }) => row)).map((own) => ({ own, width: group[0].width })));
+  const lines = alike.flatMap(({ own, width }) => {
     const ranked = groupBy(own, ({ recipe }) => recipe)
       .map((rows): Ranked => ({ recipe: rows[0].recipe, ...spreadOf(rows) }))
       .sort((a, b) => b.mean - a.mean);
@@ -69,7 +82,7 @@ function rankingLines(rows: readonly BenchRow[]): string[] {
       const sign = i === 0 ? '' : compare(ranked[i - 1], one).isClear ? ' > ' : ' ≈ ';
       return `${sign}${one.recipe} ${formatScore(one.mean, one.noise)}`;
     });
-    const { model, groupSize } = first;
+    const { model, groupSize } = own[0];
     const groups = groupSize === null ? '' : groupSize === -1 ? ', per channel' : `, groups of ${groupSize}`;
     return [`- ${model}, ${width}${groups}: ${text.join('')}`];
   });

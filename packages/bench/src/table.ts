@@ -1,5 +1,6 @@
 // Rows as a Markdown table: one line per model and recipe; one column per score, over the seeds.
 import { groupBy } from './groups.js';
+import { judgedAlike } from './judged-alike.js';
 import { formatNumber, layOutTable } from './markdown.js';
 import { spreadOf } from './noise.js';
 import { type BenchRow, type FailedRow, isScore } from './row.js';
@@ -12,12 +13,13 @@ export function formatScore(value: number, noise: number): string {
   return noise === 0 || Number.isNaN(noise) ? formatNumber(value) : `${formatNumber(value)} ± ${Number(noise.toPrecision(2))}`;
 }
 
-/** The score of the seeds that have one; of others what went wrong. */
+/** The score of the seeds that have one; of others what went wrong. Of values that do not compare there is no mean. */
 function formatCell(rows: readonly BenchRow[]): string {
   const [scores, failed] = [rows.filter(isScore), rows.filter((row): row is FailedRow => !isScore(row))];
   if (scores.length === 0) return [...new Set(failed.map(({ error }) => error.code))].join(', ');
+  const protocols = judgedAlike(scores).length;
   const { mean, noise } = spreadOf(scores);
-  return `${formatScore(mean, noise)}${failed.length === 0 ? '' : `, ${failed.length} failed`}`;
+  return `${protocols > 1 ? `${protocols} protocols` : formatScore(mean, noise)}${failed.length === 0 ? '' : `, ${failed.length} failed`}`;
 }
 
 /** A Markdown table in the order of the rows: means over seeds ± their standard errors. How many seeds there are is a column where some have several. */

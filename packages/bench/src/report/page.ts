@@ -11,9 +11,9 @@ import { type Content, Html, html } from './html.js';
 import { type Metric, metricsOf } from './metrics.js';
 import { type Look, looksOf, symbol } from './palette.js';
 import { type ParetoPlot, paretoPlot } from './pareto.js';
-import { protocolOf } from './protocol.js';
+import { protocolOf, warnings } from './protocol.js';
 import { resultsTable, type TableContext } from './results-table.js';
-import { byWidth, type Subject, summarize } from './summary.js';
+import { areAlike, byWidth, type Subject, summarize } from './summary.js';
 import { winnersTable } from './winners.js';
 
 export interface ReportOptions {
@@ -95,10 +95,13 @@ interface ModelRun {
 async function partOf({ subjects, rows, logs }: ModelRun, context: TableContext): Promise<Html> {
   const { metrics, looks } = context;
   const own = metrics.filter(({ name }) => subjects.some(({ scores }) => scores.has(name)));
-  const plots = await plotsOf(subjects, own, looks);
+  // Points that do not compare have no frontier, and none of them is best.
+  const comparable = own.filter(({ name }) => areAlike(subjects, name));
+  const plots = await plotsOf(subjects, comparable, looks);
   const winners = plots && winnersTable(subjects, plots.first, looks);
   const table = resultsTable(subjects, { ...context, metrics: own });
-  return html`${section('Best of each bit width', plots && winnersNote(plots.first), winners)}
+  return html`${warnings(rows, own)}
+${section('Best of each bit width', plots && winnersNote(plots.first), winners)}
 ${section('Loss against size', plotNote, plots?.drawn)}
 ${section('Results', tableNote(subjects), html`<p class="count" role="status"></p>${table}`)}
 ${section('Error by Linear', heatNote, heatMap(subjects, looks))}

@@ -8,7 +8,7 @@ import { Html, html } from './html.js';
 import { metricsOf } from './metrics.js';
 import { looksOf } from './palette.js';
 import { paretoPlot } from './pareto.js';
-import { summarize } from './summary.js';
+import { areAlike, summarize } from './summary.js';
 
 export interface PlotOptions {
   /** Default: the run's only model. */
@@ -42,6 +42,13 @@ export async function renderPlot(run: RunFiles, { model, score }: PlotOptions = 
     throw new LowbitError(
       'REPORT_PLOT',
       `plot: no recipe of ${own[0].model} has the score '${score}'; ${didYouMean(String(score), names)}`,
+    );
+  }
+  if (!areAlike(own, metric.name)) {
+    const remedy = 'their values do not compare; plot a run whose rows were judged alike';
+    throw new LowbitError(
+      'REPORT_PLOT',
+      `plot: not all rows of ${metric.name} on ${own[0].model} were judged by one protocol, so that ${remedy}`,
     );
   }
   const { title, unit, about } = plot.metric;

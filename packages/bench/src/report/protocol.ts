@@ -1,6 +1,7 @@
 // How the numbers of a report came about: text, data, engine, and what each score is.
 import { isDeepStrictEqual } from 'node:util';
-import { type BenchRow, isScore, type ScoreRow } from '../row.js';
+import { judgedOtherwise } from '../judged-alike.js';
+import { type BenchRow, isScore } from '../row.js';
 import { type Html, html } from './html.js';
 import type { Metric } from './metrics.js';
 
@@ -20,8 +21,9 @@ export function protocolOf(rows: readonly BenchRow[], metrics: readonly Metric[]
     return html`<tr><th scope="row">${metric.title}</th><td>${metric.about || metric.name}${metric.unit && `, ${metric.unit}`}. ${higherIsBetter ? 'Higher' : 'Lower'} is better.</td><td class="number">${samples}</td><td class="number">${evaluatorVersion}</td><td class="fields">${Object.entries(rest).map(([name, value]) => html`${name}: ${written(value)}; `)}</td></tr>
 `;
   });
-  return html`${mismatches(scores, metrics).map((text) => html`<p class="warning">${text}</p>`)}
-<dl>${Object.entries({ ...about(rows), ...shared }).map(([name, value]) => html`<dt>${spaced(name)}</dt><dd>${written(value)}</dd>`)}</dl>
+  // The engine as rows have it says its number of threads as well.
+  const { backend: _, ...text } = shared;
+  return html`<dl>${Object.entries({ ...about(rows), ...text }).map(([name, value]) => html`<dt>${spaced(name)}</dt><dd>${written(value)}</dd>`)}</dl>
 <div class="scroll" tabindex="0" role="region" aria-label="Scores"><table class="scores"><thead><tr><th scope="col">Score</th><th scope="col">What it is</th><th scope="col" class="number">Samples</th><th scope="col" class="number">Version</th><th scope="col">Besides</th></tr></thead><tbody>
 ${lines}</tbody></table></div>`;
 }
@@ -50,17 +52,18 @@ function about(rows: readonly BenchRow[]): Fields {
   };
 }
 
-/** Why some numbers of a model do not compare. */
-function mismatches(scores: readonly ScoreRow[], metrics: readonly Metric[]): string[] {
-  const differing = metrics.filter(({ name }) => {
-    const [first, ...others] = scores.filter(({ evaluator }) => evaluator === name);
-    return others.some((other) => other.evaluatorVersion !== first.evaluatorVersion || !isDeepStrictEqual(other.protocol, first.protocol));
+/** Why some numbers of a model do not compare. `rows` are all of one model. */
+export function warnings(rows: readonly BenchRow[], metrics: readonly Metric[]): Html[] {
+  const scores = rows.filter(isScore);
+  const differing = judgedOtherwise(scores).flatMap(({ evaluator, fields }) => {
+    const metric = metrics.find(({ name }) => name === evaluator);
+    return metric
+      ? [`${metric.title}: not all rows were judged by one protocol (${fields.join(', ')}); only values of one protocol compare.`]
+      : [];
   });
   const commits = new Set(scores.map(({ commit }) => commit));
-  return [
-    ...differing.map(({ title }) => `${title}: not all rows were measured by one protocol, so that their values do not compare.`),
-    ...(commits.size > 1 ? ['The rows come from different commits.'] : []),
-  ];
+  const texts = [...differing, ...(commits.size > 1 ? ['The rows come from different commits.'] : [])];
+  return texts.map((text) => html`<p class="warning">${text}</p>`);
 }
 
 /** 'tokensSha256' as 'tokens sha256'. */

@@ -1,11 +1,12 @@
 // The table of all recipes: it sorts and filters, and each line opens to how its numbers came about.
+import { judgedAlike } from '../judged-alike.js';
 import { gives } from '../score-names.js';
 import { details } from './details.js';
 import { type Html, html } from './html.js';
 import type { Metric } from './metrics.js';
 import { columnOf, type Figure } from './number-column.js';
 import { denseLook, type Look, symbol } from './palette.js';
-import { byWidth, compareScores, type Subject, type Summary } from './summary.js';
+import { areAlike, byWidth, compareScores, type Subject, type Summary } from './summary.js';
 
 export interface TableContext {
   readonly metrics: readonly Metric[];
@@ -83,16 +84,20 @@ function scoreColumn(subjects: readonly Subject[], { name, title, unit, about }:
   const scores = subjects.flatMap((subject) => subject.scores.get(name) ?? []);
   const figureOf = ({ value, spread }: Summary): Figure => ({ value, error: spread.noise });
   const write = columnOf(scores.map(figureOf));
-  const best = new Set(byWidth(subjects).flatMap((group) => bestOf(group.subjects, name)));
+  const best = new Set(areAlike(subjects, name) ? byWidth(subjects).flatMap((group) => bestOf(group.subjects, name)) : []);
   return {
     title,
     hint: [about, unit].filter(Boolean).join('; ') || undefined,
-    key: ({ scores }) => scores.get(name)?.value,
+    key: ({ scores }) => {
+      const score = scores.get(name);
+      return score && judgedAlike(score.rows).length === 1 ? score.value : undefined;
+    },
     cell: (subject) => {
       const score = subject.scores.get(name);
       const failure = subject.failures.find(({ evaluator }) => gives(evaluator, name) || subject.scores.size === 0);
       if (!score) return failure ? html`<span class="failure" title="${failure.error.message}">${failure.error.code}</span>` : '';
-      return write(figureOf(score), best.has(subject));
+      const protocols = judgedAlike(score.rows).length;
+      return protocols > 1 ? `${protocols} protocols` : write(figureOf(score), best.has(subject));
     },
   };
 }

@@ -1,5 +1,6 @@
 // Rows of a run by model and recipe: what its seeds have in common, and how far they are apart.
 import { groupBy } from '../groups.js';
+import { judgedAlike } from '../judged-alike.js';
 import { type Spread, spreadOf } from '../noise.js';
 import { type BenchRow, type FailedRow, isScore, type ScoreRow } from '../row.js';
 import { type Width, widthOf } from '../width.js';
@@ -58,6 +59,11 @@ function subjectOf(rows: readonly BenchRow[], id: string): Subject {
     scores: new Map(scored.map((group) => [group[0].evaluator, summaryOf(group)])),
     failures: rows.filter((row): row is FailedRow => !isScore(row)),
   };
+}
+
+/** Whether all values of a score compare. `subjects` are all of one model. */
+export function areAlike(subjects: readonly Subject[], name: string): boolean {
+  return judgedAlike(subjects.flatMap(({ scores }) => scores.get(name)?.rows ?? [])).length < 2;
 }
 
 function summaryOf(rows: readonly ScoreRow[]): Summary {
