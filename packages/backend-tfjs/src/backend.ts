@@ -72,7 +72,7 @@ export async function createTfjsBackend({
         const fetched = await fetchLeaves(plan, residents);
         const start = performance.now();
         // Nothing else runs between here and the last kernel: evaluations that wait for their leaves do not see half of this one.
-        const values = execute(plan, fetched, { device, residents, constants });
+        const values = await watched(device, () => execute(plan, fetched, { device, residents, constants }));
         engineMilliseconds += performance.now() - start;
         pending.forEach((t, i) => {
           results.set(t, residents.adopt(values[i], t));
@@ -94,6 +94,25 @@ export async function createTfjsBackend({
       await device.close();
     },
   };
+}
+
+/** What `run` gives, once the device has found nothing wrong with its kernels. */
+async function watched(device: Device, run: () => Value[]): Promise<Value[]> {
+  const faults = device.watch();
+  let values: Value[] = [];
+  try {
+    values = run();
+  } catch (error) {
+    await faults().catch(() => undefined);
+    throw error;
+  }
+  try {
+    await faults();
+  } catch (error) {
+    for (const value of values) device.free(value);
+    throw error;
+  }
+  return values;
 }
 
 /** Elements of the leaves that are not on the device; those that are fetched anew each time among them. */

@@ -29,6 +29,8 @@ export interface OpenDevice {
   kernel(name: string): KernelFunc | undefined;
   /** Throws what has gone wrong on the device meanwhile. */
   check?(): void;
+  /** Watches over the kernels that run until its answer is called, without a turn of the event loop between: that rejects with what went wrong. */
+  watch?(): () => Promise<void>;
   /** Elements of a tensor; the device's own way where that one leaves copies behind. */
   read?(value: Value): Promise<TypedArray>;
   /** Gives memory back that the device keeps for reuse. */
@@ -100,6 +102,11 @@ export class Device {
     if (--piece.users > 0) return;
     this.#memory.delete(dataId);
     this.bytes -= piece.bytes;
+  }
+
+  /** Called before the kernels of an evaluation; the answer right after them. @throws TFJS_DEVICE what the device finds wrong with them. */
+  watch(): () => Promise<void> {
+    return this.#open.watch?.() ?? (() => Promise.resolve());
   }
 
   /** After an evaluation. */

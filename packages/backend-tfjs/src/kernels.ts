@@ -9,6 +9,7 @@ import {
   sizeOf,
   type Tensor,
 } from '@lowbit/core';
+import { jointAxes } from './broadcast.js';
 import type { Constants } from './constants.js';
 import { type Device, type DeviceType, deviceTypes, type KernelAttributes, type Value } from './device.js';
 
@@ -77,10 +78,26 @@ const unary =
   (call) =>
     call.run(kernel, { x: call.inputs[0] });
 
+/** Kernels take few axes. */
+const MANY_AXES = 5;
+
 const binary =
   (kernel: string): Emitter =>
-  (call) =>
-    call.run(kernel, { a: call.inputs[0], b: call.inputs[1] });
+  (call) => {
+    const { inputs, output } = call;
+    if (output.rank < MANY_AXES) return call.run(kernel, { a: inputs[0], b: inputs[1] });
+    const axes = jointAxes(
+      output.shape,
+      inputs.map(({ shape }) => shape),
+    );
+    const [a, b] = inputs.map((x, i) =>
+      call.reshape(
+        x,
+        axes.map(({ size, steps }) => (steps[i] === 0 ? 1 : size)),
+      ),
+    );
+    return call.run(kernel, { a, b });
+  };
 
 /** Truncates towards zero where the elements are integers. */
 const divide: Emitter = (call) => {
@@ -123,14 +140,13 @@ const emitMax: Emitter = (call) => {
   return reductionIndices.length === 0 ? call.inputs[0] : call.run('Max', { x: call.inputs[0] }, { reductionIndices, keepDims: false });
 };
 
-/** x − max − log Σ exp(x − max): there is no kernel. */
+/** x − max + log of the largest probability, which is 1 / Σ exp(x − max): there is no kernel, and exponentials alone are slow on WebAssembly. */
 const emitLogSoftmax: Emitter = (call) => {
   const [x] = call.inputs;
   const last = x.shape.length - 1;
-  const peak = call.run('Max', { x }, { reductionIndices: [last], keepDims: true });
-  const shifted = call.run('Sub', { a: x, b: peak });
-  const total = call.run('Sum', { x: call.run('Exp', { x: shifted }) }, { axis: [last], keepDims: true });
-  return call.run('Sub', { a: shifted, b: call.run('Log', { x: total }) });
+  const peakOf = (of: Value): Value => call.run('Max', { x: of }, { reductionIndices: [last], keepDims: true });
+  const largest = peakOf(call.run('Softmax', { logits: x }, { dim: last }));
+  return call.run('Add', { a: call.run('Sub', { a: x, b: peakOf(x) }), b: call.run('Log', { x: largest }) });
 };
 
 const emitSlice: Emitter = (call) => {
@@ -139,11 +155,23 @@ const emitSlice: Emitter = (call) => {
   return call.run('Slice', { x }, { begin: x.shape.map((_, i) => (i === axis ? start : 0)), size: [...call.output.shape] });
 };
 
+/** Of three axes, since the kernel for WebGPU fails on five. */
 const emitPad: Emitter = (call) => {
-  const [x] = call.inputs;
+  const [{ shape }] = call.inputs;
   const { axis, before, after } = call.attributes as { axis: number; before: number; after: number };
-  const paddings = x.shape.map((_, i) => (i === axis ? [before, after] : [0, 0]));
-  return call.run('PadV2', { x }, { paddings, constantValue: 0 });
+  const x = call.reshape(call.inputs[0], [sizeOf(shape.slice(0, axis)), shape[axis], sizeOf(shape.slice(axis + 1))]);
+  return call.run(
+    'PadV2',
+    { x },
+    {
+      paddings: [
+        [0, 0],
+        [before, after],
+        [0, 0],
+      ],
+      constantValue: 0,
+    },
+  );
 };
 
 const emitScatterAdd: Emitter = (call) => {

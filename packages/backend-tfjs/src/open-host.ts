@@ -1,4 +1,5 @@
 // Devices that compute on the processor, and TensorFlow's own library, which computes on a GPU as well.
+import { createRequire } from 'node:module';
 import type { KernelBackend, KernelFunc, TensorInfo } from '@tensorflow/tfjs-core';
 import type { OpenDevice } from './device.js';
 import { wasmKernels } from './wasm-kernels.js';
@@ -35,13 +36,22 @@ export async function openWasm(): Promise<OpenDevice> {
   if (!(await setBackend('wasm'))) throw new Error('the WebAssembly module did not start');
   const backend = activeBackend();
   if (before && before !== 'wasm') await setBackend(before);
-  const own = wasmKernels(kernels);
   return {
     description: `tfjs-backend-wasm ${VERSION}, SIMD`,
     backend,
-    kernel: (name) => own[name] ?? kernels(name),
+    kernel: wasmKernels(kernels),
     close: () => {},
   };
+}
+
+/** Loads a package that is not installed with this one. */
+export async function importInstalled(name: string): Promise<object> {
+  try {
+    createRequire(import.meta.url).resolve(name);
+  } catch (cause) {
+    throw new Error(`the package ${name} is not installed`, { cause });
+  }
+  return import(name);
 }
 
 /** What this needs of TensorFlow.js for Node, which is not installed with this package. */
@@ -58,7 +68,7 @@ interface NodeModule {
 export async function openNode(packageName: string, needsGpu: boolean): Promise<OpenDevice> {
   // The library reports its processor's features otherwise.
   process.env.TF_CPP_MIN_LOG_LEVEL ??= '2';
-  const loaded = (await import(packageName)) as NodeModule & { default?: NodeModule };
+  const loaded = (await importInstalled(packageName)) as NodeModule & { default?: NodeModule };
   const module = loaded.default ?? loaded;
   module.enableProdMode();
   await module.ready();

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { LowbitError } from '@lowbit/core';
 import type { KernelBackend } from '@tensorflow/tfjs-core';
 import type { OpenDevice, Value } from './device.js';
-import { kernelsOf } from './open-host.js';
+import { importInstalled, kernelsOf } from './open-host.js';
 import { webgpuKernels } from './webgpu-kernels.js';
 
 /** Freed buffers that are kept for reuse at most, in bytes. */
@@ -17,6 +17,8 @@ interface GpuBuffer {
 interface GpuDevice {
   readonly lost: Promise<{ readonly message: string }>;
   addEventListener(type: 'uncapturederror', listener: (event: { readonly error: { readonly message: string } }) => void): void;
+  pushErrorScope(filter: 'validation' | 'out-of-memory'): void;
+  popErrorScope(): Promise<{ readonly message: string } | null>;
   destroy(): void;
 }
 
@@ -38,7 +40,11 @@ interface Gpu {
 
 /** What this uses of TensorFlow.js' WebGPU backend. */
 interface WebgpuBackend extends KernelBackend {
-  readonly tensorMap: { get(id: object): { values: unknown } };
+  readonly tensorMap: { get(id: object): { values: unknown; readonly resource?: unknown } };
+  ensureCommandEncoderReady(): void;
+  endComputePassEncoder(): void;
+  /** Hands the kernels that were run to the device; they wait for some more otherwise. */
+  submitQueue(): void;
   readonly bufferManager: { numBytesUsed: number; numBytesAllocated: number; readonly freeBuffers: Map<string, GpuBuffer[]> };
 }
 
@@ -60,7 +66,7 @@ export async function openWebgpu({ acceptsSoftware }: { acceptsSoftware: boolean
   // Dawn warns on the standard error where it finds no driver, which is no news where software would not do anyway.
   if (!acceptsSoftware && process.platform === 'linux' && !GPU_FILES.some(existsSync))
     throw new Error(`there is no ${GPU_FILES.join(', ')}`);
-  const { create, globals } = (await import('webgpu')) as unknown as { create(flags: string[]): Gpu; globals: object };
+  const { create, globals } = (await importInstalled('webgpu')) as { create(flags: string[]): Gpu; globals: object };
   // TensorFlow.js looks for the classes and constants of WebGPU among the globals, as in a browser.
   for (const [name, value] of Object.entries(globals)) if (!(name in globalThis)) Object.assign(globalThis, { [name]: value });
   // Dawn ends the process when this is collected while a device is in use.
@@ -84,6 +90,9 @@ export async function openWebgpu({ acceptsSoftware }: { acceptsSoftware: boolean
   });
   const kernels = await kernelsOf('webgpu');
   const backend = await createBackend(gpu, device, info);
+  const report = (message: string | undefined): void => {
+    if (message) throw new LowbitError('TFJS_DEVICE', `tfjs-backend-webgpu on ${name}: ${message}`);
+  };
   return {
     description: `tfjs-backend-webgpu 4.22.0, ${name}`,
     backend,
@@ -94,12 +103,24 @@ export async function openWebgpu({ acceptsSoftware }: { acceptsSoftware: boolean
     check() {
       const message = lost ?? failure;
       failure = undefined;
-      if (message) throw new LowbitError('TFJS_DEVICE', `tfjs-backend-webgpu on ${name}: ${message}`);
+      report(message);
+    },
+    watch() {
+      device.pushErrorScope('out-of-memory');
+      device.pushErrorScope('validation');
+      return async () => {
+        backend.ensureCommandEncoderReady();
+        backend.endComputePassEncoder();
+        backend.submitQueue();
+        const errors = await Promise.all([device.popErrorScope(), device.popErrorScope()]);
+        report(lost ?? errors.find((error) => error)?.message);
+      };
     },
     async read(value: Value) {
       const data = await backend.read(value.dataId);
-      // The copy in host memory would live as long as the one on the device.
-      backend.tensorMap.get(value.dataId).values = null;
+      const held = backend.tensorMap.get(value.dataId);
+      // The copy in host memory would live as long as the one on the device, where that has one yet.
+      if (held.resource) held.values = null;
       return data as never;
     },
     trim: () => dropSpareBuffers(backend.bufferManager),

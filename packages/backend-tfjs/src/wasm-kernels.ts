@@ -1,20 +1,14 @@
-// A kernel for WebAssembly in the place of one that copies its whole input to JavaScript's memory first.
+// Kernels for WebAssembly in the place of TensorFlow.js' own: Slice, which copies its whole input to JavaScript's memory first, and those of other files.
 import { type Shape, sizeOf, type TypedArray } from '@lowbit/core';
 import type { KernelFunc, TensorInfo } from '@tensorflow/tfjs-core';
+import { type WasmMemory, wasmElementwise } from './wasm-elementwise.js';
 import { batchMatMul } from './wasm-matmul.js';
-
-/** What the kernel uses of TensorFlow.js' WebAssembly backend. */
-interface WasmBackend {
-  makeOutput(shape: number[], dtype: TensorInfo['dtype']): TensorInfo;
-  /** A view, until memory grows. */
-  typedArrayFromHeap(x: TensorInfo): TypedArray;
-}
 
 /** Elements [start, end) of one axis, or of none: what our operator asks for. */
 const slice: KernelFunc = ({ inputs, attrs, backend }) => {
   const { x } = inputs as { x: TensorInfo };
   const { begin, size } = attrs as unknown as { begin: number[]; size: number[] };
-  const wasm = backend as WasmBackend;
+  const wasm = backend as unknown as WasmMemory;
   const output = wasm.makeOutput(size, x.dtype);
   const axis = Math.max(
     0,
@@ -52,7 +46,23 @@ function copyRuns(source: TypedArray, target: TypedArray, { runs, from, stride, 
   }
 }
 
-/** By the names of the kernels that they stand in for, over those of TensorFlow.js. */
-export function wasmKernels(kernel: (name: string) => KernelFunc | undefined): Readonly<Record<string, KernelFunc | undefined>> {
-  return { Slice: slice, BatchMatMul: batchMatMul(kernel('Transpose') as KernelFunc) };
+/** These take six axes at most, and compute something else on more. */
+const ofSixAxes: readonly string[] = ['Add', 'Sub', 'Multiply', 'RealDiv', 'Pow', 'NotEqual', 'Transpose', 'Sum', 'Max'];
+
+const refusingMore =
+  (kernel: KernelFunc): KernelFunc =>
+  (call) => {
+    if (Object.values(call.inputs).some((x) => (x as TensorInfo).shape.length > 6)) throw new Error('it takes six axes at most');
+    return kernel(call);
+  };
+
+/** Kernels by name: ours where there are some, over those of TensorFlow.js. */
+export function wasmKernels(kernel: (name: string) => KernelFunc | undefined): (name: string) => KernelFunc | undefined {
+  const own: Record<string, KernelFunc | undefined> = {
+    ...wasmElementwise,
+    Slice: slice,
+    BatchMatMul: batchMatMul(kernel('Transpose') as KernelFunc),
+  };
+  for (const name of ofSixAxes) own[name] = refusingMore(kernel(name) as KernelFunc);
+  return (name) => own[name] ?? kernel(name);
 }

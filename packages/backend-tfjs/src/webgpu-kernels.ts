@@ -2,6 +2,7 @@
 // converting them, cannot transpose them, and take the sine of the driver, which may be wrong in the fifth digit.
 import { broadcastShapes, type Shape, sizeOf, stridesOf } from '@lowbit/core';
 import type { KernelFunc, TensorInfo } from '@tensorflow/tfjs-core';
+import { broadcastStrides } from './broadcast.js';
 
 /** What the kernels use of TensorFlow.js' WebGPU backend. */
 interface ProgramRunner {
@@ -61,13 +62,6 @@ function placesCode(shape: Shape, strides: readonly (readonly number[])[]): stri
 
 const isInteger = ({ dtype }: TensorInfo): boolean => dtype !== 'float32';
 
-/** Strides with which an input is read as if broadcast to a shape. */
-function broadcastStrides(from: Shape, to: Shape): number[] {
-  const strides = stridesOf(from);
-  const extra = to.length - from.length;
-  return to.map((_, axis) => (axis < extra || from[axis - extra] === 1 ? 0 : strides[axis - extra]));
-}
-
 type Override = (original: KernelFunc) => KernelFunc;
 
 const integerBinary =
@@ -104,7 +98,7 @@ const cast: Override = (original) => (call) => {
 
 /**
  * sin(x) = (−1)^k sin(x − kπ) with k = round(x/π), π in three parts of few digits, and the Taylor series of degree 11, which is within 6e-8 on
- * [−π/2, π/2]. For cos, k is a half more.
+ * [−π/2, π/2]. For cos, k is a half more. Beyond 2e5 kπ is not exact, and what is left may be anything in [−1, 1].
  */
 const trigonometric =
   (half: '0.0' | '0.5'): Override =>
@@ -118,8 +112,9 @@ const trigonometric =
       let r = ((v - k * 3.140625) - k * 9.67502593994140625e-4) - k * 1.509957990978376432e-7;
       let s = r * r;
       let series = r * (1.0 + s * (-1.0 / 6.0 + s * (1.0 / 120.0 + s * (-1.0 / 5040.0 + s * (1.0 / 362880.0 - s / 39916800.0)))));
+      let held = clamp(series, -1.0, 1.0);
       let isOdd = n - 2.0 * floor(n * 0.5) > 0.5;
-      setOutputAtIndex(index, select(series, -series, isOdd${half === '0.5' ? ' != true' : ''}));`;
+      setOutputAtIndex(index, select(held, -held, isOdd${half === '0.5' ? ' != true' : ''}));`;
     return runElementwise(call.backend as ProgramRunner, [x], { shape: x.shape, dtype: 'float32' }, `sine ${half}`, code);
   };
 

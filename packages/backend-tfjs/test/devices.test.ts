@@ -31,6 +31,7 @@ describe('devices', () => {
         const error = await createTfjsBackend({ device }).catch((thrown: unknown) => thrown);
         expect(error).toBeInstanceOf(LowbitError);
         expect(error).toMatchObject({ code: 'BACKEND_UNAVAILABLE' });
+        expect((error as LowbitError).message).toContain(`: the package ${name} is not installed; `);
         expect((error as LowbitError).message).toContain(`install ${name} (version 4.22 works with Node 18 to 22`);
       },
     );

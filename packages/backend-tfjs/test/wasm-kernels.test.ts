@@ -1,6 +1,23 @@
-// Kernels of ours on WebAssembly: products in every form, and what views of one memory must not share.
+// Kernels of ours on WebAssembly, in the place of those that are slow, lose a NaN, or write beside their output.
 import { createReferenceBackend } from '@lowbit/backend-reference';
-import { createRng, matmul, read, reshape, type Tensor, tensor } from '@lowbit/core';
+import {
+  add,
+  createRng,
+  equal,
+  exp,
+  less,
+  lessEqual,
+  matmul,
+  maximum,
+  minimum,
+  read,
+  reshape,
+  sum,
+  type Tensor,
+  tensor,
+  transpose,
+  where,
+} from '@lowbit/core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createTfjsBackend, type TfjsBackend } from '../src/index.js';
 
@@ -80,6 +97,41 @@ describe('kernels for WebAssembly', () => {
       const [result] = await backend.evaluate([x]);
       await backend.evaluate([matmul(result, result)], { release: [result, ...leaves] });
       expect(backend.statistics.device.pieces - pieces).toBeLessThanOrEqual(1);
+    }
+  });
+
+  it('compares and picks broadcast elements of every type', async () => {
+    const column = tensor(Int32Array.of(0, 2, 4), [3, 1]);
+    const row = tensor(Int32Array.of(1, 2, 3, 4));
+    const [a, b] = [normal('a', [2, 1, 3, 1]), normal('b', [5, 1, 4])];
+    const truths = [tensor(Uint8Array.of(1, 0, 1, 0, 1, 1), [2, 3], 'bool'), tensor(Uint8Array.of(0, 0, 1), [3], 'bool')];
+    await expectEqual([
+      ...[equal, less, lessEqual, maximum, minimum].map((operator) => operator(column, row)),
+      ...[less, lessEqual, maximum, minimum].map((operator) => operator(a, b)),
+      where(less(a, b), a, b),
+      where(less(column, row), column, row),
+    ]);
+    await expectEqual([where(truths[0], truths[0], truths[1]), where(truths[1], truths[0], truths[1]), less(truths[1], truths[0])]);
+    // What is behind the output is still what it was.
+    await expectEqual([sum(normal('c', [300, 7]), [0])]);
+  });
+
+  it('keeps a NaN on either side of a maximum or minimum', async () => {
+    const [x, y] = [tensor([1, Number.NaN, 3]), tensor([Number.NaN, 2, -3])];
+    const results = await backend.evaluate([maximum(x, y), minimum(x, y), maximum(x, Number.NaN)]);
+    expect(await Promise.all(results.map(async (result) => Array.from(await read(result))))).toEqual([
+      [Number.NaN, Number.NaN, 3],
+      [Number.NaN, Number.NaN, -3],
+      [Number.NaN, Number.NaN, Number.NaN],
+    ]);
+  });
+
+  it('broadcasts over more axes than its kernels take, and says where it cannot', async () => {
+    const [x, y] = [normal('x', [2, 2, 2, 2, 2, 2, 2]), normal('y', [2, 1, 1, 1, 1, 1])];
+    await expectEqual([add(x, y), exp(x), maximum(x, y)]);
+    const alternating = add(normal('x', [2, 1, 2, 1, 2, 1, 2]), normal('y', [1, 2, 1, 2, 1, 2, 1]));
+    for (const beyond of [transpose(x, [6, 5, 4, 3, 2, 1, 0]), sum(x, [0]), alternating]) {
+      await expect(backend.evaluate([beyond])).rejects.toThrow(/TFJS_KERNEL: .*it takes six axes at most/);
     }
   });
 });

@@ -1,7 +1,8 @@
 // What TensorFlow.js' own kernels for WebGPU do not do: integers beyond 24 bits, sines near the driver's edge; and that memory does not grow.
-import { add, cos, grad, matmul, mean, mul, read, sin, square, sub, type Tensor, tensor, transpose } from '@lowbit/core';
+import { add, cos, grad, matmul, mean, mul, pad, read, scatterAdd, sin, square, sub, type Tensor, tensor, transpose } from '@lowbit/core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { swiftShaderEnvironment, withoutSwiftShader } from '../../../test/swiftshader.js';
+import { openDevice } from '../src/devices.js';
 import { createTfjsBackend, type TfjsBackend } from '../src/index.js';
 
 const int32 = (values: readonly number[], shape: readonly number[]): Tensor => tensor(Int32Array.from(values), shape);
@@ -35,6 +36,49 @@ describe.skipIf(!swiftShaderEnvironment)(`WebGPU on SwiftShader${withoutSwiftSha
       expect(Math.abs(sines[i] - Math.sin(value)), `sin ${value}`).toBeLessThan(1e-6);
       expect(Math.abs(cosines[i] - Math.cos(value)), `cos ${value}`).toBeLessThan(1e-6);
     }
+  });
+
+  it('keeps sines within [−1, 1] however far out', async () => {
+    const [s] = await backend.evaluate([sin(tensor([1e10, -3e7, 2 ** 100]))]);
+    for (const value of await read(s)) expect(Math.abs(value)).toBeLessThanOrEqual(1);
+  });
+
+  it('pads tensors of five axes, and reads a constant twice', async () => {
+    const x = tensor(
+      Float32Array.from({ length: 32 }, (_, i) => i + 1),
+      [2, 2, 2, 2, 2],
+    );
+    const nothing = scatterAdd(tensor(new Int32Array(0), [0]), tensor(new Float32Array(0), [0, 2]), 3);
+    const [padded, zeros] = await backend.evaluate([pad(x, 2, 1, 1), nothing]);
+    expect(Array.from((await read(padded)).slice(0, 16))).toEqual([0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0]);
+    for (let time = 0; time < 2; time++) expect(Array.from(await read(zeros))).toEqual([0, 0, 0, 0, 0, 0]);
+  });
+
+  it('says what the device found wrong with an evaluation, there and not in the next', async () => {
+    const device = await openDevice('webgpu');
+    const x = device.upload(new Float32Array(32), [2, 2, 2, 2, 2], 'float32');
+    const faultsOfPad = device.watch();
+    // TensorFlow.js' shader for it does not compile.
+    device.run(
+      'PadV2',
+      { x },
+      {
+        paddings: [
+          [0, 0],
+          [0, 0],
+          [1, 1],
+          [0, 0],
+          [0, 0],
+        ],
+        constantValue: 0,
+      },
+    );
+    await expect(faultsOfPad()).rejects.toThrow(/TFJS_DEVICE: .*vec5/);
+    const faultsOfNext = device.watch();
+    const doubled = device.run('Add', { a: x, b: x });
+    await faultsOfNext();
+    expect(await device.download(doubled)).toHaveLength(32);
+    await device.close();
   });
 
   it('trains on memory that does not grow, and copies what does not change once', async () => {
