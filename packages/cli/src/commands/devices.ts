@@ -54,22 +54,23 @@ async function runDevices(names: readonly string[], { seconds, json, quiet }: De
   context.startWork();
   // A driver that crashes ends that process and not this one; the next device gets another.
   const process = openTaskProcess<DeviceWork, DeviceFound>(taskModule('device-process', [], directory));
-  const records: DeviceRecord[] = [];
+  const listed = wanted.length > 0 ? wanted : [...deviceNames, AUTO];
+  const width = Math.max(...listed.map((backend) => backend.length));
+  /** Engines whose package is missing: one line says it for all of their devices. */
+  const missing = new Set<string>();
   try {
-    const listed = wanted.length > 0 ? wanted : deviceNames;
     for (const [i, backend] of listed.entries()) {
+      if (missing.has(backend.split(':')[0])) continue;
       reporter.progress('trying', backend, i, listed.length);
-      // One line for a package that is missing, not one for each of its devices.
-      const isKnown = records.some((record) => record.backend === backend.split(':')[0]);
-      if (!isKnown) records.push(await tryBackend(process, { backend, seconds }, signal));
+      const record = await tryBackend(process, backend.endsWith(AUTO) ? { backend } : { backend, seconds }, signal);
+      if ('code' in record && record.code === 'BACKEND_PACKAGE') missing.add(record.backend);
+      reporter.end();
+      terminal.out(json ? `${JSON.stringify(record)}\n` : lineOf(record, width));
     }
-    if (wanted.length === 0) records.push(await tryBackend(process, { backend: AUTO }, signal));
   } finally {
     process.close();
     reporter.end();
   }
-  const width = Math.max(...records.map(({ backend }) => backend.length));
-  for (const record of records) terminal.out(json ? `${JSON.stringify(record)}\n` : lineOf(record, width));
 }
 
 async function tryBackend(process: TaskProcess<DeviceWork, DeviceFound>, work: DeviceWork, signal: AbortSignal): Promise<DeviceRecord> {
