@@ -1,52 +1,32 @@
 // The commands from end to end on a toy model: what they print, what they write, how they exit.
 import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { runCommandLine } from '../src/program.js';
-import { recordingTerminal, temporaryFolder, writeToyCheckpoint } from './toy-checkpoint.js';
+import { describe, expect, it } from 'vitest';
+import { commandIn, runIn, toyFolder } from './toy-folder.js';
 
-let folder: string;
-let remove: () => Promise<void>;
-beforeAll(async () => {
-  ({ folder, remove } = await temporaryFolder());
-  await writeToyCheckpoint(folder);
-  const text = Array.from({ length: 60 }, (_, i) => `Line ${i}: the quick brown fox jumps over the lazy dog ${i * 7} times.`).join('\n');
-  await writeFile(join(folder, 'text.txt'), text);
-});
-afterAll(() => remove());
-
-interface Outcome {
-  readonly code: number;
-  readonly output: string;
-  readonly errors: string;
-}
-
-async function lowbit(words: readonly string[], signal = new AbortController().signal): Promise<Outcome> {
-  const terminal = recordingTerminal();
-  const code = await runCommandLine({ arguments: words, terminal, directory: folder, signal });
-  return { code, output: terminal.output(), errors: terminal.errors() };
-}
+const folder = toyFolder();
+const lowbit = commandIn(folder);
 
 const small = ['--threads', '1', '--text', 'text.txt', '--window', '32', '--windows', '8'];
 
 describe('quantize', () => {
   it('writes a checkpoint that can be inspected, judged and generated from, and does not overwrite it unasked', async () => {
-    const quantized = await lowbit(['quantize', 'toy', '--recipe', 'gptq:bits=4,groupSize=16', '--out', 'toy-4', ...small, '--json']);
+    const quantized = await lowbit('quantize', 'toy', '--recipe', 'gptq:bits=4,groupSize=16', '--out', 'toy-4', ...small, '--json');
     expect(quantized).toMatchObject({ code: 0 });
     const summary = JSON.parse(quantized.output) as { bitsPerWeight: number; bytes: number };
     expect(summary.bitsPerWeight).toBeGreaterThan(4);
     expect(summary.bitsPerWeight).toBeLessThan(6);
     expect(quantized.errors).toContain('calibration: text.txt all');
 
-    const inspected = await lowbit(['inspect', 'toy-4', '--json']);
+    const inspected = await lowbit('inspect', 'toy-4', '--json');
     expect(JSON.parse(inspected.output)).toMatchObject({
       model: 'toy-4',
       recipe: [{ method: 'gptq', options: { bits: 4, groupSize: 16 } }],
       seed: 0,
     });
-    expect((await lowbit(['inspect', 'toy-4'])).output).toMatch(/self_attn\.q_proj +2 × affine +32 × 32/);
+    expect((await lowbit('inspect', 'toy-4')).output).toMatch(/self_attn\.q_proj +2 × affine +32 × 32/);
 
-    const judged = await lowbit([
+    const judged = await lowbit(
       'eval',
       'toy-4',
       '--reference',
@@ -58,7 +38,7 @@ describe('quantize', () => {
       ...small,
       '--json',
       '--quiet',
-    ]);
+    );
     const scores = judged.output
       .trim()
       .split('\n')
@@ -75,11 +55,11 @@ describe('quantize', () => {
     expect(scores[4].value).toBeCloseTo(summary.bitsPerWeight, 6);
     expect(judged.errors).toBe('');
 
-    const refused = await lowbit(['quantize', 'toy', '--recipe', 'rtn', '--out', 'toy-4', ...small]);
+    const refused = await lowbit('quantize', 'toy', '--recipe', 'rtn', '--out', 'toy-4', ...small);
     expect(refused).toMatchObject({ code: 2, output: '' });
     expect(refused.errors).toContain('OUTPUT_EXISTS');
-    expect((await lowbit(['quantize', 'toy', '--recipe', 'rtn', '--out', 'toy-4', '--force', ...small])).code).toBe(0);
-    expect(JSON.parse((await lowbit(['inspect', 'toy-4', '--json'])).output)).toMatchObject({ recipe: [{ method: 'rtn' }] });
+    expect((await lowbit('quantize', 'toy', '--recipe', 'rtn', '--out', 'toy-4', '--force', ...small)).code).toBe(0);
+    expect(JSON.parse((await lowbit('inspect', 'toy-4', '--json')).output)).toMatchObject({ recipe: [{ method: 'rtn' }] });
   });
 
   it('applies the steps of several recipes in order, and reads them from files', async () => {
@@ -88,8 +68,8 @@ describe('quantize', () => {
       "- method: rtn\n  options: { bits: 8, groupSize: 16 }\n  targets: ['**.self_attn.*']\n",
     );
     const recipe = ['--recipe', 'attention.yaml', '--recipe', 'rtn:bits=2,groupSize=16,targets=["**.mlp.*"]'];
-    expect((await lowbit(['quantize', 'toy', ...recipe, '--out', 'mixed', ...small])).code).toBe(0);
-    expect(JSON.parse((await lowbit(['inspect', 'mixed', '--json'])).output)).toMatchObject({
+    expect((await lowbit('quantize', 'toy', ...recipe, '--out', 'mixed', ...small)).code).toBe(0);
+    expect(JSON.parse((await lowbit('inspect', 'mixed', '--json')).output)).toMatchObject({
       recipe: [
         { options: { bits: 8 }, targets: ['**.self_attn.*'] },
         { options: { bits: 2 }, targets: ['**.mlp.*'] },
@@ -98,7 +78,7 @@ describe('quantize', () => {
   });
 
   it('is cancelled with 130 and leaves no checkpoint', async () => {
-    const outcome = await lowbit(['quantize', 'toy', '--recipe', 'gptq', '--out', 'cancelled', ...small], AbortSignal.abort());
+    const outcome = await runIn(folder, ['quantize', 'toy', '--recipe', 'gptq', '--out', 'cancelled', ...small], AbortSignal.abort());
     expect(outcome.code).toBe(130);
     expect(outcome.errors).toContain('ABORTED');
     await expect(stat(join(folder, 'cancelled', 'config.json'))).rejects.toThrow();
@@ -113,13 +93,13 @@ describe('a recipe that does not fit the model', () => {
     ['quad:rank=4,targets=["**.mlp.*"]', 'TARGETS_UNUSED'],
   ])('%s is refused before calibration text is written', async (recipe, code) => {
     const self = ['--text', 'self', '--window', '32', '--threads', '1'];
-    const outcome = await lowbit(['quantize', 'toy', '--recipe', recipe, '--out', 'misfit/toy', ...self]);
+    const outcome = await lowbit('quantize', 'toy', '--recipe', recipe, '--out', 'misfit/toy', ...self);
     expect(outcome).toMatchObject({ code: 2, output: '' });
     expect(outcome.errors).toMatch(new RegExp(`^lowbit: ${code}: .*\n$`));
     await expect(stat(join(folder, 'misfit'))).rejects.toThrow();
 
     const sizes = ['--windows', '1', '--calibration-windows', '4', '--json'];
-    const bench = await lowbit(['bench', '--model', 'toy', '--recipe', recipe, '--evaluators', 'text', ...self, ...sizes]);
+    const bench = await lowbit('bench', '--model', 'toy', '--recipe', recipe, '--evaluators', 'text', ...self, ...sizes);
     const rows = bench.output
       .trim()
       .split('\n')
@@ -134,7 +114,7 @@ describe('a recipe that reads no data', () => {
     '%s needs no calibration text',
     async (recipe) => {
       const self = ['--text', 'self', '--threads', '1', '--force'];
-      const outcome = await lowbit(['quantize', 'toy', '--recipe', recipe, '--out', 'data-free', ...self]);
+      const outcome = await lowbit('quantize', 'toy', '--recipe', recipe, '--out', 'data-free', ...self);
       expect(outcome).toMatchObject({ code: 0 });
       expect(outcome.errors).not.toContain('calibration');
     },
@@ -149,7 +129,7 @@ describe('bad input leaves no output directory', () => {
     [['bench', '--model', 'toy', '--recipe', 'rtn', '--text', 'absent.txt']],
   ])('%j', async (words) => {
     await mkdir(join(folder, 'there'), { recursive: true });
-    for (const out of ['there', 'there/new/toy']) expect(await lowbit([...words, '--out', out])).toMatchObject({ code: 2 });
+    for (const out of ['there', 'there/new/toy']) expect(await lowbit(...words, '--out', out)).toMatchObject({ code: 2 });
     expect(await readdir(join(folder, 'there'))).toEqual([]);
   });
 });
@@ -193,7 +173,7 @@ describe('bad input exits with 2 and says what to do', () => {
     [['generate', 'toy', '--top-p', '0'], 'expected a number above 0, up to 1'],
     [['generate', 'toy', '--temperature', '-1'], 'expected a number of at least 0'],
   ])('%j', async (words, message) => {
-    const outcome = await lowbit(words);
+    const outcome = await lowbit(...words);
     expect(outcome.errors).toContain(message);
     expect(outcome).toMatchObject({ code: 2, output: '' });
   });
@@ -202,7 +182,7 @@ describe('bad input exits with 2 and says what to do', () => {
 describe('bench', () => {
   it('writes a row a score and a table; a cell that fails becomes a row with its error', async () => {
     const recipes = ['--recipe', 'rtn:bits=4,groupSize=16', '--recipe', 'rtn:bits=4,groupSize=24', '--recipe', 'gptq:bits=4,groupSize=16'];
-    const outcome = await lowbit([
+    const outcome = await lowbit(
       'bench',
       '--model',
       'toy',
@@ -219,7 +199,7 @@ describe('bench', () => {
       'results',
       '--threads',
       '1',
-    ]);
+    );
     expect(outcome.code).toBe(1);
     expect(outcome.errors).toContain('CELLS_FAILED: 1 of 13 rows');
     const rows = (await readFile(join(folder, 'results', 'results.jsonl'), 'utf8'))
@@ -255,7 +235,7 @@ describe('bench', () => {
   });
 
   it('prints rows with --json', async () => {
-    const outcome = await lowbit([
+    const outcome = await lowbit(
       'bench',
       '--model',
       'toy',
@@ -271,7 +251,7 @@ describe('bench', () => {
       '--quiet',
       '--threads',
       '1',
-    ]);
+    );
     expect(outcome).toMatchObject({ code: 0, errors: '' });
     expect(
       outcome.output
@@ -286,7 +266,7 @@ describe('bench on a file', () => {
   const words = ['--text', 'text.txt', '--window', '32', '--windows', '4', '--calibration-windows', '4', '--threads', '1'];
 
   it('calibrates on one part of the text and judges on another', async () => {
-    const outcome = await lowbit(['bench', '--model', 'toy', '--recipe', 'gptq:groupSize=16', ...words, '--json']);
+    const outcome = await lowbit('bench', '--model', 'toy', '--recipe', 'gptq:groupSize=16', ...words, '--json');
     expect(outcome.errors).toContain('calibrated on text.txt train');
     const [row] = outcome.output.trim().split('\n');
     expect(JSON.parse(row)).toMatchObject({
@@ -299,7 +279,7 @@ describe('bench on a file', () => {
     await mkdir(out);
     await writeFile(join(out, 'results.jsonl'), 'earlier rows\n');
     await writeFile(join(out, 'results.md'), 'earlier table\n');
-    const bench = (model: string) => lowbit(['bench', '--model', model, '--recipe', 'rtn', ...words, '--out', 'earlier', '--force']);
+    const bench = (model: string) => lowbit('bench', '--model', model, '--recipe', 'rtn', ...words, '--out', 'earlier', '--force');
     expect(await bench('no-model')).toMatchObject({ code: 2 });
     expect(await readFile(join(out, 'results.jsonl'), 'utf8')).toBe('earlier rows\n');
     expect(await readFile(join(out, 'results.md'), 'utf8')).toBe('earlier table\n');
@@ -311,9 +291,9 @@ describe('bench on a file', () => {
 describe('generate', () => {
   it('continues a prompt, equally for equal seeds', async () => {
     const words = ['generate', 'toy', '--prompt', 'The ', '--tokens', '12', '--seed', '3', '--json', '--threads', '1'];
-    const first = await lowbit(words);
+    const first = await lowbit(...words);
     expect(first.code).toBe(0);
     expect(JSON.parse(first.output)).toMatchObject({ prompt: 'The ', tokens: 12 });
-    expect((await lowbit(words)).output).toBe(first.output);
+    expect((await lowbit(...words)).output).toBe(first.output);
   });
 });

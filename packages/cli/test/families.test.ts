@@ -1,9 +1,9 @@
 // Every method on every family through the commands: quantized, judged, inspected, generated from; and refused where it cannot be.
 import { access, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { runCommandLine } from '../src/program.js';
-import { recordingTerminal, temporaryFolder, VOCABULARY, writeRandomCheckpoint } from './toy-checkpoint.js';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { VOCABULARY, writeRandomCheckpoint } from './toy-checkpoint.js';
+import { commandIn, emptyFolder, TEXT } from './toy-folder.js';
 
 const WIDTH = 16;
 const INNER = 32;
@@ -113,23 +113,12 @@ const opt: ToyFamily = {
 
 const families: Readonly<Record<string, ToyFamily>> = { qwen3, gpt2, opt };
 
-let folder: string;
-let remove: () => Promise<void>;
+const folder = emptyFolder();
+const lowbit = commandIn(folder);
 beforeAll(async () => {
-  ({ folder, remove } = await temporaryFolder());
   for (const [name, { config, shapes }] of Object.entries(families)) await writeRandomCheckpoint(join(folder, name), config, shapes);
-  await writeFile(
-    join(folder, 'text.txt'),
-    Array.from({ length: 40 }, (_, i) => `Line ${i}: the quick brown fox, ${i * 7} times.`).join('\n'),
-  );
+  await writeFile(join(folder, 'text.txt'), TEXT);
 });
-afterAll(() => remove());
-
-async function lowbit(...words: readonly string[]): Promise<{ code: number; output: string; errors: string }> {
-  const terminal = recordingTerminal();
-  const code = await runCommandLine({ arguments: words, terminal, directory: folder, signal: new AbortController().signal });
-  return { code, output: terminal.output(), errors: terminal.errors() };
-}
 
 const small = ['--threads', '1', '--text', 'text.txt', '--window', '16', '--windows', '8'];
 const threeBits = 'bits=3,groupSize=16';

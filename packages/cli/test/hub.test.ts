@@ -6,8 +6,8 @@ import { type HubServer, startHub } from '../../hub/test/hub-server.js';
 import { benchCommand } from '../src/bench-command.js';
 import { planOf } from '../src/bench-plan.js';
 import { hubAccess } from '../src/hub-access.js';
-import { runCommandLine } from '../src/program.js';
-import { recordingTerminal, temporaryFolder, writeToyCheckpoint } from './toy-checkpoint.js';
+import { temporaryFolder, writeToyCheckpoint } from './toy-checkpoint.js';
+import { type Outcome, runIn } from './toy-folder.js';
 
 const commit = 'c'.repeat(40);
 const pinned = `hf:org/toy@${commit}`;
@@ -36,11 +36,7 @@ afterEach(async () => {
   await remove();
 });
 
-async function lowbit(...words: string[]): Promise<{ code: number; output: string; errors: string }> {
-  const terminal = recordingTerminal();
-  const code = await runCommandLine({ arguments: words, terminal, directory: folder, signal: new AbortController().signal });
-  return { code, output: terminal.output(), errors: terminal.errors() };
-}
+const lowbit = (...words: string[]): Promise<Outcome> => runIn(folder, words);
 
 const text = ['--text', 'hf:org/data', '--field', 'body', '--windows', '2', '--window', '16'];
 

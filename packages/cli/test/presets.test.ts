@@ -2,17 +2,11 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type BenchRow, buildBuiltIn, cellsOf, isScore, makePlan, presetNames, presetOf } from '@lowbit/bench';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { runCommandLine } from '../src/program.js';
-import { recordingTerminal, temporaryFolder, writeToyCheckpoint } from './toy-checkpoint.js';
+import { describe, expect, it } from 'vitest';
+import { commandIn, toyFolder } from './toy-folder.js';
 
-let folder: string;
-let remove: () => Promise<void>;
-beforeAll(async () => {
-  ({ folder, remove } = await temporaryFolder());
-  await writeToyCheckpoint(folder);
-});
-afterAll(() => remove());
+const folder = toyFolder();
+const lowbit = commandIn(folder);
 
 describe.each(presetNames)('%s', (preset) => {
   it('is a plan without two recipes of one name', async () => {
@@ -26,12 +20,9 @@ const small = ['--model', 'toy', '--text', 'sotu', '--window', '32', '--windows'
 // The others have no recipes that are not in these.
 describe.each(['methods', 'mix'])('%s', (preset) => {
   it('runs on a toy model', async () => {
-    const terminal = recordingTerminal();
-    const words = ['bench', '--preset', preset, ...small, '--seeds', '0', '--out', preset, '--quiet'];
-    const code = await runCommandLine({ arguments: words, terminal, directory: folder, signal: new AbortController().signal });
+    const { code, errors } = await lowbit('bench', '--preset', preset, ...small, '--seeds', '0', '--out', preset, '--quiet');
     // So little text teaches some methods nothing; and one that learns the text itself moves away from the dense model.
-    const others = terminal
-      .errors()
+    const others = errors
       .split('\n')
       .filter((line) => line !== '' && !/^warning: ((QAT|QUZO|LREC|TUNE)_NO_GAIN|FINETUNE_DIVERGED): /.test(line));
     expect({ code, others }).toEqual({ code: 0, others: [] });

@@ -3,28 +3,16 @@ import { execFileSync } from 'node:child_process';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { BenchPlan } from '@lowbit/bench';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { benchCommand } from '../src/bench-command.js';
 import { planOf } from '../src/bench-plan.js';
-import { runCommandLine } from '../src/program.js';
-import { recordingTerminal, temporaryFolder, writeToyCheckpoint } from './toy-checkpoint.js';
+import { commandIn, TEXT, toyFolder } from './toy-folder.js';
 
-let folder: string;
-let remove: () => Promise<void>;
+const folder = toyFolder();
+const lowbit = commandIn(folder);
 beforeAll(async () => {
-  ({ folder, remove } = await temporaryFolder());
-  await writeToyCheckpoint(folder);
-  const text = Array.from({ length: 60 }, (_, i) => `Line ${i}: the quick brown fox jumps over the lazy dog ${i * 7} times.`).join('\n');
-  await writeFile(join(folder, "someone's text.txt"), text);
+  await writeFile(join(folder, "someone's text.txt"), TEXT);
 });
-afterAll(() => remove());
-
-async function lowbit(...words: readonly string[]): Promise<{ code: number; output: string; errors: string }> {
-  const terminal = recordingTerminal();
-  const { signal } = new AbortController();
-  const code = await runCommandLine({ arguments: words, terminal, directory: folder, signal });
-  return { code, output: terminal.output(), errors: terminal.errors() };
-}
 
 /** The words of a command after its name, as a shell reads them. */
 function wordsOf(command: string): string[] {

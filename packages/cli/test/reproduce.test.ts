@@ -4,11 +4,12 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { drawFigure, planExperiment } from '@lowbit/bench';
 import type { StepReference } from '@lowbit/core';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { builtInPlugins } from '../src/methods.js';
 import { runCommandLine } from '../src/program.js';
 import { buildSteps } from '../src/recipe.js';
-import { recordingTerminal, temporaryFolder, writeToyCheckpoint } from './toy-checkpoint.js';
+import { recordingTerminal } from './toy-checkpoint.js';
+import { commandIn, toyFolder } from './toy-folder.js';
 
 const FIGURE = "{ mark: 'bar', encoding: { x: { field: 'method', type: 'nominal' }, y: { field: 'loss-gap', type: 'quantitative' } } }";
 const SQUARES = "{ mark: 'point', encoding: { x: { field: 'x', type: 'quantitative' }, y: { field: 'y', type: 'quantitative' } } }";
@@ -35,36 +36,18 @@ export const experiments = [
   { ...compared, name: 'strange', arms: [step('rntn', 4)] },
 ];`;
 
-let folder: string;
-let remove: () => Promise<void>;
+const folder = toyFolder();
+const reproduce = commandIn(folder, 'reproduce');
 beforeAll(async () => {
-  ({ folder, remove } = await temporaryFolder());
-  await writeToyCheckpoint(folder);
-  const text = Array.from({ length: 60 }, (_, i) => `Line ${i}: the quick brown fox jumps over the lazy dog ${i * 7} times.`).join('\n');
-  await writeFile(join(folder, 'text.txt'), text);
   await install('sample', experiments);
   await install('odd', 'export const experiments = [{ name: 1 }];');
 });
-afterAll(() => remove());
 
 async function install(name: string, text: string): Promise<void> {
   const home = join(folder, 'node_modules', `lowbit-method-${name}`);
   await mkdir(home, { recursive: true });
   await writeFile(join(home, 'package.json'), `{ "name": "lowbit-method-${name}", "type": "module", "exports": "./index.js" }`);
   await writeFile(join(home, 'index.js'), text);
-}
-
-interface Outcome {
-  readonly code: number;
-  readonly output: string;
-  readonly errors: string;
-}
-
-async function reproduce(...words: readonly string[]): Promise<Outcome> {
-  const terminal = recordingTerminal();
-  const { signal } = new AbortController();
-  const code = await runCommandLine({ arguments: ['reproduce', ...words], terminal, directory: folder, signal });
-  return { code, output: terminal.output(), errors: terminal.errors() };
 }
 
 const onToy = ['--model', 'toy', '--text', 'text.txt', '--window', '32', '--windows', '4', '--calibration-windows', '4', '--threads', '1'];

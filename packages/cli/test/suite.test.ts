@@ -1,15 +1,12 @@
 // Tasks of the literature on the command line: eval and bench judge by them, and what is wrong with the options is said plainly.
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { runCommandLine } from '../src/program.js';
-import { recordingTerminal, temporaryFolder, writeToyCheckpoint } from './toy-checkpoint.js';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { commandIn, toyFolder } from './toy-folder.js';
 
-let folder: string;
-let remove: () => Promise<void>;
+const folder = toyFolder();
+const lowbit = commandIn(folder);
 beforeAll(async () => {
-  ({ folder, remove } = await temporaryFolder());
-  await writeToyCheckpoint(folder);
   const jsonl = (count: number, record: (i: number) => unknown): string =>
     Array.from({ length: count }, (_, i) => `${JSON.stringify(record(i))}\n`).join('');
   const piqa = (i: number): unknown => ({ goal: `goal ${i}`, sol1: 'abc', sol2: 'a bad cab', label: i % 2 });
@@ -37,13 +34,6 @@ beforeAll(async () => {
     jsonl(2, (i) => ({ sentence1: `${i}`, sentence2: 'b', label: -1 })),
   );
 });
-afterAll(() => remove());
-
-async function lowbit(...words: string[]): Promise<{ code: number; output: string; errors: string }> {
-  const terminal = recordingTerminal();
-  const code = await runCommandLine({ arguments: words, terminal, directory: folder, signal: new AbortController().signal });
-  return { code, output: terminal.output(), errors: terminal.errors() };
-}
 
 interface Row {
   readonly evaluator: string;

@@ -1,29 +1,18 @@
 // Tasks on the command line: tuned for, judged by, compared over seeds, and what is wrong with them said plainly.
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { runCommandLine } from '../src/program.js';
-import { recordingTerminal, temporaryFolder, writeToyCheckpoint } from './toy-checkpoint.js';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { commandIn, toyFolder } from './toy-folder.js';
 
-let folder: string;
-let remove: () => Promise<void>;
 const example = (i: number): string => `${['red apple', 'green leaf', 'red rose', 'green pea'][i % 4]} ${'abcdefgh'[i % 8]}${i}`;
+const folder = toyFolder(Array.from({ length: 40 }, (_, i) => `Line ${i}: ${example(i)} and so on.`).join('\n'));
+const lowbit = commandIn(folder);
 beforeAll(async () => {
-  ({ folder, remove } = await temporaryFolder());
-  await writeToyCheckpoint(folder);
   const rows = Array.from({ length: 40 }, (_, i) => `${example(i)}\t${i % 2}`);
   await writeFile(join(folder, 'all.tsv'), ['what\tlabel', ...rows].join('\n'));
   await writeFile(join(folder, 'bare.tsv'), rows.slice(0, 8).join('\n'));
   await writeFile(join(folder, 'empty.jsonl'), '\n');
-  await writeFile(join(folder, 'text.txt'), Array.from({ length: 40 }, (_, i) => `Line ${i}: ${example(i)} and so on.`).join('\n'));
 });
-afterAll(() => remove());
-
-async function lowbit(...words: string[]): Promise<{ code: number; output: string; errors: string }> {
-  const terminal = recordingTerminal();
-  const code = await runCommandLine({ arguments: words, terminal, directory: folder, signal: new AbortController().signal });
-  return { code, output: terminal.output(), errors: terminal.errors() };
-}
 
 const scoresOf = (output: string) =>
   output
