@@ -1,4 +1,5 @@
 // Where ONNX Runtime computes: what a machine offers, and what is missing where it does not.
+import { createRequire } from 'node:module';
 import { LowbitError, neg, type Tensor, tensor } from '@lowbit/core';
 import type { InferenceSession } from 'onnxruntime-node';
 import { kernelsFor } from './kernels.js';
@@ -11,13 +12,17 @@ export type Provider = 'cpu' | 'webgpu' | 'cuda' | 'coreml' | 'dml';
 /** All of them, whether this machine has them or not. */
 export const providers: readonly Provider[] = ['cpu', 'webgpu', 'cuda', 'coreml', 'dml'];
 
+/** Where the engine's package lies depends on who installed it. */
+const installer = (): string => createRequire(import.meta.url).resolve('onnxruntime-node/script/install.js');
+
 /** What a user installs to get a provider that could not be started. */
-const REMEDIES: Readonly<Record<Exclude<Provider, 'cpu'>, string>> = {
-  webgpu:
+const remedies: Readonly<Record<Exclude<Provider, 'cpu'>, () => string>> = {
+  webgpu: () =>
     'it needs a GPU with a driver that this process can load (Vulkan, with its loader libvulkan.so.1, on Linux x64, Metal on macOS, D3D12 on Windows)',
-  cuda: "on Linux x64, install an NVIDIA driver, CUDA 12 and cuDNN 9, and then the provider's library with `node node_modules/onnxruntime-node/script/install.js --onnxruntime-node-install=cuda12`",
-  coreml: 'it exists on macOS only',
-  dml: 'it exists on Windows only',
+  cuda: () =>
+    `on Linux x64, install an NVIDIA driver, CUDA 12 and cuDNN 9, and then the provider's library with \`node ${installer()} --onnxruntime-node-install=cuda12\``,
+  coreml: () => 'it exists on macOS only',
+  dml: () => 'it exists on Windows only',
 };
 
 /** Nodes that a provider has no kernel for run on the processor, within one session. */
@@ -38,7 +43,7 @@ export async function requireProvider(provider: Provider, options: InferenceSess
   } catch (cause) {
     throw new LowbitError(
       'BACKEND_UNAVAILABLE',
-      `onnxruntime: provider '${provider}' could not be started here (${reasonOf(cause)}): ${REMEDIES[provider]}. Use provider 'cpu' otherwise`,
+      `onnxruntime: provider '${provider}' could not be started here (${reasonOf(cause)}): ${remedies[provider]()}. Use provider 'cpu' otherwise`,
       { cause },
     );
   }

@@ -1,4 +1,5 @@
 // Options, the program cache and the buffer pool of the ONNX Runtime backend.
+import { existsSync } from 'node:fs';
 import {
   createRng,
   div,
@@ -77,6 +78,8 @@ describe('options', () => {
     // What is tested is the error of a machine without CUDA, and one that has it gives none.
     if (outcome === undefined) test.skip('skipped since CUDA works on this machine, so that nothing is missing to be named');
     expect(outcome).toMatch(/BACKEND_UNAVAILABLE: .*'cuda'.*CUDA 12 and cuDNN 9.*--onnxruntime-node-install=cuda12/);
+    const [, installer] = /`node (.+) --onnx/.exec(outcome as string) ?? [];
+    expect(existsSync(installer), installer).toBe(true);
   });
 });
 
