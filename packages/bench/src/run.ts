@@ -1,11 +1,13 @@
 // The benchmark: models × recipes × seeds, each judged by every evaluator on the same held-out text.
 import { type Backend, LowbitError, type Recipe, type SampleRequest } from '@lowbit/core';
 import type { HubOptions } from '@lowbit/hub';
+import { describeError, rethrowAbort } from './failure.js';
 import { modelName, resolveModel } from './model-reference.js';
 import { type BenchCell, cellName, DENSE, type RunHooks } from './outcome.js';
 import { type BenchPlan, type BenchRecipe, cellsOf } from './plan.js';
 import { type PreparedModel, type Protocol, prepareModel } from './prepared-model.js';
 import { provenanceOf } from './provenance.js';
+import { lostCellRows } from './queue/lost-cell.js';
 import type { NamedRecipe } from './recipe.js';
 import type { BenchRow } from './row.js';
 import { runCell } from './run-cell.js';
@@ -35,8 +37,8 @@ export interface BenchOptions extends BenchSetup, RunHooks {
 export interface Benchmark {
   /**
    * Runs cells by model, recipe and seed in the order of the setup, and returns their rows. A cell that fails becomes a row with its error,
-   * and the others go on.
-   * @throws ABORTED when the signal is; MODEL_REFERENCE and other errors of models and held-out text, before the first cell of a model.
+   * and the others go on; so do all cells of a model whose text or tasks cannot be prepared, once others have been judged.
+   * @throws ABORTED when the signal is; MODEL_REFERENCE and other errors of models, text and tasks, before the first cell.
    */
   run(cells: readonly BenchCell[], hooks?: RunHooks): Promise<BenchRow[]>;
 }
@@ -60,16 +62,39 @@ function openBenchmark(setup: BenchSetup): Benchmark {
         opened.set(name, last?.resolved.name === name ? last.resolved : await resolveModel(reference, directory, hub));
       }
       const rows: BenchRow[] = [];
+      const unprepared = new Map<string, unknown>();
+      const prepare = async (resolved: PreparedModel['resolved']): Promise<PreparedModel | undefined> => {
+        if (last?.resolved === resolved) return last;
+        if (unprepared.has(resolved.name)) return undefined;
+        try {
+          return await prepareModel(resolved, backend, setup, hooks);
+        } catch (error) {
+          rethrowAbort(error, hooks.signal);
+          // Nothing is lost yet, and whoever asked can put it right.
+          if (rows.length === 0) throw error;
+          unprepared.set(resolved.name, error);
+          return undefined;
+        }
+      };
       let left = all.length;
       for (const { model, recipe: name, seed } of all) {
         const resolved = opened.get(model);
         const recipe = recipes.find((one) => one.name === name);
         if (!resolved || !recipe) continue;
-        if (last?.resolved !== resolved) last = await prepareModel(resolved, backend, setup, hooks);
         const made = { ...provenance, versions: { ...provenance.versions, ...resolved.versions } };
-        const outcome = await runCell({ prepared: last, recipe, seed, backend, evaluators, samples, provenance: made }, hooks);
-        rows.push(...outcome.rows);
+        const prepared = await prepare(resolved);
         left--;
+        if (!prepared) {
+          const failure = describeError(unprepared.get(model));
+          const lost = lostCellRows(setup, { model, recipe: name, seed }, { recipe: recipe.recipe, failure, provenance: made });
+          rows.push(...lost);
+          for (const row of lost) hooks.onRow?.(row);
+          await hooks.onCell?.({ ...{ model, recipe: name, seed }, rows: lost, logs: [], texts: [], subject: undefined, left });
+          continue;
+        }
+        last = prepared;
+        const outcome = await runCell({ prepared, recipe, seed, backend, evaluators, samples, provenance: made }, hooks);
+        rows.push(...outcome.rows);
         await hooks.onCell?.({ ...outcome, left });
       }
       return rows;

@@ -116,8 +116,9 @@ export async function runCellsAt(
     // JSON has been in between.
     onResult: (_, result) => take({ ...result, rows: result.rows.map(readRow) }),
     async onFailure({ work: { cell } }, failure) {
-      // Of a cell's own failures its process makes rows. What it throws is about models and text, and is as it would be here.
-      if (queue === undefined && !failure.code.startsWith('PROCESS_')) throw taskError(failure);
+      // Of a cell's own failures its process makes rows. What it throws is about models and text, and is as it would be here: an error before
+      // the first row, and later a row.
+      if (queue === undefined && finished === 0 && !failure.code.startsWith('PROCESS_')) throw taskError(failure);
       const planned = plan.recipes.find(({ name }) => name === cell.recipe);
       const recipe = cell.recipe === DENSE || !planned ? [] : await context.buildRecipe(planned);
       take({ ...cell, rows: lostCellRows(plan, cell, { recipe, failure, provenance: provenanceOf(context.backend) }), logs: [] });
