@@ -10,7 +10,8 @@ import type { Terminal } from './terminal.js';
 export function integer(least: number): (text: string) => number {
   return (text) => {
     const value = Number(text);
-    if (!Number.isSafeInteger(value) || value < least) throw new InvalidArgumentError(`expected a whole number of at least ${least}.`);
+    if (text.trim() === '' || !Number.isSafeInteger(value) || value < least)
+      throw new InvalidArgumentError(`expected a whole number of at least ${least}.`);
     return value;
   };
 }
