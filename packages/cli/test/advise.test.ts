@@ -1,30 +1,13 @@
 // lowbit advise from end to end on a toy model.
 import { existsSync } from 'node:fs';
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { adviceCandidates } from '../src/advice-recipes.js';
-import { runCommandLine } from '../src/program.js';
-import { recordingTerminal, temporaryFolder, writeToyCheckpoint } from './toy-checkpoint.js';
+import { commandIn, runIn, toyFolder } from './toy-folder.js';
 
-let folder: string;
-let remove: () => Promise<void>;
-beforeAll(async () => {
-  ({ folder, remove } = await temporaryFolder());
-  await writeToyCheckpoint(folder);
-  const text = Array.from({ length: 60 }, (_, i) => `Line ${i}: the quick brown fox jumps over the lazy dog ${i * 7} times.`).join('\n');
-  await writeFile(join(folder, 'text.txt'), text);
-});
-afterAll(() => remove());
-
-async function lowbit(
-  words: readonly string[],
-  signal = new AbortController().signal,
-): Promise<{ code: number; output: string; errors: string }> {
-  const terminal = recordingTerminal();
-  const code = await runCommandLine({ arguments: words, terminal, directory: folder, signal });
-  return { code, output: terminal.output(), errors: terminal.errors() };
-}
+const folder = toyFolder();
+const lowbit = commandIn(folder);
 
 const small = ['--threads', '1', '--window', '32', '--windows', '4', '--group-size', '16'];
 const calibrated = ['--calibration-windows', '8'];
@@ -52,7 +35,7 @@ function linesOf(output: string): Line[] {
 describe('a threshold that quantizing alone meets', () => {
   it('gives a recipe that makes the same model again', async () => {
     const words = ['advise', 'toy', '--threshold', 'kl=0.05', '--bits', '2,8', ...quick, ...small, ...calibrated, '--out', 'met'];
-    const outcome = await lowbit([...words, '--text', 'sotu', '--json', '--quiet']);
+    const outcome = await lowbit(...words, '--text', 'sotu', '--json', '--quiet');
     expect(outcome).toMatchObject({ code: 0, errors: '' });
     const lines = linesOf(outcome.output);
     const best = 'rtn:bits=8,groupSize=16';
@@ -73,13 +56,13 @@ describe('a threshold that quantizing alone meets', () => {
       (await readFile(join(report, 'advice.md'), 'utf8')).trim().split('\n').at(-1)?.trim().replace('<directory>', 'again').split(' ') ??
       [];
     expect(command[0]).toBe('lowbit');
-    expect((await lowbit(command.slice(1))).code).toBe(0);
+    expect((await lowbit(...command.slice(1))).code).toBe(0);
     const weights = (directory: string): Promise<Buffer> => readFile(join(folder, directory, 'model.safetensors'));
     expect(await weights('again')).toEqual(await weights('met'));
   });
 
   it('is not overwritten unasked', async () => {
-    const again = await lowbit(['advise', 'toy', '--threshold', 'kl=0.05', ...quick, ...small]);
+    const again = await lowbit('advise', 'toy', '--threshold', 'kl=0.05', ...quick, ...small);
     expect(again).toMatchObject({ code: 2, output: '' });
     expect(again.errors).toContain('OUTPUT_EXISTS');
   });
@@ -87,7 +70,7 @@ describe('a threshold that quantizing alone meets', () => {
 
 it('says how far a threshold is that nothing meets, and which Linears hurt', async () => {
   const words = ['advise', 'toy', '--threshold', 'kl=1e-9', ...quick, ...small, ...calibrated, '--text', 'text.txt'];
-  const outcome = await lowbit([...words, '--report', 'unmet', '--out', 'unmet-model']);
+  const outcome = await lowbit(...words, '--report', 'unmet', '--out', 'unmet-model');
   expect(outcome.code).toBe(1);
   expect(outcome.errors).toMatch(
     /lowbit: THRESHOLD_UNMET: kl at most 1e-9: met by nothing that was tried\. Nearest is .* too much\..* --bits/,
@@ -104,7 +87,7 @@ it('says how far a threshold is that nothing meets, and which Linears hurt', asy
   expect(values).toEqual([...values].sort((a, b) => b - a));
   expect(values.at(-1)).toBeGreaterThan(0);
   const again = ['quantize', 'toy', '--recipe', 'unmet/recipe.json', '--out', 'unmet-again', ...small.slice(0, 6), '--text', 'text.txt'];
-  expect((await lowbit(again)).code).toBe(0);
+  expect((await lowbit(...again)).code).toBe(0);
 });
 
 it('trains as much as it takes, and saves what meets the threshold', async () => {
@@ -121,26 +104,26 @@ it('trains as much as it takes, and saves what meets the threshold', async () =>
     '--quiet',
   ];
   const words = [...qat, ...small, ...calibrated];
-  const all = await lowbit(['advise', 'toy', '--threshold', 'kl=1e-9', ...words, '--report', 'all']);
+  const all = await lowbit('advise', 'toy', '--threshold', 'kl=1e-9', ...words, '--report', 'all');
   const [rounded, half, whole] = linesOf(all.output).map(({ value = Number.NaN }) => value);
   expect(half).toBeLessThan(rounded);
   expect(whole).toBeLessThan(half);
   // Fresh text must be near enough to it as well.
   const threshold = 0.95 * half + 0.05 * whole;
-  const met = await lowbit(['advise', 'toy', '--threshold', `kl=${threshold}`, ...words, '--report', 'enough', '--out', 'enough-model']);
+  const met = await lowbit('advise', 'toy', '--threshold', `kl=${threshold}`, ...words, '--report', 'enough', '--out', 'enough-model');
   expect(met).toMatchObject({ code: 0, errors: '' });
   expect(linesOf(met.output).at(-1)?.advice).toMatchObject({
     isMet: true,
     value: whole,
     recipe: expect.stringMatching(/ on all 2$/) as string,
   });
-  const judged = await lowbit(['inspect', 'enough-model', '--json']);
+  const judged = await lowbit('inspect', 'enough-model', '--json');
   const blocks = ['model.layers.0.**', 'model.layers.1.**'];
   const [, { targets }] = (JSON.parse(judged.output) as { recipe: { method: string; targets: string[] }[] }).recipe;
   expect(targets.toSorted()).toEqual(blocks);
   // Training began with the model of an earlier trial; the recipe from the dense one gives the same.
   const command = (await readFile(join(folder, 'enough', 'advice.md'), 'utf8')).trim().split('\n').at(-1)?.trim().split(' ') ?? [];
-  expect((await lowbit(command.slice(1).map((word) => (word === '<directory>' ? 'enough-again' : word)))).code).toBe(0);
+  expect((await lowbit(...command.slice(1).map((word) => (word === '<directory>' ? 'enough-again' : word)))).code).toBe(0);
   const weights = (directory: string): Promise<Buffer> => readFile(join(folder, directory, 'model.safetensors'));
   expect(await weights('enough-again')).toEqual(await weights('enough-model'));
 });
@@ -158,7 +141,7 @@ it.each(['linear', 'block'])('trains nothing that the candidate left dense, by %
     `some-${kind}`,
   ];
   const text = ['--text', 'sotu', '--json', '--quiet'];
-  const outcome = await lowbit(['advise', 'toy', '--threshold', 'kl=1e-9', ...words, ...small, ...calibrated, ...text]);
+  const outcome = await lowbit('advise', 'toy', '--threshold', 'kl=1e-9', ...words, ...small, ...calibrated, ...text);
   const lines = linesOf(outcome.output) as { name?: string; bitsPerWeight: number; steps: { options: { targets: string[] } }[] }[];
   const [rounded, ...trained] = lines.filter(({ name }) => name !== undefined);
   expect(trained.map(({ name = '' }) => name.split(' on ')[1])).toEqual(['the worst 1 of 2', 'all 2']);
@@ -170,7 +153,7 @@ it.each(['linear', 'block'])('trains nothing that the candidate left dense, by %
 it('leaves a report where every recipe fails, and names no model that was not saved', async () => {
   const failing = ['--ptq', 'gptq', '--calibration-windows', '100000', '--text', 'text.txt', '--json', '--quiet'];
   const words = ['advise', 'toy', '--threshold', 'kl=0.1', '--qat', 'decoupleq-sft', ...small, ...failing];
-  const outcome = await lowbit([...words, '--report', 'failed', '--out', 'failed-model']);
+  const outcome = await lowbit(...words, '--report', 'failed', '--out', 'failed-model');
   expect(outcome.code).toBe(1);
   expect(outcome.errors).toContain('lowbit: ADVISE_FAILED: no recipe could be tried: gptq:bits=2,groupSize=16: ');
   expect(linesOf(outcome.output)).toMatchObject([{ error: expect.anything() as unknown }, { advice: { isMet: false } }]);
@@ -193,18 +176,18 @@ describe('refused before anything is read', () => {
     [[...metric, '--ptq', 'rtn', '--group-size', '16', '--qat', 'rtn'], 'ADVISE_TUNER'],
     [[...metric, '--ptq', 'rtn', '--group-size', '16', '--qat', 'decoupleq-sft:targets=["**.q_proj"]'], 'ADVISE_TUNER'],
   ])('%j: %s', async (words, code) => {
-    const outcome = await lowbit(['advise', 'toy', '--report', 'refused/toy', '--qat', 'decoupleq-sft', ...words]);
+    const outcome = await lowbit('advise', 'toy', '--report', 'refused/toy', '--qat', 'decoupleq-sft', ...words);
     expect(outcome).toMatchObject({ code: 2, output: '' });
     expect(outcome.errors).toContain(`lowbit: ${code}`);
     expect(existsSync(join(folder, 'refused'))).toBe(false);
   });
 
   it.each([[[]], [['--threshold', 'kl=0.1', '--bits', '2,x']], [['--threshold', 'kl=0.1', '--bits', '2,2']]])('%j', async (words) => {
-    expect(await lowbit(['advise', 'toy', ...words])).toMatchObject({ code: 2, output: '' });
+    expect(await lowbit('advise', 'toy', ...words)).toMatchObject({ code: 2, output: '' });
   });
 
   it('a directory that is the model', async () => {
-    const outcome = await lowbit([
+    const outcome = await lowbit(
       'advise',
       'toy',
       ...metric,
@@ -216,7 +199,7 @@ describe('refused before anything is read', () => {
       '--out',
       'toy',
       '--force',
-    ]);
+    );
     expect(outcome.code).toBe(2);
     expect(outcome.errors).toContain('OUTPUT_IS_SOURCE');
     expect(existsSync(join(folder, 'source'))).toBe(false);
@@ -225,14 +208,15 @@ describe('refused before anything is read', () => {
 
 it('refuses one directory for the report and the model', async () => {
   const words = ['advise', 'toy', '--threshold', 'kl=0.1', ...quick, '--group-size', '16', '--report', 'both', '--out', './both'];
-  const outcome = await lowbit(words);
+  const outcome = await lowbit(...words);
   expect(outcome).toMatchObject({ code: 2, output: '' });
   expect(outcome.errors).toContain('lowbit: OUTPUT_IS_REPORT');
   expect(existsSync(join(folder, 'both'))).toBe(false);
 });
 
 it('is cancelled with 130 and leaves no directory', async () => {
-  const outcome = await lowbit(
+  const outcome = await runIn(
+    folder,
     ['advise', 'toy', '--threshold', 'kl=0.1', ...quick, ...small, '--report', 'cancelled', '--out', 'cancelled-model'],
     AbortSignal.abort(),
   );

@@ -4,24 +4,13 @@ import { existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { runCommandLine } from '../src/program.js';
-import { recordingTerminal, temporaryFolder, writeToyCheckpoint } from './toy-checkpoint.js';
+import { recordingTerminal, writeToyCheckpoint } from './toy-checkpoint.js';
+import { commandIn, TEXT, toyFolder } from './toy-folder.js';
 
-let folder: string;
-let remove: () => Promise<void>;
-beforeAll(async () => {
-  ({ folder, remove } = await temporaryFolder());
-  await writeToyCheckpoint(folder);
-});
-afterAll(() => remove());
-
-async function bench(...words: readonly string[]): Promise<{ code: number; output: string; errors: string }> {
-  const terminal = recordingTerminal();
-  const { signal } = new AbortController();
-  const code = await runCommandLine({ arguments: ['bench', ...words], terminal, directory: folder, signal });
-  return { code, output: terminal.output(), errors: terminal.errors() };
-}
+const folder = toyFolder();
+const bench = commandIn(folder, 'bench');
 
 const small = ['--model', 'toy', '--text', 'sotu', '--window', '32', '--windows', '2', '--calibration-windows', '2', '--threads', '1'];
 const sweep = [...small, '--recipe', 'gptq:bits=2|4,groupSize=16', '--seeds', '0', '--seeds', '1'];
@@ -106,12 +95,10 @@ describe('a run', () => {
 
 describe('a run on a file', () => {
   it('does not go on when the file has changed', async () => {
-    const text = Array.from({ length: 40 }, (_, i) => `Line ${i}: the quick brown fox jumps over the lazy dog ${i * 7} times.`).join('\n');
-    await writeFile(join(folder, 'text.txt'), text);
     const words = [...small, '--recipe', 'rtn:groupSize=16', '--text', 'text.txt', '--out', 'on-file'];
     expect((await bench(...words)).code).toBe(0);
     expect(await bench(...words, '--resume')).toMatchObject({ code: 0, errors: expect.not.stringContaining('perplexity') as string });
-    await writeFile(join(folder, 'text.txt'), `${text}.`);
+    await writeFile(join(folder, 'text.txt'), `${TEXT}.`);
     expect(await bench(...words, '--resume')).toMatchObject({
       code: 2,
       errors: expect.stringMatching(/RESUME_SETTINGS.*\(file .*text\.txt\)/) as string,
@@ -119,9 +106,8 @@ describe('a run on a file', () => {
   });
 
   it('does not go on when the weights of its model have changed', async () => {
-    const changed = await temporaryFolder();
-    await writeToyCheckpoint(changed.folder);
-    const model = join(changed.folder, 'toy');
+    await mkdir(join(folder, 'changed'));
+    const model = await writeToyCheckpoint(join(folder, 'changed'));
     const words = [...small.slice(2), '--model', model, '--recipe', 'rtn:groupSize=16', '--out', 'on-weights'];
     expect((await bench(...words)).code).toBe(0);
     await writeFile(join(model, 'README.md'), 'What is written about it decides nothing.');
@@ -133,7 +119,6 @@ describe('a run on a file', () => {
       code: 2,
       errors: expect.stringMatching(/RESUME_SETTINGS.*\(weights of .*toy\)/) as string,
     });
-    await changed.remove();
   });
 
   it('does not go on when the records of its tasks have changed', async () => {

@@ -8,22 +8,14 @@ import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { lockRun } from '@lowbit/bench';
 import { fileSha256 } from '@lowbit/formats';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { runCommandLine } from '../src/program.js';
-import { recordingTerminal, temporaryFolder, writeToyCheckpoint } from './toy-checkpoint.js';
+import { afterEach, describe, expect, it } from 'vitest';
+import { commandIn, type Outcome, runIn, toyFolder } from './toy-folder.js';
 
 /** Under load a process may take this long to start. */
 const PATIENCE = 180_000;
 
-let folder: string;
-let remove: () => Promise<void>;
-beforeAll(async () => {
-  ({ folder, remove } = await temporaryFolder());
-  await writeToyCheckpoint(folder);
-  const line = (i: number): string => `Line ${i}: the quick brown fox jumps over the lazy dog ${i * 7} times.`;
-  await writeFile(join(folder, 'text.txt'), Array.from({ length: 60 }, (_, i) => line(i)).join('\n'));
-});
-afterAll(() => remove());
+const folder = toyFolder();
+const lowbit = commandIn(folder);
 
 const small = ['--threads', '1', '--text', 'text.txt', '--window', '32', '--windows', '8'];
 const quantizing = (out: string, recipe = 'gptq:bits=3,groupSize=16'): string[] => [
@@ -35,17 +27,6 @@ const quantizing = (out: string, recipe = 'gptq:bits=3,groupSize=16'): string[] 
   out,
   ...small,
 ];
-
-interface Outcome {
-  readonly code: number;
-  readonly errors: string;
-}
-
-async function lowbit(words: readonly string[], { signal = new AbortController().signal } = {}): Promise<Outcome> {
-  const terminal = recordingTerminal();
-  const code = await runCommandLine({ arguments: words, terminal, directory: folder, signal });
-  return { code, errors: terminal.errors() };
-}
 
 /** Every file below a folder with its sha256, so that two can be compared byte for byte; of the table of layers, all but the times. */
 async function filesOf(name: string): Promise<Record<string, string>> {
@@ -75,12 +56,12 @@ async function cancelled(out: string, recipe?: string): Promise<Outcome> {
   const { signal } = new AbortController();
   const stored = join(folder, `${out}.partial`, 'step-0', 'block', 'model.layers.0.safetensors');
   Object.defineProperty(signal, 'aborted', { get: () => existsSync(stored) });
-  return lowbit(quantizing(out, recipe), { signal });
+  return runIn(folder, quantizing(out, recipe), signal);
 }
 
 describe('a run that is cancelled', () => {
   it('exits with 130, says how to go on, and goes on to the same files', async () => {
-    expect((await lowbit(quantizing('whole'))).code).toBe(0);
+    expect((await lowbit(...quantizing('whole'))).code).toBe(0);
     expect(await exists('whole.partial')).toBe(false);
 
     const { code, errors } = await cancelled('cut');
@@ -88,11 +69,11 @@ describe('a run that is cancelled', () => {
     expect(errors).toContain(`${join(folder, 'cut.partial')}: the run as far as it went; the same command with --resume goes on`);
     expect(await exists('cut')).toBe(false);
 
-    const again = await lowbit(quantizing('cut'));
+    const again = await lowbit(...quantizing('cut'));
     expect(again.code).toBe(2);
     expect(again.errors).toMatch(/STORE_UNFINISHED: .*cut\.partial: .* --resume, or .* --force/);
 
-    const resumed = await lowbit([...quantizing('cut'), '--resume']);
+    const resumed = await lowbit(...quantizing('cut'), '--resume');
     expect(resumed).toMatchObject({ code: 0 });
     expect(resumed.errors).toContain('going on with what is there');
     expect(await filesOf('cut')).toEqual(await filesOf('whole'));
@@ -101,9 +82,9 @@ describe('a run that is cancelled', () => {
 
   it('is dropped with --force, and --resume without one begins', async () => {
     await cancelled('dropped');
-    expect((await lowbit([...quantizing('dropped', 'gptq:bits=4,groupSize=16'), '--force'])).code).toBe(0);
+    expect((await lowbit(...quantizing('dropped', 'gptq:bits=4,groupSize=16'), '--force')).code).toBe(0);
     expect(await exists('dropped.partial')).toBe(false);
-    const fresh = await lowbit([...quantizing('fresh'), '--resume']);
+    const fresh = await lowbit(...quantizing('fresh'), '--resume');
     expect(fresh).toMatchObject({ code: 0 });
     expect(fresh.errors).toContain('nothing to go on with; beginning');
   });
@@ -111,7 +92,7 @@ describe('a run that is cancelled', () => {
   it('keeps nothing with --no-store', async () => {
     const abort = new AbortController();
     abort.abort();
-    expect((await lowbit([...quantizing('unkept'), '--no-store'], { signal: abort.signal })).code).toBe(130);
+    expect((await runIn(folder, [...quantizing('unkept'), '--no-store'], abort.signal)).code).toBe(130);
     expect(await exists('unkept.partial')).toBe(false);
   });
 });
@@ -125,7 +106,7 @@ describe('a store', () => {
     ['within the model', 'toy/store', 'made'],
   ])('%s is refused: it is emptied in the end', async (_where, store, out) => {
     const before = await filesOf('toy');
-    const { code, errors } = await lowbit([...quantizing(out), '--store', store]);
+    const { code, errors } = await lowbit(...quantizing(out), '--store', store);
     expect(errors).toMatch(/STORE_DIRECTORY: .*; choose a directory apart from it with --store/);
     expect(code).toBe(2);
     expect(await filesOf('toy')).toEqual(before);
@@ -133,7 +114,7 @@ describe('a store', () => {
 
   it.each(['/sys/lowbit', 'text.txt/store'])('at %s, where none can be made, is refused before any work', async (store) => {
     for (const command of ['quantize', 'plan']) {
-      const { code, errors } = await lowbit([command, ...quantizing('made').slice(1), '--store', store]);
+      const { code, errors } = await lowbit(command, ...quantizing('made').slice(1), '--store', store);
       expect(errors).toMatch(/STORE_DIRECTORY: .*; choose another directory with --store, or keep nothing with --no-store/);
       expect(errors).not.toContain('plan: ');
       expect([code, await exists('made'), await exists('made.partial')]).toEqual([2, false, false]);
@@ -146,10 +127,10 @@ describe('a store', () => {
   ])('or an output that another process writes to is left alone: the %s', async (_which, out, locked) => {
     await mkdir(join(folder, locked));
     const lock = lockRun(join(folder, locked));
-    const { code, errors } = await lowbit([...quantizing(out), '--resume']);
+    const { code, errors } = await lowbit(...quantizing(out), '--resume');
     expect([code, errors]).toEqual([2, expect.stringMatching(/RUN_LOCKED: .*run\.lock: process \d+ .* wait for it/)]);
     lock.release();
-    expect((await lowbit([...quantizing(out), '--resume'])).code).toBe(0);
+    expect((await lowbit(...quantizing(out), '--resume')).code).toBe(0);
     expect(await exists(`${out}.partial`)).toBe(false);
     expect(await filesOf(out)).toEqual(await filesOf('whole'));
   });
@@ -157,11 +138,11 @@ describe('a store', () => {
   it('with entries alone, and nothing that says which run they are of, is dropped with --force', async () => {
     await cancelled('nameless');
     await rm(join(folder, 'nameless.partial', 'run.safetensors'));
-    expect(await lowbit(quantizing('nameless'))).toMatchObject({
+    expect(await lowbit(...quantizing('nameless'))).toMatchObject({
       code: 2,
       errors: expect.stringContaining('STORE_UNFINISHED') as string,
     });
-    expect((await lowbit([...quantizing('nameless'), '--force'])).code).toBe(0);
+    expect((await lowbit(...quantizing('nameless'), '--force')).code).toBe(0);
     expect(await exists('nameless.partial')).toBe(false);
   });
 });
@@ -171,7 +152,7 @@ describe('what is kept of another run', () => {
     await cancelled('other');
     const before = await filesOf('other.partial');
     const refusal = async (words: readonly string[]): Promise<string> => {
-      const { code, errors } = await lowbit([...words, '--resume']);
+      const { code, errors } = await lowbit(...words, '--resume');
       expect(code).toBe(2);
       expect(errors).not.toContain('goes on\n');
       expect(await exists('other')).toBe(false);
@@ -200,13 +181,13 @@ describe('what is kept of another run', () => {
     await writeFile(weights, bytes);
 
     expect(await filesOf('other.partial')).toEqual(before);
-    expect((await lowbit([...quantizing('other'), '--resume'])).code).toBe(0);
+    expect((await lowbit(...quantizing('other'), '--resume')).code).toBe(0);
   });
 
   it('is no directory with other files in it', async () => {
     await mkdir(join(folder, 'notes'));
     await writeFile(join(folder, 'notes', 'model.safetensors'), 'precious');
-    const outcome = await lowbit([...quantizing('noted'), '--store', 'notes']);
+    const outcome = await lowbit(...quantizing('noted'), '--store', 'notes');
     expect(outcome).toMatchObject({ code: 2 });
     expect(outcome.errors).toMatch(/STORE_DIRECTORY: .*notes: is not empty and holds no run/);
     expect(await readFile(join(folder, 'notes', 'model.safetensors'), 'utf8')).toBe('precious');
@@ -217,15 +198,15 @@ describe('what is kept of another run', () => {
     [['--no-store', '--memory', '1MiB'], 'STORE_OPTIONS: --memory'],
     [['--memory', 'much'], 'expected a size such as 2GiB'],
   ])('is not for %j', async (words, message) => {
-    const outcome = await lowbit([...quantizing('options'), ...words]);
+    const outcome = await lowbit(...quantizing('options'), ...words);
     expect(outcome.code).toBe(2);
     expect(outcome.errors).toContain(message);
   });
 });
 
 it('activations beyond --memory lie in the store, with the same result', async () => {
-  expect((await lowbit(quantizing('in-memory', 'qat-blocks:bits=3,groupSize=16,epochs=1'))).code).toBe(0);
-  expect((await lowbit([...quantizing('on-disk', 'qat-blocks:bits=3,groupSize=16,epochs=1'), '--memory', '0B'])).code).toBe(0);
+  expect((await lowbit(...quantizing('in-memory', 'qat-blocks:bits=3,groupSize=16,epochs=1'))).code).toBe(0);
+  expect((await lowbit(...quantizing('on-disk', 'qat-blocks:bits=3,groupSize=16,epochs=1'), '--memory', '0B')).code).toBe(0);
   expect(await filesOf('on-disk')).toEqual(await filesOf('in-memory'));
 });
 
