@@ -4,14 +4,14 @@ import { type Backend, grad, LowbitError, mean, read, square, type Tensor } from
 import { chooseBackend, deviceNames, openBackend } from '../backends.js';
 import { matmulRate } from '../matmul-rate.js';
 import { median } from './layer.js';
-import type { LlamaShape } from './llama.js';
+import { type LlamaShape, syntheticLlama } from './llama.js';
 import { type LlamaBlockShape, llamaBlock } from './llama-block.js';
-import { measureLrec } from './lrec-steps.js';
+import { measureLrec, stepFlops } from './lrec-steps.js';
 import { bestTimes, reportBench } from './report.js';
 
 const USAGE = `usage: pnpm bench:backends [--small] [${deviceNames.join('] [')}]
   names         devices to measure; all by default
-  --small       small shapes: whether it runs, not how fast
+  --small       small shapes: whether it runs, not how fast; a device that is too slow for the full ones gets them anyway
 `;
 
 interface Sizes {
@@ -23,7 +23,7 @@ interface Sizes {
 }
 
 const full: Sizes = {
-  ...{ largest: 2048, seconds: 3, rounds: 10 },
+  ...{ largest: 2048, seconds: 8, rounds: 6 },
   block: { tokens: 1024, width: 576, heads: 9, keyValueHeads: 3, inner: 1536 },
   model: { width: 288, inner: 768, blocks: 6, heads: 6, vocabulary: 32000, context: 256 },
 };
@@ -34,19 +34,19 @@ const small: Sizes = {
   model: { width: 64, inner: 128, blocks: 1, heads: 2, vocabulary: 256, context: 16 },
 };
 
-/** What would take longer at the rate of its matrix products is not measured, in seconds. */
+/** A device that needs longer for a training step at the rate of its matrix products is measured on the small shapes, in seconds. */
 const PATIENCE = 20;
 
 const WINDOWS = 2;
 const STEPS = 3;
 
-/** Shares of the device's own rate of matrix products; undefined where a device is too slow to wait for. */
 interface Measured {
   readonly gflops: number;
   readonly side: number;
-  readonly forward: number | undefined;
-  readonly backward: number | undefined;
-  readonly lrec: number | undefined;
+  /** Whether the device was too slow for the full shapes. */
+  readonly isShrunk: boolean;
+  /** Of the device's own rate of matrix products. */
+  readonly shares: { readonly forward: number; readonly backward: number; readonly lrec: number };
 }
 
 /** Evaluates what `graph` builds, reads the first result, and gives the memory of all back the next time. */
@@ -58,23 +58,31 @@ function job(backend: Backend, graph: () => readonly Tensor[]): () => Promise<vo
   };
 }
 
-async function measure(backend: Backend, { largest, seconds, rounds, block: shape, model }: Sizes): Promise<Measured> {
-  const { flops, side } = await matmulRate(backend, { largest, seconds });
+async function measure(backend: Backend, sizes: Sizes): Promise<Measured> {
+  const { flops, side } = await matmulRate(backend, sizes);
+  const isShrunk = stepFlops(syntheticLlama(sizes.model), WINDOWS).needed / flops > PATIENCE;
+  const { rounds, block: shape, model } = isShrunk ? small : sizes;
   const block = llamaBlock(shape);
   const weights = block.weights('block');
-  const share = async (needed: number, graph: () => readonly Tensor[]): Promise<number | undefined> => {
-    if (needed / flops > PATIENCE) return undefined;
-    const { run } = await bestTimes({ run: job(backend, graph) }, rounds);
-    return needed / flops / (run / 1000);
-  };
-  const forward = await share(block.flops, () => [block.output(block.x, weights)]);
-  const backward = await share(3 * block.flops, () =>
-    grad(mean(square(block.output(block.x, weights))), [block.x, ...Object.values(weights)]),
+  const { forward, backward } = await bestTimes(
+    {
+      forward: job(backend, () => [block.output(block.x, weights)]),
+      backward: job(backend, () => grad(mean(square(block.output(block.x, weights))), [block.x, ...Object.values(weights)])),
+    },
+    rounds,
   );
-  // A step needs some hundred times as much as a block of its width.
-  const isShort = (100 * block.flops) / flops < PATIENCE;
-  const steps = isShort ? await measureLrec(backend, model, { windows: WINDOWS, steps: STEPS }) : undefined;
-  return { gflops: flops / 1e9, side, forward, backward, lrec: steps && steps.needed / flops / (median(steps.times) / 1000) };
+  const steps = await measureLrec(backend, model, { windows: WINDOWS, steps: STEPS });
+  const shareOf = (needed: number, milliseconds: number): number => needed / flops / (milliseconds / 1000);
+  return {
+    gflops: flops / 1e9,
+    side,
+    isShrunk,
+    shares: {
+      forward: shareOf(block.flops, forward),
+      backward: shareOf(3 * block.flops, backward),
+      lrec: shareOf(steps.needed, median(steps.times)),
+    },
+  };
 }
 
 const words = process.argv.slice(2);
@@ -91,18 +99,15 @@ const metrics: Record<string, number> = {};
 for (const name of names) {
   try {
     const backend = await openBackend({ backend: name });
-    const { gflops, side, forward, backward, lrec } = await measure(backend, sizes);
+    const { gflops, side, isShrunk, shares } = await measure(backend, sizes);
     await backend.dispose();
-    const shares = { forward, backward, lrec };
-    rows.push([
-      name,
-      [
-        `${gflops.toPrecision(3)} GFLOP/s (${side}-cube)`,
-        ...Object.entries(shares).map(([what, share]) => `${what} ${share === undefined ? '-' : share.toFixed(3)}`),
-      ].join(', '),
-    ]);
+    const parts = [
+      `${gflops.toPrecision(3)} GFLOP/s (${side}-cube)`,
+      ...Object.entries(shares).map(([what, share]) => `${what} ${share.toFixed(3)}`),
+    ];
+    rows.push([name, `${parts.join(', ')}${isShrunk ? `; on small shapes: a full step would take over ${PATIENCE} s` : ''}`]);
     metrics[`${name} gflops`] = gflops;
-    for (const [what, share] of Object.entries(shares)) if (share !== undefined) metrics[`${name} ${what}`] = share;
+    for (const [what, share] of Object.entries(shares)) metrics[`${name} ${what}${isShrunk ? ' small' : ''}`] = share;
   } catch (error) {
     if (!(error instanceof LowbitError) || !error.code.startsWith('BACKEND_')) throw error;
     rows.push([name, `missing: ${error.message}`]);

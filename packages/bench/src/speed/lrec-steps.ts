@@ -27,8 +27,8 @@ interface StepFlops {
   readonly again: number;
 }
 
-/** Flops of a step, see above. */
-function stepFlops({ blocks, head, config }: Model, windows: number): StepFlops {
+/** Flops of a step, see above; of a model without adapters, what its own products need. */
+export function stepFlops({ blocks, head, config }: Model, windows: number): StepFlops {
   const window = config.contextLength;
   // Multiplications for each token.
   let [forward, again, backward] = [0, 0, 0];
