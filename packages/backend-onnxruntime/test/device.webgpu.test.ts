@@ -18,7 +18,8 @@ import {
   where,
 } from '@lowbit/core';
 import { createToyModel } from '@lowbit/testkit';
-import { describe, expect, it } from 'vitest';
+import * as ort from 'onnxruntime-node';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { swiftShaderEnvironment, withoutSwiftShader } from '../../../test/swiftshader.js';
 import { compareWithProcessor } from '../src/choose-provider.js';
 import { createOnnxBackend } from '../src/index.js';
@@ -29,23 +30,47 @@ import { structureOf } from '../src/structure.js';
 const rng = createRng(7);
 const normal = (name: string, shape: readonly number[]): Tensor => tensor(rng.at(name).normal(shape.reduce((a, b) => a * b, 1)), shape);
 
+/** What has been copied to the device and not been freed. */
+function liveBuffers(): ReadonlySet<object> {
+  const live = new Set<object>();
+  const fromGpuBuffer = ort.Tensor.fromGpuBuffer.bind(ort.Tensor);
+  vi.spyOn(ort.Tensor, 'fromGpuBuffer').mockImplementation((buffer, options) => {
+    live.add(buffer);
+    const dispose = (): void => {
+      live.delete(buffer);
+      options.dispose?.();
+    };
+    return fromGpuBuffer(buffer, { ...options, dispose });
+  });
+  return live;
+}
+
+/** A copy is freed a turn of the loop after the evaluation. */
+const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
 describe.skipIf(!swiftShaderEnvironment)(`WebGPU on SwiftShader${withoutSwiftShader}`, () => {
+  afterEach(() => void vi.restoreAllMocks());
+
   it('copies each weight once that a loop of steps does not change, and holds no more after 100 steps than after 10', async () => {
+    const buffers = liveBuffers();
     const backend = await createOnnxBackend({ provider: 'webgpu', threads: 1 });
     const frozen = [normal('a', [64, 80]), normal('b', [64, 80])];
     let trained = normal('c', [64, 80]);
-    const held: number[] = [];
+    const held: number[][] = [];
     for (let step = 1; step <= 100; step++) {
       const loss = sum(square(sub(add(frozen[0], trained), frozen[1])));
-      const [next] = await backend.evaluate([sub(trained, mul(grad(loss, [trained])[0], 0.01))], { release: step > 1 ? [trained] : [] });
+      const [next] = await backend.evaluate([sub(trained, mul(grad(loss, [trained])[0], 0.01))], { release: [trained] });
       trained = next;
-      held.push(backend.statistics.resident?.bytes ?? 0);
+      await settled();
+      held.push([buffers.size, backend.statistics.resident?.bytes ?? 0]);
     }
     // Two frozen ones, and the trained one, which is another one at each step.
     expect(backend.statistics.resident?.uploads).toBe(2 + 100);
-    expect(held[99]).toBe(held[9]);
+    expect(held[99]).toEqual(held[9]);
+    expect(held[99]).toEqual([2, 2 * 4 * 64 * 80]);
     await backend.dispose();
-    expect(backend.statistics.resident?.bytes).toBe(0);
+    await settled();
+    expect([buffers.size, backend.statistics.resident?.bytes]).toEqual([0, 0]);
   });
 
   it('gives up the copies that were not used for longest, and reads right what it copies anew', async () => {
