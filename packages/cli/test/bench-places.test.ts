@@ -8,8 +8,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import { type BenchRow, isScore } from '@lowbit/bench';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { freePort, missingForRedis, type RedisServer, startRedis } from '../../bench/src/speed/redis-server.js';
-import { runCommandLine } from '../src/program.js';
-import { recordingTerminal, temporaryFolder, writeToyCheckpoint } from './toy-checkpoint.js';
+import { runIn, toyFolder } from './toy-folder.js';
 
 // Up to a dozen processes start one after another, each of which reads all sources: a busy machine takes its time.
 vi.setConfig({ testTimeout: 900_000, hookTimeout: 300_000 });
@@ -18,17 +17,11 @@ const four = ['rtn:bits=4,groupSize=16', 'rtn:bits=4,groupSize=24', 'gptq:bits=4
 /** Of the recipes that can be run, and the dense model: perplexity, kl, top1-agreement, loss-gap; of the other: one error. */
 const ROWS = 4 * 4 + 1;
 
-let folder: string;
-let remove: () => Promise<void>;
+const folder = toyFolder();
 let expected: string[];
 beforeAll(async () => {
-  ({ folder, remove } = await temporaryFolder());
-  await writeToyCheckpoint(folder);
-  const text = Array.from({ length: 60 }, (_, i) => `Line ${i}: the quick brown fox jumps over the lazy dog ${i * 7} times.`).join('\n');
-  await writeFile(join(folder, 'text.txt'), text);
   expected = figures((await bench(['--out', 'here', '--threads', '1'])).rows);
 });
-afterAll(() => remove());
 
 interface Outcome {
   readonly code: number;
@@ -44,15 +37,12 @@ interface Settings {
 
 /** Runs a benchmark and reads its rows from the directory after --out. */
 async function bench(words: readonly string[], { signal, model = 'toy', recipes = four }: Settings = {}): Promise<Outcome> {
-  const terminal = recordingTerminal();
   const small = ['--text', 'text.txt', '--window', '32', '--windows', '8', '--calibration-windows', '8'];
-  const code = await runCommandLine({
-    arguments: ['bench', '--model', model, ...recipes.flatMap((recipe) => ['--recipe', recipe]), ...small, ...words],
-    ...{ terminal, directory: folder, signal: signal ?? new AbortController().signal },
-  });
+  const given = ['bench', '--model', model, ...recipes.flatMap((recipe) => ['--recipe', recipe]), ...small, ...words];
+  const { code, errors } = await runIn(folder, given, signal);
   const path = join(folder, words[words.indexOf('--out') + 1], 'results.jsonl');
   const lines = (await readFile(path, 'utf8').catch(() => '')).split('\n').slice(0, -1);
-  return { code, errors: terminal.errors(), rows: lines.map((line) => JSON.parse(line) as BenchRow) };
+  return { code, errors, rows: lines.map((line) => JSON.parse(line) as BenchRow) };
 }
 
 /** What rows say apart from times, memory, and the commit, which may be another by the time a process starts. */
@@ -115,12 +105,11 @@ describe('bench --workers', () => {
 describe('bench --queue without a server', () => {
   it.each([['bench-worker'], ['bench']])('%s says so', async (command) => {
     const url = `redis://127.0.0.1:${await freePort()}`;
-    const terminal = recordingTerminal();
     const words =
       command === 'bench' ? ['bench', '--model', 'toy', '--recipe', 'rtn:groupSize=16', '--queue', url] : [command, '--queue', url];
-    const code = await runCommandLine({ arguments: words, terminal, directory: folder, signal: new AbortController().signal });
+    const { code, errors } = await runIn(folder, words);
     expect(code).toBe(2);
-    expect(terminal.errors()).toContain(`QUEUE_UNREACHABLE: ${url}`);
+    expect(errors).toContain(`QUEUE_UNREACHABLE: ${url}`);
   });
 });
 

@@ -6,34 +6,22 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { afterAll, beforeAll, expect, it } from 'vitest';
-import { runCommandLine } from '../src/program.js';
-import { badInputFolder } from './bad-input.js';
-import { recordingTerminal } from './toy-checkpoint.js';
+import { afterAll, expect, it } from 'vitest';
+import { commandIn, toyFolder } from './toy-folder.js';
 
 /** Five processes, each of which may take its time to start on a busy machine. */
 const PATIENCE = 1_200_000;
 
-let folder: string;
-let remove: () => Promise<void>;
+const folder = toyFolder();
+const lowbit = commandIn(folder);
 const children = new Set<ChildProcess>();
-beforeAll(async () => {
-  ({ folder, remove } = await badInputFolder());
-});
-afterAll(async () => {
+afterAll(() => {
   for (const child of children) child.kill('SIGKILL');
-  await remove();
 });
 
 function quantizing(out: string, ...more: string[]): string[] {
   const small = ['--threads', '1', '--text', 'text.txt', '--window', '32', '--windows', '8', '--memory', '0B'];
   return ['quantize', 'toy', '--recipe', 'gptq:bits=3,groupSize=16', '--out', out, ...small, ...more];
-}
-
-async function lowbit(words: readonly string[]) {
-  const terminal = recordingTerminal();
-  const code = await runCommandLine({ arguments: words, terminal, directory: folder, signal: new AbortController().signal });
-  return { code, errors: terminal.errors() };
 }
 
 /** Runs the command until it is about to do what `place` describes, and kills it there. */
@@ -71,7 +59,7 @@ async function filesOf(out: string): Promise<Record<string, string>> {
 it(
   'goes on to the same files, computing no block twice that was stored',
   async () => {
-    expect((await lowbit(quantizing('whole'))).code).toBe(0);
+    expect((await lowbit(...quantizing('whole'))).code).toBe(0);
     const block = join(folder, 'cut.partial', 'step-0', 'block', 'model.layers.0.safetensors');
 
     await killedAt(/^name .*cut\.partial.step-0.activations.inputs-1\.safetensors$/, quantizing('cut', '--resume'));
@@ -83,13 +71,13 @@ it(
       expect(await stat(block)).toMatchObject({ ino, mtimeMs });
       expect(await readdir(join(folder, 'cut'))).not.toContain('config.json');
     }
-    const unsaid = await lowbit(quantizing('cut'));
+    const unsaid = await lowbit(...quantizing('cut'));
     expect([unsaid.code, unsaid.errors]).toEqual([2, expect.stringMatching(/OUTPUT_EXISTS: .* with --resume/)]);
 
     // The checkpoint is whole, and what led to it is about to go.
     await killedAt(/^remove .*cut\.partial.step-0.block/, quantizing('cut', '--resume'));
     expect(await readdir(join(folder, 'cut'))).toContain('config.json');
-    const last = await lowbit(quantizing('cut', '--resume'));
+    const last = await lowbit(...quantizing('cut', '--resume'));
     expect([last.code, last.errors]).toEqual([0, expect.stringContaining('going on with what is there')]);
     expect(await filesOf('cut')).toEqual(await filesOf('whole'));
     expect(existsSync(join(folder, 'cut.partial'))).toBe(false);
