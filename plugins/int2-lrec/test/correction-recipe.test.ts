@@ -1,6 +1,6 @@
 // The closed-form corrections in a recipe: what they do to a model, the ranks they get, and what they stand on.
 import { createReferenceBackend } from '@lowbit/backend-reference';
-import { type Linear, type Model, type Recipe, type RunEvent, readFloats } from '@lowbit/core';
+import type { Model, Recipe, RunEvent } from '@lowbit/core';
 import { quantize } from '@lowbit/pipeline';
 import { ActivationQuantizedLinear, closedForms, LowRankLinear } from '@lowbit/quant';
 import { createToyModel, createToyTokens } from '@lowbit/testkit';
@@ -8,6 +8,7 @@ import { describe, expect, it } from 'vitest';
 import { lowRankCorrection, lrec } from '../src/index.js';
 import { norm, type Rows, subtract, toRows, weightOf } from './matrices.js';
 import { rounding } from './rounding.js';
+import { linearsOf, logitsOn } from './toy-run.js';
 
 const backend = createReferenceBackend();
 const base = rounding({ bits: 2, groupSize: 16 });
@@ -29,19 +30,12 @@ async function run(recipe: Recipe, more: Partial<Parameters<typeof quantize>[0]>
   return { model, records, warnings: warnings.map(({ code }) => code) };
 }
 
-const linearsOf = (model: Model): [string, Linear][] =>
-  model.blocks.flatMap(({ path, linears }) =>
-    Object.entries(linears).map(([name, linear]): [string, Linear] => [`${path}.${name}`, linear]),
-  );
 const ranksOf = (model: Model): [string, number][] =>
   linearsOf(model).map(([path, linear]) => [path, linear instanceof LowRankLinear ? linear.rank : 0]);
 
 describe('low-rank-correction in a recipe', () => {
   it('brings the model closer to the dense one in every form that keeps the codes', async () => {
-    const logits = async (model: Model): Promise<Rows> => {
-      const [y] = await backend.evaluate([model.forward(await calibration.at(0))]);
-      return toRows(await readFloats(y), 64);
-    };
+    const logits = async (model: Model): Promise<Rows> => toRows(await logitsOn(backend, model, await calibration.at(0)), 64);
     const whole = await logits(dense);
     const { model: quantized } = await run([base]);
     const before = norm(subtract(await logits(quantized), whole));

@@ -20,13 +20,14 @@ import {
   type Tensor,
   tensor,
 } from '@lowbit/core';
-import { quantize } from '@lowbit/pipeline';
+import { type QuantizeOptions, quantize } from '@lowbit/pipeline';
 import { ActivationQuantizedLinear, LowRankLinear, linearKinds, QuantizedLinear } from '@lowbit/quant';
 import { createToyModel, createToyTokens, describeMethod } from '@lowbit/testkit';
 import { afterAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { type EmefInput, emef, lrec } from '../src/index.js';
 import { rounding } from './rounding.js';
+import { linearsOf, logitsOn, toyRun } from './toy-run.js';
 
 const backend = await createOnnxBackend({ threads: 1, spin: false });
 afterAll(() => backend.dispose());
@@ -45,32 +46,13 @@ describeMethod(emef, {
 const dense = createToyModel({ seed: 12, outliers: 2 });
 const calibration = createToyTokens({ seed: 13, batchCount: 4, batchSize: 2, tokens: 10 });
 
-interface Run {
-  readonly model: Model;
-  readonly log: Readonly<Record<string, unknown>>;
-  readonly rounds: readonly Readonly<Record<string, unknown>>[];
-  readonly warnings: readonly string[];
-}
-
-async function run(recipe: Recipe, more: Partial<Parameters<typeof quantize>[0]> = {}): Promise<Run> {
-  const records: Readonly<Record<string, unknown>>[] = [];
-  const onEvent = (event: RunEvent): void => {
-    if (event.type === 'log' && event.path === 'model') records.push(event.record);
-  };
-  const { model, warnings } = await quantize({ model: dense, backend, recipe, calibration, seed: 3, onEvent, ...more });
-  const log = records.filter(({ lossAfter }) => lossAfter !== undefined).at(-1) ?? {};
+async function run(recipe: Recipe, more: Partial<QuantizeOptions> = {}) {
+  const { model, records, warnings } = await toyRun({ model: dense, backend, recipe, calibration, ...more });
+  const log: Readonly<Record<string, unknown>> = records.findLast(({ lossAfter }) => lossAfter !== undefined) ?? {};
   return { model, log, rounds: records.filter(({ round }) => round !== undefined), warnings: warnings.map(({ code }) => code) };
 }
 
-const linearsOf = (model: Model): [string, Linear][] =>
-  model.blocks.flatMap(({ path, linears }) =>
-    Object.entries(linears).map(([name, linear]): [string, Linear] => [`${path}.${name}`, linear]),
-  );
-
-async function logitsOf(model: Model): Promise<number[]> {
-  const [logits] = await backend.evaluate([model.forward(await calibration.at(0))]);
-  return [...(await readFloats(logits))];
-}
+const logitsOf = async (model: Model): Promise<number[]> => logitsOn(backend, model, await calibration.at(0));
 
 /** Mean cross-entropy of the next token on all windows, as one graph. */
 async function lossOf(model: Model): Promise<number> {

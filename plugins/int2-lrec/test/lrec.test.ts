@@ -1,14 +1,15 @@
 // LREC as a method: the contract, the start, what it keeps, what it costs, and what it says.
 import { createOnnxBackend } from '@lowbit/backend-onnxruntime';
 import { createReferenceBackend } from '@lowbit/backend-reference';
-import { type Linear, type Model, memoryStore, type Recipe, type RunEvent, readFloats, roundToFloat16 } from '@lowbit/core';
-import { quantize } from '@lowbit/pipeline';
+import { type Model, memoryStore, type Recipe, type RunEvent, readFloats, roundToFloat16 } from '@lowbit/core';
+import { type QuantizeOptions, quantize } from '@lowbit/pipeline';
 import { LowRankLinear, linearKinds } from '@lowbit/quant';
 import { createToyModel, createToyTokens, describeMethod } from '@lowbit/testkit';
 import { afterAll, describe, expect, it } from 'vitest';
 import { checkpointBits } from '../src/adapters/checkpoint-bits.js';
 import { emef, type LrecInput, lowRankCorrection, lrec } from '../src/index.js';
 import { rounding } from './rounding.js';
+import { linearsOf, logitsOn, toyRun } from './toy-run.js';
 
 const backend = await createOnnxBackend({ threads: 1, spin: false });
 afterAll(() => backend.dispose());
@@ -27,32 +28,13 @@ describeMethod(lrec, {
 const dense = createToyModel({ seed: 12, outliers: 2 });
 const calibration = createToyTokens({ seed: 13, batchCount: 4, batchSize: 2, tokens: 10 });
 
-interface Run {
-  readonly model: Model;
-  readonly log: Readonly<Record<string, unknown>>;
-  readonly rounds: readonly Readonly<Record<string, unknown>>[];
-  readonly warnings: readonly string[];
-}
-
-async function run(recipe: Recipe, more: Partial<Parameters<typeof quantize>[0]> = {}): Promise<Run> {
-  const records: Readonly<Record<string, unknown>>[] = [];
-  const onEvent = (event: RunEvent): void => {
-    if (event.type === 'log' && event.path === 'model') records.push(event.record);
-  };
-  const { model, warnings } = await quantize({ model: dense, backend, recipe, calibration, seed: 3, onEvent, ...more });
-  const log = records.find(({ klAfter }) => klAfter !== undefined) ?? {};
+async function run(recipe: Recipe, more: Partial<QuantizeOptions> = {}) {
+  const { model, records, warnings } = await toyRun({ model: dense, backend, recipe, calibration, ...more });
+  const log: Readonly<Record<string, unknown>> = records.find(({ klAfter }) => klAfter !== undefined) ?? {};
   return { model, log, rounds: records.filter(({ round }) => round !== undefined), warnings: warnings.map(({ code }) => code) };
 }
 
-const linearsOf = (model: Model): [string, Linear][] =>
-  model.blocks.flatMap(({ path, linears }) =>
-    Object.entries(linears).map(([name, linear]): [string, Linear] => [`${path}.${name}`, linear]),
-  );
-
-async function logitsOf(model: Model): Promise<number[]> {
-  const [logits] = await backend.evaluate([model.forward(await calibration.at(0))]);
-  return [...(await readFloats(logits))];
-}
+const logitsOf = async (model: Model): Promise<number[]> => logitsOn(backend, model, await calibration.at(0));
 
 const { model: quantized } = await run([base]);
 

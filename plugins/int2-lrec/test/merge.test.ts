@@ -1,17 +1,7 @@
 // Merging adapters: the same function in float16 weights, and in codes only with a warning that has the figures.
 import { createReferenceBackend } from '@lowbit/backend-reference';
-import {
-  createRng,
-  DenseLinear,
-  type Linear,
-  type Model,
-  type Recipe,
-  type RunEvent,
-  readFloats,
-  roundToFloat16,
-  tensor,
-} from '@lowbit/core';
-import { quantize } from '@lowbit/pipeline';
+import { createRng, DenseLinear, type Linear, type Model, type Recipe, readFloats, roundToFloat16, tensor } from '@lowbit/core';
+import { type QuantizeOptions, quantize } from '@lowbit/pipeline';
 import { ActivationQuantizedLinear, LowRankLinear, linearKinds, QuantizedLinear, quantizeWeight } from '@lowbit/quant';
 import { createToyModel, createToyTokens, describeMethod } from '@lowbit/testkit';
 import fc from 'fast-check';
@@ -21,6 +11,7 @@ import { mergeLinear } from '../src/merge/merge.js';
 import { roundLike } from '../src/round-like.js';
 import { norm, subtract, toRows, weightOf } from './matrices.js';
 import { rounding } from './rounding.js';
+import { linearsOf, logitsOn, toyRun } from './toy-run.js';
 
 const backend = createReferenceBackend();
 const dense = createToyModel({ seed: 12, outliers: 2, biases: true });
@@ -38,30 +29,12 @@ describeMethod(mergeAdapters, {
   prepare: [base, adapters],
 });
 
-interface Run {
-  readonly model: Model;
-  readonly records: readonly Readonly<Record<string, unknown>>[];
-  readonly warnings: readonly string[];
+async function run(recipe: Recipe, more: Partial<QuantizeOptions> = {}) {
+  const { warnings, ...made } = await toyRun({ model: dense, backend, recipe, calibration, ...more });
+  return { ...made, warnings: warnings.map(({ code, message }) => `${code}: ${message}`) };
 }
 
-async function run(recipe: Recipe, more: Partial<Parameters<typeof quantize>[0]> = {}): Promise<Run> {
-  const records: Readonly<Record<string, unknown>>[] = [];
-  const onEvent = (event: RunEvent): void => {
-    if (event.type === 'log' && event.path === 'model') records.push(event.record);
-  };
-  const { model, warnings } = await quantize({ model: dense, backend, recipe, calibration, seed: 3, onEvent, ...more });
-  return { model, records, warnings: warnings.map(({ code, message }) => `${code}: ${message}`) };
-}
-
-const linearsOf = (model: Model): [string, Linear][] =>
-  model.blocks.flatMap(({ path, linears }) =>
-    Object.entries(linears).map(([name, linear]): [string, Linear] => [`${path}.${name}`, linear]),
-  );
-
-async function logitsOf(model: Model): Promise<number[][]> {
-  const [logits] = await backend.evaluate([model.forward(await calibration.at(0))]);
-  return toRows(await readFloats(logits), 64);
-}
+const logitsOf = async (model: Model): Promise<number[][]> => toRows(await logitsOn(backend, model, await calibration.at(0)), 64);
 
 const [out, n] = [8, 16];
 const random = (name: string, size: number): Float32Array => createRng(4).at(name).normal(size);

@@ -1,7 +1,6 @@
 // Adapters on adapters: the new ones are trained, the lower ones stay, and the start computes what was there bit for bit.
 import { createOnnxBackend } from '@lowbit/backend-onnxruntime';
-import { createRng, type Linear, type Model, type Recipe, type RunEvent, readFloats, tensor, tensorsOf } from '@lowbit/core';
-import { quantize } from '@lowbit/pipeline';
+import { createRng, type Model, type Recipe, readFloats, tensor, tensorsOf } from '@lowbit/core';
 import { LowRankLinear } from '@lowbit/quant';
 import { createToyModel, createToyTokens } from '@lowbit/testkit';
 import { withParameters } from '@lowbit/train';
@@ -10,6 +9,7 @@ import { type AdapterOptions, attachAdapters } from '../src/adapters/attach.js';
 import { checkpointBits } from '../src/adapters/checkpoint-bits.js';
 import { type LrecInput, lowRankCorrection, lrec } from '../src/index.js';
 import { rounding } from './rounding.js';
+import { linearsOf, logitsOn, toyRun } from './toy-run.js';
 
 const backend = await createOnnxBackend({ threads: 1, spin: false });
 afterAll(() => backend.dispose());
@@ -18,24 +18,13 @@ const calibration = createToyTokens({ seed: 13, batchCount: 4, batchSize: 2, tok
 const start = [rounding({ bits: 2, groupSize: 16 }), lowRankCorrection({ form: 'svd', rank: 3, alpha: 6 })];
 const quick: LrecInput = { rank: 2, epochs: 4, batchWindows: 2, learningRate: 0.01, holdOut: 0, stack: true };
 
-async function run(recipe: Recipe): Promise<{ model: Model; log: Readonly<Record<string, unknown>> }> {
-  let log: Readonly<Record<string, unknown>> = {};
-  const onEvent = (event: RunEvent): void => {
-    if (event.type === 'log' && event.record['klAfter'] !== undefined) log = event.record;
-  };
-  const { model } = await quantize({ model: dense, backend, recipe, calibration, seed: 3, onEvent });
+async function run(recipe: Recipe) {
+  const { model, records } = await toyRun({ model: dense, backend, recipe, calibration });
+  const log: Readonly<Record<string, unknown>> = records.findLast(({ klAfter }) => klAfter !== undefined) ?? {};
   return { model, log };
 }
 
-const linearsOf = (model: Model): [string, Linear][] =>
-  model.blocks.flatMap(({ path, linears }) =>
-    Object.entries(linears).map(([name, linear]): [string, Linear] => [`${path}.${name}`, linear]),
-  );
-
-async function logitsOf(model: Model): Promise<number[]> {
-  const [logits] = await backend.evaluate([model.forward(await calibration.at(0))]);
-  return [...(await readFloats(logits))];
-}
+const logitsOf = async (model: Model): Promise<number[]> => logitsOn(backend, model, await calibration.at(0));
 
 async function tensorOf(model: Model, name: string): Promise<number[]> {
   return [...(await readFloats(tensorsOf(model).get(name)!))];

@@ -1,7 +1,6 @@
 // Adapters in Linears that quantize their input: inside of it, where closed forms put them, trained there and merged there.
 import { createOnnxBackend } from '@lowbit/backend-onnxruntime';
-import { createRng, type Linear, type Model, type Recipe, type RunEvent, readFloats, tensor, tensorsOf } from '@lowbit/core';
-import { quantize } from '@lowbit/pipeline';
+import { createRng, type Model, type Recipe, readFloats, tensor, tensorsOf } from '@lowbit/core';
 import { ActivationQuantizedLinear, type LowRankLinear } from '@lowbit/quant';
 import { createToyModel, createToyTokens } from '@lowbit/testkit';
 import { withParameters } from '@lowbit/train';
@@ -10,6 +9,7 @@ import { type AdapterOptions, attachAdapters } from '../src/adapters/attach.js';
 import { type LrecInput, lowRankCorrection, lrec, mergeAdapters } from '../src/index.js';
 import { withDropout } from '../src/lrec/dropout.js';
 import { rounding } from './rounding.js';
+import { linearsOf, logitsOn, toyRun } from './toy-run.js';
 
 const backend = await createOnnxBackend({ threads: 1, spin: false });
 afterAll(() => backend.dispose());
@@ -29,24 +29,12 @@ const start = [base, lowRankCorrection({ form: 'svd', rank: 3, alpha: 6 })];
 const quick: LrecInput = { epochs: 4, batchWindows: 2, learningRate: 0.01, holdOut: 0 };
 const options: AdapterOptions = { rank: 2, start: 'uniform', adapterDtype: 'float16', stack: false };
 
-async function run(recipe: Recipe): Promise<{ model: Model; records: readonly Readonly<Record<string, unknown>>[]; warnings: string[] }> {
-  const records: Readonly<Record<string, unknown>>[] = [];
-  const onEvent = (event: RunEvent): void => {
-    if (event.type === 'log' && event.path === 'model') records.push(event.record);
-  };
-  const { model, warnings } = await quantize({ model: dense, backend, recipe, calibration, seed: 3, onEvent });
-  return { model, records, warnings: warnings.map(({ code }) => code) };
+async function run(recipe: Recipe) {
+  const { warnings, ...made } = await toyRun({ model: dense, backend, recipe, calibration });
+  return { ...made, warnings: warnings.map(({ code }) => code) };
 }
 
-const linearsOf = (model: Model): [string, Linear][] =>
-  model.blocks.flatMap(({ path, linears }) =>
-    Object.entries(linears).map(([name, linear]): [string, Linear] => [`${path}.${name}`, linear]),
-  );
-
-async function logitsOf(model: Model): Promise<number[]> {
-  const [logits] = await backend.evaluate([model.forward(await calibration.at(0))]);
-  return [...(await readFloats(logits))];
-}
+const logitsOf = async (model: Model): Promise<number[]> => logitsOn(backend, model, await calibration.at(0));
 
 const corrected = (await run(start)).model;
 const affine = { kind: 'affine' };
