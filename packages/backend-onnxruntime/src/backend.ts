@@ -1,6 +1,6 @@
 // The backend: a cache of compiled programs by structure, and a pool of result buffers.
 import { availableParallelism } from 'node:os';
-import { arrayTypes, type Backend, LowbitError, read, type Tensor, type TypedArray, tensor } from '@lowbit/core';
+import { arrayTypes, type Backend, LowbitError, read, structureOf, type Tensor, type TypedArray, tensor } from '@lowbit/core';
 import { env, type InferenceSession } from 'onnxruntime-node';
 import { BufferPool } from './buffer-pool.js';
 import { chooseProvider } from './choose-provider.js';
@@ -9,7 +9,6 @@ import { compile, leafOrder } from './program.js';
 import { ProgramCache } from './program-cache.js';
 import { executionProviders, type Provider, providers, requireProvider } from './provider.js';
 import { type Feed, ResidentLeaves } from './resident-leaves.js';
-import { structureOf } from './structure.js';
 
 export interface OnnxBackendOptions {
   /** Default: 'cpu'. 'auto' takes a GPU if one starts and is faster than the processor, and says why in `chosen`. */
@@ -99,7 +98,7 @@ export async function createOnnxBackend({
       const results = new Map<Tensor, Tensor>();
       if (pending.length > 0) {
         evaluations++;
-        const structure = structureOf(pending, kernels.fuses);
+        const structure = structureOf(pending, kernels);
         const cached = cache.acquire(structure);
         const feeds: Feed[] = [];
         try {

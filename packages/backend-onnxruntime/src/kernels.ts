@@ -1,14 +1,16 @@
 // Which ONNX nodes an operator becomes on a provider: the same for all, but for what a provider lacks or computes badly.
-import type { CompositeName, OpName, PrimitiveName, Tensor } from '@lowbit/core';
+import type { CompositeName, OpName, PrimitiveName, StructureOptions, Tensor } from '@lowbit/core';
 import { type Fusion, fusions } from './emit-composites.js';
 import { type Emitter, primitiveEmitters } from './emit-primitives.js';
 import type { Provider } from './provider.js';
 import { webgpuEmitters } from './webgpu-emitters.js';
 
-export interface Kernels {
+export interface Kernels extends StructureOptions {
   /** Whether a composite has a kernel of its own; its decomposition runs otherwise. */
   fuses(op: CompositeName, node: Tensor): boolean;
   emitterOf(op: OpName): Emitter;
+  /** ONNX Runtime then computes what a weight is dequantized from right before the product that reads it, and not for all products ahead. */
+  readonly lastInputFirst: true;
 }
 
 /**
@@ -23,6 +25,7 @@ export function kernelsFor(provider: Provider): Kernels {
   const fusionOf = (op: CompositeName): Fusion | undefined => (isWebgpu && DECOMPOSED_ON_WEBGPU.includes(op) ? undefined : fusions[op]);
   return {
     fuses: (op, node) => fusionOf(op)?.accepts(node) ?? false,
+    lastInputFirst: true,
     emitterOf: (op) => fusionOf(op as CompositeName)?.emit ?? emitters[op as PrimitiveName],
   };
 }

@@ -1,6 +1,6 @@
 // The compiled programs that are kept, by structure.
+import type { Structure } from '@lowbit/core';
 import type { Program } from './program.js';
-import type { Structure } from './structure.js';
 import { workingBytes } from './working-bytes.js';
 
 export interface ProgramLimits {

@@ -1,9 +1,8 @@
 // Compiles a graph structure into an ONNX Runtime session and runs it.
-import { type DType, LowbitError, type Shape, type Tensor, type TypedArray } from '@lowbit/core';
+import { type DType, LowbitError, type Shape, type Structure, type Tensor, type TypedArray } from '@lowbit/core';
 import * as ort from 'onnxruntime-node';
 import type { Kernels } from './kernels.js';
 import { OnnxGraph } from './onnx-graph.js';
-import type { Structure } from './structure.js';
 
 /** A compiled graph: leaves in, elements of the roots out. */
 export interface Program {

@@ -1,10 +1,9 @@
 // Where ONNX Runtime computes: what a machine offers, and what is missing where it does not.
 import { createRequire } from 'node:module';
-import { LowbitError, neg, type Tensor, tensor } from '@lowbit/core';
+import { LowbitError, neg, structureOf, type Tensor, tensor } from '@lowbit/core';
 import type { InferenceSession } from 'onnxruntime-node';
 import { kernelsFor } from './kernels.js';
 import { compile, type Program } from './program.js';
-import { structureOf } from './structure.js';
 
 /** Execution providers of ONNX Runtime. cpu and webgpu are in the npm package; the others must be installed by the user. */
 export type Provider = 'cpu' | 'webgpu' | 'cuda' | 'coreml' | 'dml';
@@ -60,5 +59,5 @@ export function reasonOf(error: unknown): string {
 /** Compiles a graph of one root for a provider. */
 export function compileOn(provider: Provider, root: Tensor, options: InferenceSession.SessionOptions): Promise<Program> {
   const kernels = kernelsFor(provider);
-  return compile(structureOf([root], kernels.fuses), kernels, options);
+  return compile(structureOf([root], kernels), kernels, options);
 }

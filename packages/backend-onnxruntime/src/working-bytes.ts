@@ -1,6 +1,5 @@
 // How much memory a compiled program holds on to for its intermediate values.
-import { bytesPerElement, type Tensor } from '@lowbit/core';
-import type { Structure } from './structure.js';
+import { bytesPerElement, type Structure, type Tensor } from '@lowbit/core';
 
 /**
  * The most bytes of intermediate values that live at once when a graph runs in order: what the engine's arena keeps between runs,

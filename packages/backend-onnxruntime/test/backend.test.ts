@@ -13,6 +13,7 @@ import {
   read,
   reshape,
   square,
+  structureOf,
   sum,
   type Tensor,
   tensor,
@@ -22,7 +23,6 @@ import { BufferPool } from '../src/buffer-pool.js';
 import { createOnnxBackend } from '../src/index.js';
 import type { Program } from '../src/program.js';
 import { ProgramCache } from '../src/program-cache.js';
-import { structureOf } from '../src/structure.js';
 import { workingBytes } from '../src/working-bytes.js';
 
 describe('options', () => {
@@ -128,7 +128,7 @@ describe('program cache', () => {
 });
 
 describe('working memory', () => {
-  const structure = (root: Tensor) => structureOf([root], () => false);
+  const structure = (root: Tensor) => structureOf([root]);
   const x = tensor(new Float32Array(1000));
 
   it('is what lives at once, results and leaves left out', () => {

@@ -11,6 +11,7 @@ import {
   round,
   sign,
   square,
+  structureOf,
   sub,
   sum,
   type Tensor,
@@ -25,7 +26,6 @@ import { compareWithProcessor } from '../src/choose-provider.js';
 import { createOnnxBackend } from '../src/index.js';
 import { kernelsFor } from '../src/kernels.js';
 import { compile } from '../src/program.js';
-import { structureOf } from '../src/structure.js';
 
 const rng = createRng(7);
 const normal = (name: string, shape: readonly number[]): Tensor => tensor(rng.at(name).normal(shape.reduce((a, b) => a * b, 1)), shape);
@@ -140,7 +140,7 @@ describe.skipIf(!swiftShaderEnvironment)(`WebGPU on SwiftShader${withoutSwiftSha
     const roots = [output, ...grad(mean(square(reshape(output, [-1]))), [x, ...weights])];
     const kernels = kernelsFor('webgpu');
     const options = { executionProviders: ['webgpu'], logSeverityLevel: 4, extra: { session: { disable_cpu_ep_fallback: '1' } } } as const;
-    const program = await compile(structureOf(roots, kernels.fuses), kernels, options);
+    const program = await compile(structureOf(roots, kernels), kernels, options);
     await program.release();
   });
 });

@@ -3,16 +3,17 @@ import {
   arrayTypes,
   type Backend,
   type DType,
+  lastUses,
   type PrimitiveName,
   primitives,
   type ReferenceArray,
   read,
+  structureOf,
   type Tensor,
   type TypedArray,
   tensor,
 } from '@lowbit/core';
 import { MemoryMeter } from './memory-meter.js';
-import { planOf } from './plan.js';
 
 export { MemoryMeter };
 
@@ -59,19 +60,19 @@ function round(data: Float64Array, dtype: DType): TypedArray {
 
 /** The values of the roots, in their order. Every other one is dropped after its last use. */
 async function interpret(roots: readonly Tensor[], meter: MemoryMeter | undefined): Promise<ReferenceArray[]> {
-  const { steps, nodeOf } = planOf(roots);
-  const results = roots.map((root) => nodeOf.get(root) as Tensor);
-  const lastUser = new Map(steps.flatMap(({ node, inputs }) => inputs.map((input) => [input, node])));
-  for (const result of results) lastUser.delete(result);
-  const values = new Map<Tensor, ReferenceArray>();
-  const valueOf = (node: Tensor): ReferenceArray => values.get(node) as ReferenceArray;
-  const working = await meter?.begin(steps.flatMap(({ node }) => (node.isLeaf ? [node] : [])));
-  for (const { node, inputs } of steps) {
+  // The order of backend-onnxruntime, so that the meter counts values that live as long as there.
+  const structure = structureOf(roots, { lastInputFirst: true });
+  const { leaves, nodes, roots: results } = structure;
+  const dead = lastUses(structure);
+  const values = new Map<number, ReferenceArray>();
+  const valueOf = (number: number): ReferenceArray => values.get(number) as ReferenceArray;
+  const working = await meter?.begin([...leaves.values()]);
+  for (let number = 0; number < leaves.size + nodes.size; number++) {
+    const { tensor: node, inputs } = nodes.get(number) ?? { tensor: leaves.get(number) as Tensor, inputs: [] };
     const value = await compute(node, inputs.map(valueOf));
-    values.set(node, value);
+    values.set(number, value);
     working?.add(node, value.data);
-    for (const input of new Set(inputs)) {
-      if (lastUser.get(input) !== node) continue;
+    for (const input of dead.get(number) ?? []) {
       working?.remove(valueOf(input).data);
       values.delete(input);
     }

@@ -1,11 +1,20 @@
 // The backend: plans a graph, runs it kernel by kernel, and keeps leaves and results on the device.
 import { setImmediate } from 'node:timers/promises';
-import { type Backend, type BackendStatistics, LowbitError, read, type Tensor, type TypedArray } from '@lowbit/core';
+import {
+  type Backend,
+  type BackendStatistics,
+  LowbitError,
+  lastUses,
+  read,
+  type Structure,
+  structureOf,
+  type Tensor,
+  type TypedArray,
+} from '@lowbit/core';
 import { Constants } from './constants.js';
 import { type Device, deviceTypes, type Value } from './device.js';
 import { chooseDevice, openDevice, TFJS_DEVICES, type TfjsDevice } from './devices.js';
 import { compute } from './kernels.js';
-import { type Plan, planOf } from './plan.js';
 import { Residents } from './residents.js';
 
 export interface TfjsBackendOptions {
@@ -68,11 +77,11 @@ export async function createTfjsBackend({
       const results = new Map<Tensor, Tensor>();
       if (pending.length > 0) {
         evaluations++;
-        const plan = planOf(pending);
-        const fetched = await fetchLeaves(plan, residents);
+        const structure = structureOf(pending);
+        const fetched = await fetchLeaves(structure, residents);
         const start = performance.now();
         // Nothing else runs between here and the last kernel: evaluations that wait for their leaves do not see half of this one.
-        const values = await watched(device, () => execute(plan, fetched, { device, residents, constants }));
+        const values = await watched(device, () => execute(structure, fetched, { device, residents, constants }));
         engineMilliseconds += performance.now() - start;
         pending.forEach((t, i) => {
           results.set(t, residents.adopt(values[i], t));
@@ -116,7 +125,7 @@ async function watched(device: Device, run: () => Value[]): Promise<Value[]> {
 }
 
 /** Elements of the leaves that are not on the device; those that are fetched anew each time among them. */
-async function fetchLeaves({ leaves }: Plan, residents: Residents): Promise<Map<number, TypedArray>> {
+async function fetchLeaves({ leaves }: Structure, residents: Residents): Promise<Map<number, TypedArray>> {
   const fetched = new Map<number, TypedArray>();
   for (const [number, leaf] of leaves) {
     if (!residents.has(leaf) && !isInMemory(leaf)) fetched.set(number, await read(leaf));
@@ -135,11 +144,9 @@ interface Engine {
 }
 
 /** The values of the roots, which become the caller's. */
-function execute(
-  { leaves, steps, roots }: Plan,
-  fetched: ReadonlyMap<number, TypedArray>,
-  { device, residents, constants }: Engine,
-): Value[] {
+function execute(structure: Structure, fetched: ReadonlyMap<number, TypedArray>, { device, residents, constants }: Engine): Value[] {
+  const { leaves, nodes, roots } = structure;
+  const dead = lastUses(structure);
   /** Values of this evaluation; those of resident leaves are not among them. */
   const own = new Map<number, Value>();
   const valueOf = (number: number): Value => {
@@ -158,9 +165,9 @@ function execute(
     own.delete(number);
   };
   try {
-    for (const { node, inputs, output, dead } of steps) {
-      own.set(output, compute(device, constants, node, inputs.map(valueOf)));
-      dead.forEach(free);
+    for (const [number, { tensor, inputs }] of nodes) {
+      own.set(number, compute(device, constants, tensor, inputs.map(valueOf)));
+      dead.get(number)?.forEach(free);
     }
     // Two results may be one value, or a leaf's.
     return roots.map((number) => device.alias(valueOf(number)));

@@ -89,6 +89,15 @@ describe.each(['cpu', 'wasm'] as const)('tfjs:%s', (device) => {
     expect(backend.statistics.device.peakBytes).toBe(3 * 4000 + 4);
   });
 
+  it('prepares the weights of a chain of products one by one', async () => {
+    const backend = await create();
+    let x = normal(6, [8, 40]);
+    for (let i = 0; i < 10; i++) x = matmul(x, exp(normal(7 + i, [40, 40])));
+    await backend.evaluate([x]);
+    // Leaves, and at one time a weight with the product before and after it.
+    expect(backend.statistics.device.peakBytes).toBe(4 * (320 + 10 * 1600) + 4 * (1600 + 2 * 320));
+  });
+
   it('frees everything of an evaluation but its results', async () => {
     const backend = await create();
     const x = normal(5, [40, 40]);

@@ -92,5 +92,6 @@ export { createRng, philox, type Rng } from './rng.js';
 export { broadcastShapes, formatShape, resolveAxis, type Shape, sameShape, sizeOf, stridesOf } from './shape.js';
 export { absmax, energy, flattenRows, gram, peakMeanMagnitude, type Statistic } from './statistic.js';
 export { memoryStore, type Store, type StoreEntry } from './store.js';
+export { lastUses, type Structure, type StructureOptions, structureOf } from './structure.js';
 export type { FinetuneTask, TaskExamples } from './task.js';
 export { type Attributes, type Expression, type LeafSource, lazyTensor, read, readFloats, readNumber, Tensor, tensor } from './tensor.js';

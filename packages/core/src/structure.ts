@@ -1,6 +1,7 @@
 // The structure of an expression graph: its nodes in order, its leaves, and a key that equals that of any graph which differs only
 // in the elements of its leaves.
-import { type CompositeName, composites, type Expression, expand, type Tensor } from '@lowbit/core';
+import { type CompositeName, composites, expand } from './ops/index.js';
+import type { Expression, Tensor } from './tensor.js';
 
 interface GraphNode {
   readonly tensor: Tensor;
@@ -9,7 +10,7 @@ interface GraphNode {
   readonly inputs: readonly number[];
 }
 
-/** Values are numbered in order of first visit; each is a leaf or the output of a node. Nodes that compute the same are one. */
+/** Values are numbered from 0 in order of first visit; each is a leaf or the output of a node. Nodes that compute the same are one. */
 export interface Structure {
   readonly key: string;
   /** Leaves by value number. */
@@ -25,11 +26,21 @@ function exactNumber(_name: string, value: unknown): unknown {
   return typeof value === 'number' && (!Number.isFinite(value) || Object.is(value, -0)) ? `#${Object.is(value, -0) ? '-0' : value}` : value;
 }
 
+export interface StructureOptions {
+  /** Whether the backend runs a composite as one kernel. Default: no composite. */
+  readonly fuses?: (op: CompositeName, node: Tensor) => boolean;
+  /**
+   * What a node's last input needs comes before what its first one needs. Default: the first one's before, so that in a chain of products the
+   * weight of each is dequantized right before it, and few such weights exist at a time.
+   */
+  readonly lastInputFirst?: boolean;
+}
+
 /**
- * Orders the graph below the roots. Composites that `fuses` accepts stay single nodes, unless a gradient has expanded them already:
+ * Orders the graph below the roots; `detach` and `straightThrough` are no nodes, since their values are those of others. Composites that `fuses` accepts stay single nodes, unless a gradient has expanded them already:
  * then the forward pass shares the expansion's values.
  */
-export function structureOf(roots: readonly Tensor[], fuses: (op: CompositeName, node: Tensor) => boolean): Structure {
+export function structureOf(roots: readonly Tensor[], { fuses = () => false, lastInputFirst = false }: StructureOptions = {}): Structure {
   const numbers = new Map<Tensor, number>();
   const known = new Map<string, number>();
   let count = 0;
@@ -66,9 +77,7 @@ export function structureOf(roots: readonly Tensor[], fuses: (op: CompositeName,
       const inputs = node.source.inputs.map(aliasOf);
       const pending = inputs.filter((input) => !numbers.has(input));
       if (pending.length > 0) {
-        // The last input first: ONNX Runtime then computes what a weight is dequantized from right before the product that reads it,
-        // and not for all products ahead, so that few such weights exist at a time.
-        stack.push(...pending);
+        stack.push(...(lastInputFirst ? pending : pending.reverse()));
         continue;
       }
       stack.pop();
@@ -89,4 +98,18 @@ export function structureOf(roots: readonly Tensor[], fuses: (op: CompositeName,
 
   const rootNumbers = roots.map(visit);
   return { key: `${parts.join(';')}→${rootNumbers}`, leaves, nodes, roots: rootNumbers };
+}
+
+/** For each node, the values that no later node reads and that are no root's: they can be freed after it. */
+export function lastUses({ nodes, roots }: Structure): ReadonlyMap<number, readonly number[]> {
+  const needed = new Set(roots);
+  const dead = new Map<number, readonly number[]>();
+  for (const [number, { inputs }] of [...nodes].reverse()) {
+    dead.set(
+      number,
+      [...new Set(inputs)].filter((input) => !needed.has(input)),
+    );
+    for (const input of inputs) needed.add(input);
+  }
+  return dead;
 }
