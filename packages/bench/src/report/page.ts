@@ -123,7 +123,7 @@ async function plotsOf(
   if (plots.length === 0) return undefined;
   const group = `plot-${subjects[0].id}`;
   const choices = plots.map(({ metric: { name, title } }, i) => choice(group, name, title, i === 0));
-  const figures = plots.map((plot, i) => plotFigure(plot, i === 0));
+  const figures = plots.map(plotFigure);
   return { first: plots[0].metric, drawn: html`<fieldset class="switch"><legend>Score</legend>${choices}</fieldset>${figures}` };
 }
 
@@ -133,11 +133,11 @@ interface Plots {
   readonly drawn: Html;
 }
 
-function plotFigure({ metric: { name, title, unit, about }, axis, undrawn, charts }: ParetoPlot, isShown: boolean): Html {
+function plotFigure({ metric: { name, title, unit, about }, axis, undrawn, charts }: ParetoPlot): Html {
   const scale = [unit, axis === 'log' ? 'logarithmic' : ''].filter(Boolean).join(', ');
   const missing = undrawn.length === 0 ? undefined : `Not above zero, so without a place on this axis: ${undrawn.join(', ')}.`;
   const [wide, narrow] = charts;
-  return html`<figure data-metric="${name}"${isShown ? undefined : new Html(' hidden')}>
+  return html`<figure data-metric="${name}">
 <figcaption><b>${title}</b>${scale && html` <span class="scale-of">(${scale})</span>`}<span class="about">${about}</span></figcaption>
 <div class="wide">${wide}</div><div class="narrow">${narrow}</div>${missing && html`<p class="note">${missing}</p>`}</figure>
 `;

@@ -40,8 +40,8 @@ export function resultsTable(subjects: readonly Subject[], context: TableContext
     const keys = columns.map(({ key }) => key(subject) ?? '').join(' ');
     const cells = columns.map(({ cell }) => html`<td class="number">${cell(subject)}</td>`);
     return html`<tbody id="${id}" data-subject="${id}" data-method="${method}" data-width="${subject.width?.label}" data-keys="${keys}">
-<tr><th scope="row"><button type="button" aria-expanded="false" aria-controls="${id}-more">${symbol(look)}<span>${recipe}</span></button></th>${cells}</tr>
-<tr class="more" id="${id}-more" hidden><td colspan="${columns.length + 1}">${details(subject, metrics, commandFor(subject))}</td></tr>
+<tr><th scope="row"><button type="button" aria-expanded="true" aria-controls="${id}-more">${symbol(look)}<span>${recipe}</span></button></th>${cells}</tr>
+<tr class="more" id="${id}-more"><td colspan="${columns.length + 1}">${details(subject, metrics, commandFor(subject))}</td></tr>
 </tbody>
 `;
   });

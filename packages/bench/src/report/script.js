@@ -63,6 +63,11 @@ function open(body, isOpen) {
   find('.more', body).hidden = !isOpen;
 }
 
+/** One plot of a switch is shown at a time. */
+function choosePlot(choice) {
+  for (const figure of all('figure', choice.closest('section'))) figure.hidden = figure.dataset.metric !== choice.value;
+}
+
 /** A link to a recipe opens its line. */
 function follow() {
   const body = bodies.find(({ id }) => `#${id}` === location.hash);
@@ -135,8 +140,7 @@ document.addEventListener('click', ({ target }) => {
   if (target.closest('a[*|href^="#"]')) setTimeout(follow);
 });
 document.addEventListener('change', ({ target }) => {
-  if (!target.name?.startsWith('plot-')) return;
-  for (const figure of all('figure', target.closest('section'))) figure.hidden = figure.dataset.metric !== target.value;
+  if (target.name?.startsWith('plot-')) choosePlot(target);
 });
 filters.addEventListener('input', filter);
 filters.addEventListener('reset', () => setTimeout(filter));
@@ -149,5 +153,8 @@ document.addEventListener('scroll', placeTip, { capture: true, passive: true });
 addEventListener('hashchange', follow);
 // Of a recipe's marks in a chart, the point can be reached by the keyboard.
 for (const mark of all('svg.marks a')) if (!find('[aria-label]', mark)) mark.tabIndex = -1;
+// The page comes with everything open, for readers without scripts.
+for (const choice of all('[name^="plot-"]:checked')) choosePlot(choice);
+for (const body of bodies) open(body, false);
 filter();
 follow();

@@ -128,6 +128,15 @@ describe.skipIf(browserPath === undefined)('the report in Chromium (skipped wher
     });
   });
 
+  it('shows everything without scripts', async () => {
+    const page = await browser.newPage();
+    await page.setJavaScriptEnabled(false);
+    await page.goto(`file://${path}`);
+    for (const metric of ['loss-gap', 'perplexity']) expect(await isShown(page, `${tiny} figure[data-metric="${metric}"]`)).toBe(true);
+    for (const row of ['#r1-more', '#r2-more']) expect(await isShown(page, row)).toBe(true);
+    await page.close();
+  });
+
   it('opens a line to how its numbers came about, also from a point', async () => {
     await withPage(async (page) => {
       await page.click('#r1 th button');
