@@ -36,21 +36,32 @@ describe.each(folders.map(({ name }) => name))('results/%s', (name) => {
   it('lies with the table that people read', () => expect(existsSync(`${results}/${name}/results.md`)).toBe(true));
 });
 
-/** The better one first: of stories15M, by added loss. */
-const ORDERS = [
-  ['gptq-2', 'rtn-2'],
-  ['decoupleq-2', 'gptq-2'],
-  ['gptq-2+lrec', 'decoupleq-2'],
-  ['decoupleq-2+qat', 'gptq-2+lrec'],
-  ['rotate-w4a4', 'rtn-w4a4'],
-  ['quad-w4a4', 'rotate-w4a4'],
-] as const;
+/** The better one first, by added loss. */
+const ORDERS = {
+  'methods-stories15M': [
+    ['gptq-2', 'rtn-2'],
+    ['decoupleq-2', 'gptq-2'],
+    ['gptq-2+lrec', 'decoupleq-2'],
+    ['decoupleq-2+qat', 'gptq-2+lrec'],
+    ['rotate-w4a4', 'rtn-w4a4'],
+    ['quad-w4a4', 'rotate-w4a4'],
+  ],
+  'methods-tiny': [
+    ['gptq-2', 'rtn-2'],
+    ['decoupleq-2', 'gptq-2'],
+    ['gptq-2+lrec', 'gptq-2'],
+    ['decoupleq-2+qat', 'decoupleq-2'],
+    ['decoupleq-2+qat', 'gptq-2+lrec'],
+    ['rotate-w4a4', 'rtn-w4a4'],
+    ['quad-w4a4', 'rotate-w4a4'],
+  ],
+} as const;
 
-describe('stories15M', () => {
-  const rows = readRun(`${results}/methods-stories15M`).rows.filter(isScore);
+describe.each(Object.entries(ORDERS))('%s', (name, orders) => {
+  const rows = readRun(`${results}/${name}`).rows.filter(isScore);
   const gaps = (recipe: string): ScoreRow[] => rows.filter((row) => row.recipe === recipe && row.evaluator === 'loss-gap');
 
-  it.each(ORDERS)('%s adds less loss than %s, by more than noise', (better, worse) => {
+  it.each(orders)('%s adds less loss than %s, by more than noise', (better, worse) => {
     const { difference, isClear } = compare(spreadOf(gaps(better)), spreadOf(gaps(worse)));
     expect(difference).toBeGreaterThan(0);
     expect(isClear).toBe(true);
