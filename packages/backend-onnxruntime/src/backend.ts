@@ -37,10 +37,13 @@ const POOL_BYTES = 2 ** 28;
 /** Working memory that idle programs may hold; past it the least recently used are compiled anew when they are needed again. */
 const PROGRAM_BYTES = 2 ** 29;
 
+/** The engine starts them all for each program, and does not come back from starting a hundred thousand. */
+const MOST_THREADS = 1024;
+
 /**
  * A backend on ONNX Runtime.
  * @throws BACKEND_PROVIDER for an unknown provider; BACKEND_UNAVAILABLE when its device or driver is missing, with what to
- * install; BACKEND_THREADS and BACKEND_PROGRAMS for a count below 1.
+ * install; BACKEND_PROGRAMS for a count below 1, BACKEND_THREADS for one below 1 or above 1024.
  */
 export async function createOnnxBackend({
   provider: wanted = 'cpu',
@@ -53,8 +56,8 @@ export async function createOnnxBackend({
   if (wanted !== 'auto' && !providers.includes(wanted)) {
     throw new LowbitError('BACKEND_PROVIDER', `onnxruntime: unknown provider '${wanted}'; known: ${providers.join(', ')}, auto`);
   }
-  if (!Number.isInteger(threads) || threads < 1)
-    throw new LowbitError('BACKEND_THREADS', `onnxruntime: threads must be a positive integer, got ${threads}`);
+  if (!Number.isInteger(threads) || threads < 1 || threads > MOST_THREADS)
+    throw new LowbitError('BACKEND_THREADS', `onnxruntime: threads must be an integer from 1 to ${MOST_THREADS}, got ${threads}`);
   if (!Number.isInteger(programs) || programs < 1)
     throw new LowbitError('BACKEND_PROGRAMS', `onnxruntime: programs must be a positive integer, got ${programs}`);
   // What goes wrong is thrown; the engine would print it as well, of the process here and of a session below. It heeds this before its first session alone.

@@ -32,6 +32,7 @@ describe('options', () => {
 
   it('rejects a thread count below one', async () => {
     await expect(createOnnxBackend({ threads: 0 })).rejects.toThrow(/BACKEND_THREADS/);
+    await expect(createOnnxBackend({ threads: 100_000 })).rejects.toThrow(/BACKEND_THREADS.*from 1 to 1024/);
   });
 
   it('rejects a cache without room for a program', async () => {

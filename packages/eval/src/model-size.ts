@@ -92,10 +92,7 @@ export function sizeEvaluator({ targets }: Pick<ModelSizeOptions, 'targets'> = {
       );
       return [
         { ...exact('bits-per-weight', size.bitsPerWeight, size.targetedWeights, { counted: 'codes, scales, offsets, adapters' }), parts },
-        exact('bits-per-weight-whole-model', size.wholeModelBitsPerWeight, size.parameters, {
-          counted: 'all tensors',
-          totalBits: size.totalBits,
-        }),
+        exact('bits-per-weight-whole-model', size.wholeModelBitsPerWeight, size.parameters, { counted: 'all tensors' }),
       ];
     },
   };

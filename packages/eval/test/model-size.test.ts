@@ -133,6 +133,9 @@ describe('evaluators', () => {
       ['bits-per-weight-whole-model', 16, 0, measureSize(model).parameters],
     ]);
     expect(Object.keys(scores[0].parts ?? {})).toHaveLength(6);
+    // What comes out differs from model to model, and is no part of how it was counted.
+    const others = await sizeEvaluator({ targets: (path) => path.includes('mlp') }).evaluate(createToyModel(), { backend });
+    expect(others.map(({ protocol }) => protocol)).toEqual(scores.map(({ protocol }) => protocol));
     const [disk] = await diskEvaluator(directory).evaluate(model, { backend });
     expect(disk).toMatchObject({ evaluator: 'bytes-on-disk', value: 1002, samples: 2, stderr: 0 });
     await expect(measureDisk(join(directory, 'absent'))).rejects.toThrow(/DIRECTORY_MISSING.*absent/);
