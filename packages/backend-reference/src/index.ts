@@ -60,9 +60,10 @@ function round(data: Float64Array, dtype: DType): TypedArray {
 
 /** The values of the roots, in their order. Every other one is dropped after its last use. */
 async function interpret(roots: readonly Tensor[], meter: MemoryMeter | undefined): Promise<ReferenceArray[]> {
-  // The order of backend-onnxruntime, so that the meter counts values that live as long as there.
-  const structure = structureOf(roots, { lastInputFirst: true });
-  const { leaves, nodes, roots: results } = structure;
+  // The last input and the last root first: the order that the bytes of a training step are calculated for.
+  const structure = structureOf([...roots].reverse(), { lastInputFirst: true });
+  const { leaves, nodes } = structure;
+  const results = [...structure.roots].reverse();
   const dead = lastUses(structure);
   const values = new Map<number, ReferenceArray>();
   const valueOf = (number: number): ReferenceArray => values.get(number) as ReferenceArray;

@@ -49,7 +49,8 @@ async function lossOn(name: string, { model, tokens, recipe }: Setting): Promise
   try {
     const calibration = createToyTokens({ ...tokens, seed: 11 });
     const { model: quantized } = await quantize({ model, backend, recipe: await buildBuiltIn({ steps: recipe }), calibration, seed: 1 });
-    return await lossOf(backend, quantized, createToyTokens({ ...tokens, seed: 12 }));
+    // Of enough tokens that one activation rounded otherwise does not show.
+    return await lossOf(backend, quantized, createToyTokens({ ...tokens, batchSize: 8, seed: 12 }));
   } finally {
     await backend.dispose();
   }
@@ -66,7 +67,7 @@ async function expectEqualLosses(backends: readonly string[], setting: Setting, 
 
 const ALL = ['reference', 'onnxruntime:cpu', 'tfjs:wasm'];
 
-// Measured: 1.2e-5 for quad, whose activations are rounded anew in each forward pass, 1e-7 for the others.
+// Measured: 2.7e-5 for quad, whose activations are rounded anew in each forward pass, 2e-7 for the others.
 describe('a toy model loses the same on every backend, quantized by', () => {
   const model = createToyModel({ seed: 7, outliers: 2 });
   it.each(Object.entries(recipes(16, ['**'])))('%s', async (_name, recipe) => {
@@ -74,11 +75,11 @@ describe('a toy model loses the same on every backend, quantized by', () => {
   });
 });
 
-// Measured: 6.4e-4 for quad, 4e-5 and less for the others but decoupleq, which at 2 bits differed by 5e-3. The reference would take minutes.
+// Measured: 7e-4 for quad, 1.5e-4 for gptq, 5e-5 and less for the others; decoupleq at 2 bits differed by 5e-3. The reference would take minutes.
 describe('tiny loses the same on every backend, quantized by', () => {
   const tokens = { batchCount: 2, batchSize: 1, tokens: 16, vocabularySize: 4096 };
   const open = async (): Promise<Model> => loadModel(await openCheckpoint(tinyLlamaDirectory()));
   it.each(Object.entries(recipes(64, ['model.layers.0.self_attn.*'])))('%s', async (name, recipe) => {
-    await expectEqualLosses(name === 'rtn' ? ALL : ALL.slice(1), { model: await open(), tokens, recipe }, 3e-3);
+    await expectEqualLosses(name === 'rtn' ? ALL : ALL.slice(1), { model: await open(), tokens, recipe }, 2e-3);
   });
 });
