@@ -74,10 +74,10 @@ function seedNoise({ deviation = 0, seeds }: Pick<Spread, 'deviation' | 'seeds'>
 }
 
 /** Standard deviation of a sample. */
-function deviationOf(values: readonly number[], mean: number): number {
+export function deviationOf(values: readonly number[], mean: number): number {
   return Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (values.length - 1));
 }
 
-function meanOf(values: readonly number[]): number {
+export function meanOf(values: readonly number[]): number {
   return values.reduce((sum, value) => sum + value, 0) / values.length;
 }

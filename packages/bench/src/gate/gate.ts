@@ -1,6 +1,6 @@
 // What each method must give on the embedded model: a brief benchmark, the scores that it gave seed by seed, and who must be better than whom.
 import { formatNumber, layOutTable } from '../markdown.js';
-import { type Comparison, compare, spreadOf } from '../noise.js';
+import { type Comparison, compare, deviationOf, meanOf, spreadOf } from '../noise.js';
 import type { PlanDraft } from '../plan.js';
 import { brief, weightOnly, weightsAndInputs } from '../preset-recipes.js';
 import { type BenchRow, type FailedRow, isScore, type ScoreRow } from '../row.js';
@@ -39,11 +39,20 @@ export interface GateRecord {
   readonly recipes: Readonly<Record<string, RecordedScores>>;
 }
 
+/** Where nothing depends on the seed, as a share of what was recorded: what another order of summation makes of it. */
+const LEAST_MARGIN = 0.02;
+
+const DEVIATIONS = 3;
+
 /**
- * How far above its record a score of one seed may be, as a share of it. On one machine and number of threads runs are equal to the bit; this is what
- * another order of summation makes of them.
+ * What a score should be, and how far from it one run may be. Runs are equal to the bit on one processor with one number of threads; on another one
+ * sums have other last digits, from which methods that iterate and round go other ways: as far as with another seed.
  */
-export const TOLERANCE = 0.02;
+export function expectationOf(recorded: readonly number[]): { readonly mean: number; readonly margin: number } {
+  const mean = meanOf(recorded);
+  const spread = recorded.length > 1 ? DEVIATIONS * deviationOf(recorded, mean) : 0;
+  return { mean, margin: Math.max(LEAST_MARGIN * mean, spread) };
+}
 
 /** The better one first: what makes a method worth having, by the divergence. */
 export const ORDERS = [
@@ -60,7 +69,9 @@ export const ORDERS = [
 export interface GateLine {
   readonly recipe: string;
   readonly score: GateScore;
+  /** Mean over the seeds, and how far a run may be from it. */
   readonly recorded: number;
+  readonly margin: number;
   /** Undefined where the recipe failed. */
   readonly measured: number | undefined;
   readonly verdict: 'holds' | 'better' | 'worse' | 'failed';
@@ -87,15 +98,15 @@ export function recordOf(rows: readonly BenchRow[]): GateRecord['recipes'] {
   );
 }
 
-/** Every score that was recorded, its first seed against the rows of a run with that one. */
+/** Every score that was recorded, against the rows of one run. */
 export function judgeScores(recipes: GateRecord['recipes'], rows: readonly BenchRow[]): GateLine[] {
   return Object.entries(recipes).flatMap(([recipe, scores]) =>
     GATE_SCORES.map((score): GateLine => {
-      const recorded = scores[score][0];
+      const { mean: recorded, margin } = expectationOf(scores[score]);
       const measured = scoresOf(rows, recipe, score)[0]?.value;
-      const excess = measured === undefined ? Number.NaN : measured / recorded - 1;
-      const verdict = measured === undefined ? 'failed' : excess > TOLERANCE ? 'worse' : excess < -TOLERANCE ? 'better' : 'holds';
-      return { recipe, score, recorded, measured, verdict };
+      const excess = measured === undefined ? Number.NaN : measured - recorded;
+      const verdict = measured === undefined ? 'failed' : excess > margin ? 'worse' : excess < -margin ? 'better' : 'holds';
+      return { recipe, score, recorded, margin, measured, verdict };
     }),
   );
 }
@@ -112,8 +123,8 @@ export function judgeOrders(rows: readonly BenchRow[]): GateOrder[] {
 
 /** Tables of both, and the messages of what failed. */
 export function gateText(lines: readonly GateLine[], orders: readonly GateOrder[], rows: readonly BenchRow[]): string {
-  const scores = lines.map(({ recipe, score, recorded, measured, verdict }) => [
-    ...[recipe, score, verdict, formatNumber(recorded)],
+  const scores = lines.map(({ recipe, score, recorded, margin, measured, verdict }) => [
+    ...[recipe, score, verdict, formatNumber(recorded), `± ${Number(margin.toPrecision(2))}`],
     measured === undefined ? '' : formatNumber(measured),
   ]);
   const pairs = orders.map(({ better, worse, comparison, holds }) => [
@@ -124,7 +135,7 @@ export function gateText(lines: readonly GateLine[], orders: readonly GateOrder[
     .filter((row): row is FailedRow => !isScore(row))
     .map(({ recipe, error }) => `- ${recipe}: ${error.message.split('\n')[0]}`);
   return [
-    layOutTable(['recipe', 'score', 'verdict', 'recorded', 'measured'], scores, 3),
+    layOutTable(['recipe', 'score', 'verdict', 'recorded', 'margin', 'measured'], scores, 3),
     '',
     layOutTable(['kl', 'verdict', 'difference'], pairs, 2),
     ...(failed.length === 0 ? [] : ['', ...failed]),
