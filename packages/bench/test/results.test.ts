@@ -37,7 +37,7 @@ describe.each(folders.map(({ name }) => name))('results/%s', (name) => {
 });
 
 /** The better one first, by added loss. */
-const ORDERS = {
+const ORDERS: Readonly<Record<string, readonly (readonly [better: string, worse: string])[]>> = {
   'methods-stories15M': [
     ['gptq-2', 'rtn-2'],
     ['decoupleq-2', 'gptq-2'],
@@ -55,7 +55,7 @@ const ORDERS = {
     ['rotate-w4a4', 'rtn-w4a4'],
     ['quad-w4a4', 'rotate-w4a4'],
   ],
-} as const;
+};
 
 describe.each(Object.entries(ORDERS))('%s', (name, orders) => {
   const rows = readRun(`${results}/${name}`).rows.filter(isScore);
