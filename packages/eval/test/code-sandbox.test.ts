@@ -163,6 +163,22 @@ print('é' * 1000)`;
     expect(await ends(program)).toEqual({ isPassed: true, reason: 'passed', detail: '' });
   });
 
+  it('has no file that a library of the caller left open for whatever is started', async () => {
+    const path = join(directory, 'temporary', 'bin');
+    await mkdir(path);
+    try {
+      // The program that makes namespaces is started with two of them.
+      const unshare = `#!/bin/sh\nexec 4</etc/passwd 9</etc/passwd\nexec /usr/bin/unshare "$@"\n`;
+      await writeFile(join(path, 'unshare'), unshare);
+      await chmod(join(path, 'unshare'), 0o755);
+      const leaky = await openCodeSandbox(limits, [path, process.env.PATH].join(delimiter));
+      const program = `import os\nfor one in (4, 9):\n    try:\n        os.read(one, 1)\n    except OSError:\n        continue\n    raise ValueError(one)`;
+      expect(await leaky.run(program)).toEqual({ isPassed: true, reason: 'passed', detail: '' });
+    } finally {
+      await rm(path, { recursive: true });
+    }
+  });
+
   it('sees nothing of the environment, of other processes, of files', async () => {
     const program = `
 import ctypes, os, sys
@@ -235,6 +251,7 @@ assert [one for one in range(64) if is_open(one)] == [0, 1, 2, 3]`;
     ['a file is written', 's/make_read_only(root, 0)/pass/'],
     ['files of the host are seen', 's:for path in ..:&/etc", ":'],
     ['the environment is seen', 's/os.environ.clear()/os.environ["A"] = "b"/'],
+    ['files of the host are open', 's:os.environ.clear():&; os.dup2(os.open("/etc/passwd", 0), 40):; s/STATUS + 1/41/'],
   ])('is not opened where %s', async (what, gap) => {
     const path = join(directory, 'temporary', 'bin');
     await mkdir(path);

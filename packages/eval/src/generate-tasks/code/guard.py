@@ -30,7 +30,8 @@ AUDIT_ARCH_X86_64 = 0xC000003E
 LOAD_WORD, JUMP_EQUAL, RETURN = 0x20, 0x15, 0x06
 
 # Numbers of x86-64.
-PIVOT_ROOT, CAPSET, MOUNT_SETATTR = 155, 126, 442
+PIVOT_ROOT, CAPSET, CLOSE_RANGE, MOUNT_SETATTR = 155, 126, 436, 442
+LAST_DESCRIPTOR = 0xFFFFFFFF
 # What an interpreter needs: files of its own root, memory, locks, clocks, signals to itself. All else fails with EPERM: sockets,
 # new processes, threads and programs, mounts, tracing, other processes, keys, anonymous files that no memory limit counts.
 ALLOWED = {
@@ -170,6 +171,8 @@ def main():
         if os.getpid() != 1:
             raise OSError(errno.EPERM, "not the first process of a namespace")
         os.environ.clear()
+        # A library of the caller may have opened files without saying that other programs are not to have them.
+        call(libc.syscall, CLOSE_RANGE, STATUS + 1, ctypes.c_uint(LAST_DESCRIPTOR), 0)
         enter_root(settings["root"], settings["diskMiB"])
         limit(settings)
         give_up_rights()

@@ -47,6 +47,7 @@ assert refused(lambda: os.execv('/nothing', ['nothing']), errno.EPERM), 'a progr
 assert not threads(), 'a thread starts'
 assert refused(lambda: open('/outside', 'w')), 'a file is written'
 assert refused(lambda: os.listdir('/proc')) and refused(lambda: os.listdir('/etc')), 'files of the host are seen'
+assert all(refused(lambda: os.fstat(one), errno.EBADF) for one in range(4, 64)), 'files of the host are open'
 open('inside', 'w').close()
 `;
 
