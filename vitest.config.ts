@@ -4,6 +4,9 @@ import { swiftShaderEnvironment } from './test/swiftshader.js';
 /** Their processes see a software GPU. */
 const webgpu = '**/*.webgpu.test.ts';
 
+/** Nothing in them outlives a file but modules, which are loaded once for all. */
+const pure = '{plugins/*,packages/{core,data,eval,formats,linalg,models,quant,train}}/test/**/*.test.ts';
+
 export default defineConfig({
   test: {
     setupFiles: ['test/no-console.ts', 'test/fixed-draws.ts'],
@@ -15,9 +18,13 @@ export default defineConfig({
         extends: true,
         test: {
           name: 'cpu',
-          include: ['{packages,plugins,examples}/*/test/**/*.test.ts', 'test/**/*.test.ts'],
-          exclude: [webgpu, '**/node_modules/**'],
+          include: ['{packages,examples}/*/test/**/*.test.ts', 'test/**/*.test.ts'],
+          exclude: [pure, webgpu, '**/node_modules/**'],
         },
+      },
+      {
+        extends: true,
+        test: { name: 'pure', include: [pure], isolate: false },
       },
       {
         extends: true,

@@ -1,5 +1,6 @@
 // The whole check, in the order of how fast each part fails: `pnpm check`. Runs every part even when an earlier one failed.
-import { spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { relative } from 'node:path';
 
@@ -11,29 +12,50 @@ interface Part {
 const results = 'runs/check';
 const testResults = `${results}/vitest.json`;
 
-const parts: readonly Part[] = [
-  { name: 'format and lint', command: ['biome', 'ci', '.'] },
-  { name: 'build (types of the sources)', command: ['turbo', 'run', 'build', '--output-logs=errors-only', '--concurrency=2'] },
-  { name: 'types of tests and examples', command: ['tsc', '-p', 'tsconfig.test.json'] },
-  { name: 'unused files, exports, dependencies', command: ['knip'] },
-  { name: 'tests', command: ['vitest', 'run', '--reporter=default', '--reporter=json', `--outputFile.json=${testResults}`] },
-  { name: 'examples', command: ['tsx', 'scripts/run-examples.ts'] },
-  { name: 'packed packages', command: ['tsx', 'scripts/check-packages.ts'] },
+/** One after the other; parts of one line use a core each, and run side by side. */
+const parts: readonly (readonly Part[])[] = [
+  [{ name: 'format and lint', command: ['biome', 'ci', '.'] }],
+  // One compiler for all packages; the build, a compiler for each, then finds its work done.
+  [{ name: 'types of the sources', command: ['tsc', '-b'] }],
+  [{ name: 'build', command: ['turbo', 'run', 'build', '--output-logs=errors-only', '--concurrency=2'] }],
+  [
+    { name: 'types of tests and examples', command: ['tsc', '-p', 'tsconfig.test.json'] },
+    { name: 'unused files, exports, dependencies', command: ['knip'] },
+  ],
+  [{ name: 'tests', command: ['vitest', 'run', '--reporter=default', '--reporter=json', `--outputFile.json=${testResults}`] }],
+  [
+    { name: 'examples', command: ['tsx', 'scripts/run-examples.ts'] },
+    { name: 'packed packages', command: ['tsx', 'scripts/check-packages.ts'] },
+  ],
 ];
 
-/** Runs one part with its output passed through. */
-function run(part: Part): { name: string; ok: boolean; seconds: number } {
-  console.log(`\n▸ ${part.name}: ${part.command.join(' ')}`);
+interface Outcome {
+  readonly name: string;
+  readonly ok: boolean;
+  readonly seconds: number;
+}
+
+/** Runs one part; its output is passed through as it comes, or, `whole`, when it has ended. */
+async function run({ name, command }: Part, whole: boolean): Promise<Outcome> {
+  const heading = `\n▸ ${name}: ${command.join(' ')}`;
+  if (!whole) console.log(heading);
   const start = performance.now();
-  const [program, ...args] = part.command;
+  const [program, ...args] = command;
   // Under `pnpm run` the programs of node_modules/.bin are on the PATH.
-  const { status, error } = spawnSync(program, args, {
-    stdio: 'inherit',
+  const child = spawn(program, args, {
+    stdio: whole ? ['ignore', 'pipe', 'pipe'] : 'inherit',
     shell: process.platform === 'win32',
     env: { ...process.env, ...quiet },
   });
-  if (error) console.error(error.message);
-  return { name: part.name, ok: status === 0, seconds: (performance.now() - start) / 1000 };
+  const output: Buffer[] = [];
+  for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk: Buffer) => void output.push(chunk));
+  const status = await once(child, 'close').then(
+    ([code]) => code as number | null,
+    (error: Error) => void output.push(Buffer.from(`${error.message}\n`)),
+  );
+  if (whole) console.log(heading);
+  process.stdout.write(Buffer.concat(output));
+  return { name, ok: status === 0, seconds: (performance.now() - start) / 1000 };
 }
 
 /** Turbo neither reports usage nor looks for updates. */
@@ -81,7 +103,8 @@ function shorten(message: string): string {
 
 rmSync(results, { recursive: true, force: true });
 mkdirSync(results, { recursive: true });
-const outcomes = parts.map(run);
+const outcomes: Outcome[] = [];
+for (const line of parts) outcomes.push(...(await Promise.all(line.map((part) => run(part, line.length > 1)))));
 console.log('\nsummary');
 for (const { name, ok, seconds } of outcomes) console.log(`  ${ok ? 'ok    ' : 'FAILED'}  ${seconds.toFixed(1).padStart(6)} s  ${name}`);
 

@@ -19,8 +19,8 @@ const corrected = [
   'gptq:bits=3,groupSize=32,actOrder=true,targets=["**.self_attn.*"]',
   'rtn:bits=4,targets=["**.mlp.*"]',
   'low-rank-correction:rank=2,targets=["**.q_proj"]',
-  'lrec:rank=2,maxTokens=1024',
-  'emef:rank=2,maxTokens=1024,batchWindows=2',
+  'lrec:rank=2,maxTokens=512',
+  'emef:rank=2,maxTokens=512,batchWindows=2',
 ];
 
 const rotated = [
@@ -72,7 +72,7 @@ async function withoutSeconds(path: string): Promise<string> {
 }
 
 it('equal seeds give equal files in two processes, another seed others', async () => {
-  const settings = { recipe: corrected, windows: 16, window: 128 };
+  const settings = { recipe: corrected, windows: 8, window: 64 };
   const [first, second, other] = [
     await quantize(join(folder, 'a'), { ...settings, seed: 0 }),
     await quantize(join(folder, 'b'), { ...settings, seed: 0 }),

@@ -8,9 +8,9 @@ import { root } from './workspace.js';
 let backend: Backend;
 let rows: BenchRow[];
 beforeAll(async () => {
-  backend = await createOnnxBackend();
+  backend = await createOnnxBackend({ threads: 1 });
   const plan = await makePlan(presetOf('tiny'), buildBuiltIn);
-  const cells = cellsOf(plan).filter(({ recipe }) => !recipe.endsWith('-8'));
+  const cells = cellsOf(plan).filter(({ recipe }) => !['rtn-8', 'gptq-8', 'decoupleq-3'].includes(recipe));
   rows = await runCells(plan, cells, { backend, directory: root, buildRecipe: buildBuiltIn });
 }, 600_000);
 afterAll(() => backend.dispose());
@@ -33,5 +33,10 @@ describe('ranking on tiny', () => {
     const share = (bits: number): number => closedGaps(rows, 'gptq', 'rtn').find((gap) => gap.bits === bits)?.share ?? Number.NaN;
     expect(share(3)).toBeGreaterThanOrEqual(0.3);
     expect(share(2)).toBeGreaterThanOrEqual(0.4);
+  });
+
+  it('at 2 bits decoupleQ is better than gptq with adapters, and that better than gptq alone', () => {
+    expect(perplexity('decoupleq-2')).toBeLessThan(perplexity('gptq-2+lrec'));
+    expect(perplexity('gptq-2+lrec')).toBeLessThan(perplexity('gptq-2'));
   });
 });

@@ -9,7 +9,7 @@ const data = process.env.LOWBIT_TEST_DATA;
 describe.skipIf(!data)('layer 11 of codellama13b (skipped unless LOWBIT_TEST_DATA names the data folder)', () => {
   let backend: Awaited<ReturnType<typeof createOnnxBackend>>;
   beforeAll(async () => {
-    backend = await createOnnxBackend();
+    backend = await createOnnxBackend({ threads: 1 });
   });
   afterAll(() => backend.dispose());
 

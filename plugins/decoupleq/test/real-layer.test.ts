@@ -19,7 +19,7 @@ const DAMPENING = 1;
 describe.skipIf(!data)('layer 11 of codellama13b at 2 bits (skipped unless LOWBIT_TEST_DATA names the data folder)', () => {
   let backend: Awaited<ReturnType<typeof createOnnxBackend>>;
   beforeAll(async () => {
-    backend = await createOnnxBackend();
+    backend = await createOnnxBackend({ threads: 1 });
   });
   afterAll(() => backend.dispose());
 
