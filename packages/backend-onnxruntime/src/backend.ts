@@ -84,6 +84,7 @@ export async function createOnnxBackend({
   const pool = new BufferPool(POOL_BYTES);
   let evaluations = 0;
   let engineMilliseconds = 0;
+  let isDisposed = false;
 
   return {
     name: `onnxruntime:${provider}`,
@@ -97,6 +98,7 @@ export async function createOnnxBackend({
       };
     },
     async evaluate(tensors, { release = [] } = {}) {
+      if (isDisposed) throw new LowbitError('BACKEND_DISPOSED', `onnxruntime:${provider}: was used after dispose(); create another one`);
       const pending = [...new Set(tensors.filter((t) => !t.isLeaf))];
       const results = new Map<Tensor, Tensor>();
       if (pending.length > 0) {
@@ -131,6 +133,8 @@ export async function createOnnxBackend({
       return tensors.map((t) => results.get(t) ?? t) as never;
     },
     async dispose() {
+      if (isDisposed) return;
+      isDisposed = true;
       await cache.clear();
       await resident?.clear();
     },

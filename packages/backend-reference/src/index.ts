@@ -3,6 +3,7 @@ import {
   arrayTypes,
   type Backend,
   type DType,
+  LowbitError,
   lastUses,
   type PrimitiveName,
   primitives,
@@ -31,6 +32,7 @@ export interface ReferenceBackend extends Backend {
 export function createReferenceBackend({ meter }: ReferenceBackendOptions = {}): ReferenceBackend {
   let evaluations = 0;
   let engineMilliseconds = 0;
+  let isDisposed = false;
   return {
     name: 'reference',
     fingerprint: 'reference',
@@ -38,6 +40,7 @@ export function createReferenceBackend({ meter }: ReferenceBackendOptions = {}):
       return { compilations: 0, evaluations, engineMilliseconds };
     },
     async evaluate(tensors, { release = [] } = {}) {
+      if (isDisposed) throw new LowbitError('BACKEND_DISPOSED', 'reference: was used after dispose(); create another one');
       evaluations++;
       const start = performance.now();
       const values = await interpret(tensors, meter);
@@ -50,7 +53,9 @@ export function createReferenceBackend({ meter }: ReferenceBackendOptions = {}):
     async float64(x) {
       return (await interpret([x], meter))[0].data;
     },
-    async dispose() {},
+    async dispose() {
+      isDisposed = true;
+    },
   };
 }
 

@@ -27,8 +27,11 @@ export interface Backend {
   /** Why it computes on this device, for people, where nobody named one: 'webgpu, since …'. */
   readonly chosen?: string;
   readonly statistics: BackendStatistics;
-  /** Computes the tensors, shared subgraphs once, and returns leaves in the same order. Leaves pass through. */
+  /**
+   * Computes the tensors, shared subgraphs once, and returns leaves in the same order. Leaves pass through.
+   * @throws BACKEND_DISPOSED after `dispose`.
+   */
   evaluate<const T extends readonly Tensor[]>(tensors: T, options?: EvaluateOptions): Promise<{ -readonly [I in keyof T]: Tensor }>;
-  /** Frees compiled programs and device memory. */
+  /** Frees compiled programs and device memory. What was returned before can still be read. A second call does nothing. */
   dispose(): Promise<void>;
 }

@@ -133,6 +133,15 @@ export function describeBackend(
         expect(Array.from(await read(different))).toEqual([4, 6]);
       });
 
+      it('is refused after dispose, which frees once and leaves results to read', async () => {
+        const other = await create();
+        const [kept] = await other.evaluate([mul(x, 2)]);
+        await other.dispose();
+        await other.dispose();
+        await expect(other.evaluate([mul(x, 3)])).rejects.toMatchObject({ code: 'BACKEND_DISPOSED' });
+        expect(Array.from(await read(kept))).toEqual([2, 4, 6, 8, 10, 12]);
+      });
+
       it('reuses released memory without touching what is still held', async () => {
         const [kept] = await backend.evaluate([mul(x, 2)]);
         const [released] = await backend.evaluate([mul(x, 3)]);
