@@ -55,6 +55,15 @@ const ORDERS: Readonly<Record<string, readonly (readonly [better: string, worse:
     ['rotate-w4a4', 'rtn-w4a4'],
     ['quad-w4a4', 'rotate-w4a4'],
   ],
+  'mix-tiny': [
+    ['decoupleq-2', 'rtn-2+qat'],
+    ['rtn-2+blocks+scales', 'decoupleq-2'],
+    ['decoupleq-2+scales', 'decoupleq-2'],
+    ['decoupleq-2+lrec', 'decoupleq-2'],
+    ['gptq-4 attention, decoupleq-2 mlp', 'decoupleq-2'],
+    ['gptq-4 attention, decoupleq-2 mlp+qat', 'gptq-4 attention, decoupleq-2 mlp'],
+    ['quad-w4a4+tune', 'rotate+gptq+qat-w4a4'],
+  ],
 };
 
 describe.each(Object.entries(ORDERS))('%s', (name, orders) => {
