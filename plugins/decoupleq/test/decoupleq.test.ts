@@ -1,4 +1,5 @@
 // decoupleQ as a method: the contract, what is stored, what is logged, and what is said when something is off.
+import { createReferenceBackend } from '@lowbit/backend-reference';
 import { DenseLinear, type Linear, readFloats, roundToFloat16, type Tensor, tensor } from '@lowbit/core';
 import { quantize } from '@lowbit/pipeline';
 import { gptqFactor, linearKinds, type QuantizedLinear } from '@lowbit/quant';
@@ -12,7 +13,7 @@ import { backend, hessianOf, layerOf } from './problems.js';
 
 describeMethod(decoupleq, {
   quantize,
-  createBackend: () => backend,
+  createBackend: createReferenceBackend,
   options: { bits: 3, groupSize: 16, codeStep: 'gptq', blockEpochs: 0 },
   override: { bits: 2 },
   kinds: linearKinds,
