@@ -31,6 +31,7 @@ const tuner: AdviceRecipe = { name: 'tuned', steps: [{ method: 'tune', options: 
 const damaged: readonly PartDamage[] = [...'abcdefgh'].map((path, i) => ({
   path,
   targets: [`${path}.**`],
+  linears: [`${path}.q_proj`, `${path}.k_proj`],
   kl: { d: 9, b: 8 }[path] ?? 1 - i / 10,
 }));
 
@@ -126,6 +127,26 @@ describe('advise', () => {
     expect(seen).toEqual(advice.trials);
     expect(advice.damages).toEqual([{ bits: 2, recipe: 'gptq-2', parts: expect.anything() as unknown }]);
     expect(advice.damages[0].parts.map(({ path }) => path).join('')).toBe('dbacefgh');
+  });
+
+  it('gives a tuner only those of its overrides that match what it trains', async () => {
+    const [k, q] = [{ epochs: 2 }, { epochs: 3 }];
+    const steps = [{ method: 'tune', options: { epochs: 1, overrides: { '**.k_proj': k, 'a.q_proj': q, 'e.*': q } } }, { method: 'last' }];
+    const bench = fake({
+      'rtn-2': 5,
+      'gptq-2': 1,
+      'rtn-3': 'x',
+      ...Object.fromEntries(['the worst 2 of 8', 'the worst 4 of 8', 'all 8'].map((what) => [`gptq-2 + tuned on ${what}`, 0.5])),
+    });
+    await advise({ ...plan, tuner: { ...tuner, steps } }, bench);
+    const trained = bench.attempted.slice(3).map((recipe) => recipe.steps.slice(1));
+    expect(trained.map(([tune]) => tune.options?.['overrides'])).toEqual([
+      { '**.k_proj': k },
+      { '**.k_proj': k, 'a.q_proj': q },
+      { '**.k_proj': k, 'a.q_proj': q, 'e.*': q },
+    ]);
+    expect(trained[0][0].options).toMatchObject({ epochs: 1, targets: ['d.**', 'b.**'] });
+    expect(trained[0][1]).toEqual({ method: 'last', options: { targets: ['d.**', 'b.**'] } });
   });
 
   it('trains every part in the end, and nothing that is no part, then the next width, and gives the nearest where nothing is met', async () => {

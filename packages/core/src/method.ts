@@ -160,7 +160,10 @@ export interface MethodDefinition<Schema extends StandardSchemaV1 = StandardSche
   /** One line for listings. */
   readonly description?: string;
   readonly options: Schema;
-  /** Kind of the Linears that `quantizeLinear` makes, so that a plan can check the steps after it before any of them runs. */
+  /**
+   * Kind of the Linears that the method makes, so that a plan can check the steps after it before any of them runs: of all that
+   * `quantizeLinear` is given; without that stage, of the targeted ones that are dense, while others keep their kind.
+   */
   readonly makes?: string;
   /** Statistics of each group's inputs that `quantizeLinear` reads; a function when they depend on options. */
   readonly statistics?: Readonly<Record<string, Statistic>> | StatisticsFor<Options>;
@@ -240,7 +243,7 @@ export function defineMethod<Schema extends StandardSchemaV1>(definition: Method
       targets,
       overrides: Object.entries(overrides).map(([glob, changed]) => ({
         glob,
-        options: parseOptions(definition, { ...options, ...changed }),
+        options: parseOptions(definition, { ...options, ...changed }, `${definition.name}: overrides '${glob}'`),
       })),
     };
   };
@@ -256,7 +259,8 @@ function requireRecord(method: string, what: string, value: unknown): void {
   }
 }
 
-function parseOptions(definition: MethodDefinition, options: unknown): unknown {
+/** @param where a prefix of the message. */
+function parseOptions(definition: MethodDefinition, options: unknown, where = definition.name): unknown {
   const result = definition.options['~standard'].validate(options);
   if (result instanceof Promise)
     throw new LowbitError('OPTIONS_SCHEMA', `${definition.name}: an options schema must validate synchronously`);
@@ -268,7 +272,7 @@ function parseOptions(definition: MethodDefinition, options: unknown): unknown {
   // An issue without a path is about the options together, most often a name that is none of them.
   const names = result.issues.some(({ path = [] }) => path.length === 0) ? optionNames(definition.options) : [];
   const known = names.length > 0 ? `; it takes ${[...names, 'targets', 'overrides'].join(', ')}` : '';
-  throw new LowbitError('OPTIONS_INVALID', `${definition.name}: ${problems.join('; ')}${known}`);
+  throw new LowbitError('OPTIONS_INVALID', `${where}: ${problems.join('; ')}${known}`);
 }
 
 /** Names of the options, as far as the schema describes itself (Standard JSON Schema). */

@@ -53,7 +53,7 @@ describe('options', () => {
     expect(() => (opaque as (input: unknown) => unknown)({ bits: 2 })).toThrow(invalid(/opaque: .*"bits"$/));
     expect(() => loose({ search: { steps: 'many' } })).toThrow(invalid(/search\.steps: /));
     expect(() => loose({ bits: 9, groupSize: 'x' })).toThrow(invalid(/bits: .*; groupSize: /));
-    expect(() => method({ overrides: { '**': { bits: 0 } } })).toThrow(invalid(/sample: bits/));
+    expect(() => method({ overrides: { '**': { bits: 0 } } })).toThrow(invalid(/sample: overrides '\*\*': bits/));
   });
 
   it.each([

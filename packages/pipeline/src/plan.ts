@@ -120,14 +120,21 @@ export function planRecipe(recipe: Recipe, model: Model): PlannedStep[] {
   for (const step of planned) {
     checkStep(step, [...known.values()]);
     if (step.index === 0) step.step.method.checkModel?.(model, step.step.options);
-    const { transform, quantizeLinear, makes } = step.step.method;
-    for (const path of transform ? paths : step.options.keys()) {
+    const { method } = step.step;
+    for (const path of method.transform ? paths : step.options.keys()) {
       const before = known.get(path);
-      if (before && !transform && quantizeLinear && makes !== undefined) known.set(path, { ...before, kind: makes });
+      const kind = before && kindAfter(method, before.kind);
+      if (before && kind !== undefined) known.set(path, { ...before, kind });
       else known.delete(path);
     }
   }
   return planned;
+}
+
+/** Kind of a targeted Linear after a step; undefined where only running it tells. */
+function kindAfter({ transform, quantizeLinear, makes }: Step['method'], kind: string): string | undefined {
+  if (transform || makes === undefined) return undefined;
+  return quantizeLinear || kind === 'dense' ? makes : kind;
 }
 
 function requireStep(step: Step, index: number): Step {

@@ -1,6 +1,6 @@
 // Recipes are resolved and checked before a weight is read.
 import { createReferenceBackend } from '@lowbit/backend-reference';
-import { checkDense, defineMethod, LowbitError, type Recipe } from '@lowbit/core';
+import { checkDense, defineMethod, type LinearShape, LowbitError, type MethodDefinition, type Recipe } from '@lowbit/core';
 import { createToyModel, createToyTokens, type ToyModelOptions } from '@lowbit/testkit';
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
@@ -202,5 +202,25 @@ describe('recipes', () => {
     expect(() => checkRecipe([dense(), dense()], model)).toThrow(/LINEAR_NOT_DENSE: .*is already 'test-affine'/);
     expect(() => checkRecipe([dense({ targets: ['**.mlp.*'] }), dense({ targets: ['!**.mlp.*'] })], model)).not.toThrow();
     expect(() => checkRecipe([unknown(), dense()], model)).not.toThrow();
+  });
+
+  it.each<Pick<MethodDefinition, 'refineBlock' | 'finetune'>>([
+    { refineBlock: async (block) => block },
+    { finetune: async (given) => given },
+  ])('knows that %o makes codes of dense Linears and leaves others as they are', (stage) => {
+    const shared = { version: 1, options: z.strictObject({}) };
+    const seen: string[] = [];
+    const check = ({ kind }: LinearShape): void => void seen.push(kind);
+    const trained = defineMethod({ ...shared, ...stage, name: 'test-trained', makes: 'test-affine' });
+    const corrected = defineMethod({ ...shared, name: 'test-corrected', makes: 'test-low-rank', quantizeLinear: async (linear) => linear });
+    const last = defineMethod({ ...shared, name: 'test-last', check, quantizeLinear: async (linear) => linear });
+    const attention = ['**.self_attn.*'];
+    checkRecipe([corrected({ targets: attention }), trained(), last({ targets: ['**.0.*.{q,up}_proj'] })], model);
+    expect(seen).toEqual(['test-low-rank', 'test-affine']);
+    const dense = defineMethod({ ...last.definition, check: checkDense });
+    expect(() => checkRecipe([trained(), dense()], model)).toThrow(
+      /LINEAR_NOT_DENSE: test-last: 14 of 14 .*is already 'test-affine'; narrow .* or move it earlier/,
+    );
+    expect(() => checkRecipe([trained({ targets: attention }), dense({ targets: ['**.mlp.*'] })], model)).not.toThrow();
   });
 });

@@ -28,7 +28,6 @@ export { type EpochReport, type TrainOptions, type TrainResult, train, type Vali
 export { type TrainingCourse, trainingCost } from './training-cost.js';
 export { nextTokenLoss, type PositionWeights, positionWeights, stagedTaskLoss, type WindowLossRequest, windowLoss } from './window-loss.js';
 export {
-  filledBatch,
   planRounds,
   type Rounds,
   readWindows,

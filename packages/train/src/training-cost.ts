@@ -1,5 +1,6 @@
 // What training a model or its blocks takes, for the plans that methods give of their steps.
 import type { Cost, Workload } from '@lowbit/core';
+import { JUDGED } from './windows.js';
 
 /** The course of a training, as far as it decides what it takes. */
 export interface TrainingCourse {
@@ -11,9 +12,9 @@ export interface TrainingCourse {
   readonly batchWindows: number;
   /** Windows of a step that are computed together. Default: all of them, up to 8. */
   readonly windowsAtOnce?: number | undefined;
-  /** Share of the windows that is held out and judged on; with 0, some that are trained on are judged. */
+  /** Share of the windows that is held out and judged on; with 0, those that are trained on are. No more than 256 are judged on. */
   readonly holdOut: number;
-  /** Judgements of the held-out windows. Default: 10, the start and about eight rounds. */
+  /** Judgements. Default: 10, the start and about eight rounds. */
   readonly judgements?: number;
   /** Trained elements. */
   readonly parameters: number;
@@ -46,9 +47,9 @@ export function trainingCost(work: Workload<unknown>, course: TrainingCourse): C
   const { windows, tokens, width, vocabularySize, weights, forward, blocks } = work;
   const { epochs, maxTokens = Infinity, batchWindows, holdOut, judgements = 10, parameters, valuesAWeight = 4 } = course;
   if (windows === 0) return { flops: 0, elements: 0, bytes: 0 };
-  const held = Math.max(1, Math.round(windows * holdOut));
-  const trained = Math.min(epochs * Math.max(1, windows - (holdOut > 0 ? held : 0)), Math.max(1, maxTokens / tokens));
-  const judged = judgements * held;
+  const heldOut = holdOut === 0 ? 0 : Math.max(1, Math.round(windows * holdOut));
+  const trained = Math.min(epochs * Math.max(1, windows - heldOut), Math.max(1, maxTokens / tokens));
+  const judged = judgements * Math.min(JUDGED, heldOut || windows);
   const atOnce = Math.min(course.windowsAtOnce ?? 8, batchWindows, windows);
   const { oneByOne = false } = course;
   const logits = oneByOne ? 0 : tokens * vocabularySize;

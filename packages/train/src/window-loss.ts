@@ -14,6 +14,8 @@ interface ModelBatch {
   /** int32 [rows, tokens] */
   readonly tokens: Tensor;
   readonly positions?: Int32Array | undefined;
+  /** 0 for what fills up. */
+  readonly weights: readonly number[] | Float32Array;
 }
 
 interface SharedRequest {
@@ -61,7 +63,7 @@ function lossInParts<Batch extends ModelBatch>({
     async value(parameters, batch) {
       const whole = withParameters(model, parameters);
       let total = 0;
-      for (const part of await partsOf(batch)) {
+      for (const part of weighedParts(await partsOf(batch))) {
         const { tokens, positions } = part;
         total += (await modelLoss({ backend, model: whole, tokens, positions, lossOf: await lossOf(part) })).loss;
       }
@@ -70,7 +72,7 @@ function lossInParts<Batch extends ModelBatch>({
     async gradients(parameters, batch, step) {
       let total = 0;
       const sums = new Map<string, Tensor>();
-      for (const [i, part] of (await partsOf(batch)).entries()) {
+      for (const [i, part] of weighedParts(await partsOf(batch)).entries()) {
         const { tokens, positions } = part;
         const own = modelAt(tokens, step, i);
         const found = await modelGradients({ backend, model: own, tokens, positions, parameters, lossOf: await lossOf(part) });
@@ -80,6 +82,11 @@ function lossInParts<Batch extends ModelBatch>({
       return { loss: total, gradients: sums };
     },
   };
+}
+
+/** The parts up to the last one that has a weight: those after it fill up the batch, and have neither a loss nor gradients. One at least. */
+function weighedParts<Batch extends ModelBatch>(parts: readonly Batch[]): readonly Batch[] {
+  return parts.slice(0, Math.max(1, parts.findLastIndex(({ weights }) => weights.some((weight) => weight !== 0)) + 1));
 }
 
 /** A batch in parts of so many windows. */

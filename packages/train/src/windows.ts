@@ -49,7 +49,7 @@ export async function readWindows(batches: TokenBatches): Promise<Windows> {
  * The windows of a batch by index: `size` of them, the last batch filled up with its own. With their weights: 0 for one that fills up, and
  * such for the others that the mean over all batches weighs all windows alike.
  */
-export function filledBatch(
+function filledBatch(
   indices: readonly number[],
   size: number,
   batch: number,
@@ -86,7 +86,7 @@ export interface TrainingBatches {
 }
 
 /** Windows that a round is judged on at most, the first of those that are held out: more would take longer than the steps between. */
-const JUDGED = 256;
+export const JUDGED = 256;
 
 /** The windows of a training. All batches have one shape. */
 export function trainingBatches(

@@ -4,7 +4,7 @@ import { batchesOf, createRng, read, readFloats, type Tensor, type TokenBatches,
 import { createToyModel } from '@lowbit/testkit';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { nextTokenLoss, planRounds, readWindows, trainingBatches, windowBatches, windowLoss } from '../src/index.js';
+import { nextTokenLoss, planRounds, readWindows, trainingBatches, type WindowBatch, windowBatches, windowLoss } from '../src/index.js';
 
 describe('planRounds', () => {
   it('has a round for each pass and about eight at least, and leaves out less than a round', () => {
@@ -87,5 +87,27 @@ describe('windowLoss', () => {
       await readFloats(b.gradients.get('norm.weight') as Tensor),
     ];
     for (const [i, x] of left.entries()) expect(right[i]).toBeCloseTo(x, 6);
+  });
+
+  it.each([8, 32, 128])('computes no part of a batch of %i that only fills it up, and gives the same to the bit', async (size) => {
+    const backend = createReferenceBackend();
+    const model = createToyModel({ seed: 3, blockCount: 1 });
+    const windows = { tokens: createRng(4).integers(6 * 8, 64), count: 6, length: 8 };
+    const parameters = new Map([['norm.weight', model.norm.weight as Tensor]]);
+    let parts = 0;
+    const lossOf = (part: WindowBatch): ReturnType<typeof nextTokenLoss> => {
+      parts++;
+      return nextTokenLoss(part);
+    };
+    const staged = windowLoss({ backend, model, lossOf, windowsAtOnce: 2 });
+    const [exact, filled] = await Promise.all([6, size].map((some) => windowBatches(windows, [0, 1, 2, 3, 4, 5], some).at(0)));
+    const outcomeOf = async (batch: WindowBatch): Promise<readonly [number, number, Float32Array, number]> => {
+      parts = 0;
+      const value = await staged.value(parameters, batch);
+      const { loss, gradients } = await staged.gradients(parameters, batch, 1);
+      return [value, loss, await readFloats(gradients.get('norm.weight') as Tensor), parts];
+    };
+    expect(await outcomeOf(filled)).toEqual(await outcomeOf(exact));
+    expect(parts).toBe(2 * 3);
   });
 });

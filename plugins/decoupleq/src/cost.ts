@@ -34,7 +34,7 @@ export function decoupleqCost(work: Workload<DecoupleqOptions>): Cost {
     scales += (2 * o * n) / (options.groupSize === -1 ? n : options.groupSize);
   }
   const { blockEpochs: epochs, blockBatch: batchWindows, blockHoldOut: holdOut } = work.options;
-  const course = { epochs, batchWindows, holdOut, judgements: epochs + 2, hasTeacher: false, oneByOne: true };
+  const course = { epochs, batchWindows, holdOut, judgements: holdOut === 0 ? 2 : epochs + 2, hasTeacher: false, oneByOne: true };
   const training = trainingCost(work, { ...course, parameters: scales });
   return { flops: flops + training.flops, elements: elements + training.elements, bytes: Math.max(bytes, training.bytes) };
 }

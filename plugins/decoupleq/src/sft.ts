@@ -65,7 +65,8 @@ export const decoupleqSft = defineMethod({
     const { epochs, batch, holdOut, objective } = work.options;
     // Scales and offsets of groups of 64, about; the codes are of any method.
     const parameters = work.weights / 32;
-    return trainingCost(work, { epochs, batchWindows: batch, holdOut, judgements: epochs + 1, parameters, hasTeacher: objective === 'kl' });
+    const judgements = holdOut === 0 ? 0 : epochs + 1;
+    return trainingCost(work, { epochs, batchWindows: batch, holdOut, judgements, parameters, hasTeacher: objective === 'kl' });
   },
   async finetune(given, context) {
     const { options, backend, signal, rng, calibration, log, warn } = context;

@@ -11,7 +11,7 @@ import {
   warmupRate,
 } from '@lowbit/train';
 import type { QatOptions } from './options.js';
-import type { Prepared } from './prepare.js';
+import type { ParameterRole, Prepared } from './prepare.js';
 
 export type CourseOptions = Pick<
   QatOptions,
@@ -31,6 +31,15 @@ export type CourseOptions = Pick<
 /** Learning rates of weights that are to be tried. */
 export function ratesOf({ learningRate }: Pick<CourseOptions, 'learningRate'>): readonly number[] {
   return [learningRate].flat();
+}
+
+/** Elements that are trained, by what they are to an optimizer. */
+export type Counts = Readonly<Record<ParameterRole, number>>;
+
+/** Peak rates that are read where one of weights is tried, by the names of their options: none of what is not trained. */
+export function ratesRead(options: CourseOptions, { latent, grid, norm }: Counts, rate: number): Readonly<Record<string, number>> {
+  const scaleLearningRate = (options.scaleLearningRate * rate) / ratesOf(options)[0];
+  return { ...(latent > 0 && { learningRate: rate }), ...(grid + norm > 0 && { scaleLearningRate }) };
 }
 
 const MOMENTUM = 0.9;

@@ -5,3 +5,4 @@ export { experiments } from './experiments/index.js';
 export { qat } from './method.js';
 export { type QatInput, type QatOptions, qatOptions } from './options.js';
 export { type Prepared, type PrepareRequest, prepareBlock, prepareModel } from './prepare.js';
+export type { WeightOptions } from './quantizer/select.js';

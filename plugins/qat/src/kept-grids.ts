@@ -5,6 +5,7 @@ import type { QatOptions } from './options.js';
 import { trainedPart } from './parts.js';
 
 type GridOptions = Pick<QatOptions, 'bits' | 'groupSize' | 'zero' | 'scaleDtype'>;
+type AskedOptions = GridOptions & Pick<QatOptions, 'clip' | 'quantizer'>;
 
 /**
  * A warning where quantized Linears have another grid than was asked for; undefined where there are none.
@@ -12,8 +13,8 @@ type GridOptions = Pick<QatOptions, 'bits' | 'groupSize' | 'zero' | 'scaleDtype'
  */
 export function keptGrids(
   blocks: readonly Block[],
-  optionsFor: (path: string) => GridOptions | undefined,
-  defaults: GridOptions,
+  optionsFor: (path: string) => AskedOptions | undefined,
+  defaults: AskedOptions,
 ): string | undefined {
   const passedOver = new Set<string>();
   const paths: string[] = [];
@@ -30,7 +31,9 @@ export function keptGrids(
         zero,
         scaleDtype,
       };
-      const others = optionNames.filter((option) => options[option] !== defaults[option] && options[option] !== own[option]);
+      const others: (keyof AskedOptions)[] = optionNames.filter((name) => options[name] !== defaults[name] && options[name] !== own[name]);
+      // Ranges that are recomputed at every step are laid as is asked for.
+      if (options.clip !== defaults.clip && options.quantizer !== 'minmax') others.push('clip');
       for (const option of others) passedOver.add(`${option} ${options[option]}`);
       if (others.length > 0) paths.push(path);
     }

@@ -3,11 +3,11 @@ import { defineMethod, type FinetuneContext, type FinetuneTask, type LinearShape
 import { checkGroups } from '@lowbit/quant';
 import { meanLoss, type Resumption, Stopwatch, searchRates, type TrainResult, train } from '@lowbit/train';
 import { qatCost } from './cost.js';
-import { optimizerOf, ratesOf, roundsOf, scheduleOf } from './course.js';
+import { optimizerOf, ratesOf, ratesRead, roundsOf, scheduleOf } from './course.js';
 import { keptGrids } from './kept-grids.js';
 import { type Material, taskMaterial, windowMaterial } from './material.js';
 import { type QatOptions, qatOptions } from './options.js';
-import { type Judged, keepsGiven, outcomeRecord, warnAbout } from './outcome.js';
+import { countsOf, type Judged, keepsGiven, outcomeRecord, warnAbout } from './outcome.js';
 import { withLinearOverrides } from './overrides.js';
 import { hasDenseTarget } from './parts.js';
 import { type Prepared, prepareModel } from './prepare.js';
@@ -23,6 +23,7 @@ export const qat = withLinearOverrides(
     version: 1,
     description: 'Quantization-aware fine-tuning: weights, scales and offsets trained through the rounding, end to end',
     options: qatOptions,
+    makes: 'affine',
     check: checkLinear,
     cost: (work) => qatCost(work, { hasTeacher: work.options.objective !== 'ce', windowsAtOnce: work.options.windowsAtOnce }),
     finetune: (model, context) =>
@@ -75,14 +76,16 @@ async function tune<Batch>(
   const { result } = found.best;
   const { before: start, after } = result.validation as NonNullable<TrainResult['validation']>;
   const judged: Judged = { given, start, after };
-  warnAbout(found, judged, context);
+  const counts = countsOf(prepared);
+  const rates = ratesRead(options, counts, found.best.rate);
+  warnAbout(found, judged, { options, warn, rates });
   log({
     objective: options.objective,
-    parameters: countsOf(prepared),
+    parameters: counts,
     ...material.record,
     tokens: result.losses.length * stepsPerRound * material.tokensPerStep,
     tokensPerSecond: (work.stepsHere * material.tokensPerStep) / clock.seconds(),
-    ...outcomeRecord(found, judged, stepsPerRound),
+    ...outcomeRecord(found, judged, { rates, stepsPerRound }),
   });
   return keepsGiven(judged) ? lazy : prepared.convert(result.parameters);
 }
@@ -127,7 +130,8 @@ function trainAt<Batch>(work: Work<Batch>, rate: number, resumption: Resumption)
       patience: options.patience > 0 ? options.patience : undefined,
     },
     onEpoch({ epoch, loss: trained, validation }) {
-      context.log({ round: epoch, step: epoch * stepsPerRound, learningRate: rate, loss: trained, heldOutLoss: validation });
+      const rates = ratesRead(options, countsOf(prepared), rate);
+      context.log({ round: epoch, step: epoch * stepsPerRound, ...rates, loss: trained, heldOutLoss: validation });
     },
     ...resumption,
     progress(done, total) {
@@ -135,11 +139,4 @@ function trainAt<Batch>(work: Work<Batch>, rate: number, resumption: Resumption)
       resumption.progress?.(done, total);
     },
   });
-}
-
-/** Elements of each role. */
-function countsOf({ parameters, roleOf }: Prepared<Model>): Record<string, number> {
-  const counts: Record<string, number> = { latent: 0, grid: 0, norm: 0 };
-  for (const [name, { size }] of parameters) counts[roleOf(name)] += size;
-  return counts;
 }

@@ -34,7 +34,12 @@ export const weightShape = {
     .describe(
       "Weights behind the codes of quantized Linears: the full-precision ones, moved to where they round to the given codes ('codes') or not ('reference'), or what the codes stand for ('dequantized')",
     ),
-  trainNorms: z.boolean().optional().describe('Also trains the weights of norms, at the rate of scales (false)'),
+  trainNorms: z
+    .boolean()
+    .optional()
+    .describe(
+      'Also trains the weights of norms, at the rate of scales: of blocks with a targeted Linear, and the last one where all blocks have such (false)',
+    ),
 } as const;
 
 const rate = z.number().gt(0).max(1);
@@ -52,12 +57,12 @@ export const courseShape = {
     .union([rate, z.array(rate).min(1)])
     .optional()
     .describe(
-      'Peak learning rate of weights: 2e-5 is for billions of them, models of some millions take 1e-4 to 3e-4 from codes, up to 1e-3 from dense weights; of several the best on held-out windows is kept (2e-4)',
+      'Peak learning rate of weights, where any are trained: 2e-5 is for billions of them, models of some millions take 1e-4 to 3e-4 from codes, up to 1e-3 from dense weights; of several the best on held-out windows is kept (2e-4)',
     ),
   scaleLearningRate: rate
     .optional()
     .describe(
-      'Peak learning rate of scales and offsets, which are trained relative to the scale that they begin with; of several learningRates it belongs to the first and goes along in proportion, under AdamW to 0.1 at most (1e-3)',
+      'Peak learning rate of scales and offsets, and of norms; scales are trained relative to the scale that they begin with; of several learningRates it belongs to the first and goes along in proportion, under AdamW to 0.1 at most (1e-3)',
     ),
   schedule: z.enum(['cosine', 'constant']).default('cosine').describe('Course of the rate after the warm-up, down to 0 or not'),
   warmup: z.number().min(0).max(1).optional().describe('Share of the steps over which the learning rate rises (0.1)'),

@@ -2,15 +2,16 @@
 import {
   type Backend,
   type Block,
-  DenseLinear,
+  type DenseLinear,
+  formatShape,
   type Linear,
   LowbitError,
-  lazyTensor,
   type Model,
   type Norm,
   quantizablePart,
   readFloats,
   requireDense,
+  sameShape,
   type Tensor,
   type TensorMap,
   tensorsOf,
@@ -19,15 +20,19 @@ import {
 import { QuantizedLinear } from '@lowbit/quant';
 import { type NamedTensors, type ParameterUnit, reparameterized, type StagedLoss, withParameters } from '@lowbit/train';
 import { trainedPart } from './parts.js';
-import { type FakeQuantized, type FakeQuantizer, storedWeight, weightOf } from './quantizer/fake-quantizer.js';
+import { type FakeQuantized, type FakeQuantizer, storedWeight } from './quantizer/fake-quantizer.js';
 import { quantizerOf, type WeightOptions } from './quantizer/select.js';
+import { denseStandIn, frozenStandIn, type StandIn } from './stand-in.js';
 
 /** What a parameter is to an optimizer. */
-type ParameterRole = 'latent' | 'grid' | 'norm';
+export type ParameterRole = 'latent' | 'grid' | 'norm';
 
 /** A tree (a block or a model) ready for training. */
 export interface Prepared<Tree> {
-  /** The tree with a dense weight in place of each that is trained. Those have no elements until `lossOf` or `tensorsFor` gives them some. */
+  /**
+   * The tree with a dense weight in place of each that is trained, or, where codes stay, with their scales and offsets alone. Those have no
+   * elements until `lossOf` or `tensorsFor` gives them some.
+   */
   readonly shell: Tree;
   /**
    * What is trained: 'latent', 'scale', … below the name of a Linear, and tensors of norms by their own names. Latents are leaves that are computed
@@ -37,11 +42,11 @@ export interface Prepared<Tree> {
   roleOf(name: string): ParameterRole;
   /** Factor of a parameter's gradient in LSQ; 1 for latents and norms. */
   gradientScale(name: string): number;
-  /** The tensors of the shell that values of the parameters stand for, as graphs that gradients flow through. */
+  /** The tensors of the shell that values of the parameters stand for, as graphs that gradients flow through. @throws TRAIN_PARAMETER. */
   tensorsFor(values: NamedTensors): Promise<NamedTensors>;
   /** The loss of the parameters, given that of tensors of the shell: each weight is computed once for a loss, apart from it. */
   lossOf<Batch>(loss: StagedLoss<Batch>): StagedLoss<Batch>;
-  /** The tree that values stand for, with codes: bit for bit what they were trained as. */
+  /** The tree that values stand for, with codes: bit for bit what they were trained as. @throws TRAIN_PARAMETER. */
   convert(values: NamedTensors): Promise<Tree>;
 }
 
@@ -49,7 +54,7 @@ export interface PrepareRequest {
   readonly backend: Backend;
   /** Options of a Linear by path; undefined where it is not trained. */
   optionsFor(path: string): WeightOptions | undefined;
-  /** Tensors of norms are trained too. */
+  /** Tensors of norms are trained too: of blocks with a Linear that is, and of the last norm where all blocks have one. */
   readonly trainNorms?: boolean;
   /** Heard between two Linears: weights behind their codes are computed one after the other. */
   readonly signal?: AbortSignal | undefined;
@@ -80,9 +85,10 @@ export function prepareModel(
   reference: (index: number) => Promise<Block>,
 ): Promise<Prepared<Model>> {
   const dense = rememberLast(reference);
+  const targeted = model.blocks.filter(({ path, linears }) => Object.keys(linears).some((name) => request.optionsFor(`${path}.${name}`)));
   return prepareTree(request, {
     linears: model.blocks.flatMap((block, i) => linearsOf(block, `${block.path}.`, () => dense(i))),
-    norms: [...model.blocks.flatMap((block) => Object.values(block.norms)), model.norm],
+    norms: [...targeted.flatMap((block) => Object.values(block.norms)), ...(targeted.length === model.blocks.length ? [model.norm] : [])],
     assemble: (linears) => model.with({ blocks: model.blocks.map((block) => withLinears(block, linears)) }),
   });
 }
@@ -144,27 +150,31 @@ async function prepareTree<Tree extends { map(map: TensorMap): Tree }>(
     if (options) trained.push(await trainedLinear(backend, named, options));
   }
   if (trained.length === 0) throw new LowbitError('QAT_NOTHING', "qat: no Linear is targeted; change this step's targets");
-  const shell = assemble(new Map(trained.map(({ name, replace, weight, bias }) => [name, replace(new DenseLinear(weight, bias))])));
-  const nameOf = new Map([...tensorsOf(shell)].map(([name, t]) => [t, name]));
+  const shell = assemble(new Map(trained.map(({ name, replace, standIn }) => [name, replace(standIn.linear)])));
+  const names = new Map([...tensorsOf(shell)].map(([name, t]) => [t, name]));
+  const nameOf = (t: Tensor): string => names.get(t) as string;
   const normTensors = (request.trainNorms ? norms : []).flatMap(({ weight, bias }) => [weight, bias]).filter((t) => t !== undefined);
-  const normEntries = normTensors.map((t): [string, Tensor] => [nameOf.get(t) as string, t]);
+  const normEntries = normTensors.map((t): [string, Tensor] => [nameOf(t), t]);
   const linearAt = new Map(
     trained.flatMap((linear) => [...linear.quantizer.start.keys()].map((role) => [`${linear.name}.${role}`, linear])),
   );
 
-  const units = trained.map((linear) => unitOf(linear, nameOf.get(linear.weight) as string));
+  const units = trained.map((linear) => unitOf(linear, nameOf));
   const normsAt = (values: NamedTensors): [string, Tensor][] => normEntries.map(([name]) => [name, values.get(name) as Tensor]);
+  const parameters = new Map([...trained.flatMap(({ name, quantizer }) => [...prefixed(name, quantizer.start)]), ...normEntries]);
   return {
     shell,
-    parameters: new Map([...trained.flatMap(({ name, quantizer }) => [...prefixed(name, quantizer.start)]), ...normEntries]),
+    parameters,
     roleOf: (name) => (!linearAt.has(name) ? 'norm' : name.endsWith('.latent') ? 'latent' : 'grid'),
     gradientScale: (name) => (name.endsWith('.latent') ? 1 : (linearAt.get(name)?.quantizer.gradientScale ?? 1)),
     async tensorsFor(values) {
+      requireAll(values, parameters);
       const computed = await Promise.all(units.map((unit) => unit.expressions(values)));
       return new Map([...computed.flatMap((tensors) => [...tensors]), ...normsAt(values)]);
     },
     lossOf: (loss) => reparameterized(backend, loss, units),
     async convert(values) {
+      requireAll(values, parameters);
       const converted = new Map<string, Linear>();
       for (const linear of trained) converted.set(linear.name, await convertedLinear(backend, linear, values));
       return withParameters(assemble(converted), new Map(normsAt(values)));
@@ -172,11 +182,20 @@ async function prepareTree<Tree extends { map(map: TensorMap): Tree }>(
   };
 }
 
+/** @throws TRAIN_PARAMETER when a parameter has no value, or one of another shape. */
+function requireAll(values: NamedTensors, parameters: NamedTensors): void {
+  for (const [name, { shape }] of parameters) {
+    const value = values.get(name);
+    if (value && sameShape(value.shape, shape)) continue;
+    const problem = value ? `has the shape ${formatShape(value.shape)} in place of ${formatShape(shape)}` : 'is missing';
+    throw new LowbitError('TRAIN_PARAMETER', `qat: the value of '${name}' ${problem}; pass one for each of the parameters`);
+  }
+}
+
 interface TrainedLinear {
   readonly name: string;
   readonly quantizer: FakeQuantizer;
-  /** Stands for the weight in the shell. */
-  readonly weight: Tensor;
+  readonly standIn: StandIn;
   readonly bias: Tensor | undefined;
   /** What wraps the layer, around another one. */
   replace(linear: Linear): Linear;
@@ -201,10 +220,9 @@ async function trainedLinear(
   });
   const { inFeatures, outFeatures } = part.linear;
   const { bias } = part.linear as DenseLinear | QuantizedLinear;
-  const weight = lazyTensor([outFeatures, inFeatures], 'float32', () => {
-    throw new LowbitError('QAT_SHELL', `${path}: the weight is one of a loss's parameters; use lossOf, or put tensorsFor in its place`);
-  });
-  return { name, quantizer, weight, bias, replace: part.replace };
+  const { frozen } = quantizer;
+  const standIn = frozen ? frozenStandIn(frozen, bias, path) : denseStandIn([outFeatures, inFeatures], bias, path);
+  return { name, quantizer, standIn, bias, replace: part.replace };
 }
 
 const prefixed = (name: string, tensors: NamedTensors): [string, Tensor][] => [...tensors].map(([role, t]) => [`${name}.${role}`, t]);
@@ -214,10 +232,13 @@ function quantizedAt({ name, quantizer }: TrainedLinear, values: NamedTensors): 
   return quantizer.quantized(new Map([...quantizer.start.keys()].map((role) => [role, values.get(`${name}.${role}`) as Tensor])));
 }
 
-function unitOf(linear: TrainedLinear, weightName: string): ParameterUnit {
+function unitOf(linear: TrainedLinear, nameOf: (t: Tensor) => string): ParameterUnit {
   return {
     parameters: [...linear.quantizer.start.keys()].map((role) => `${linear.name}.${role}`),
-    expressions: async (values) => new Map([[weightName, weightOf(await quantizedAt(linear, values))]]),
+    async expressions(values) {
+      const standIns = linear.standIn.expressions(await quantizedAt(linear, values));
+      return new Map(standIns.map(([t, value]) => [nameOf(t), value]));
+    },
   };
 }
 

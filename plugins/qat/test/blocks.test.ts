@@ -1,19 +1,6 @@
 // Training block by block: the contract, what it lowers, what it keeps, and what it leaves alone.
 import { createOnnxBackend } from '@lowbit/backend-onnxruntime';
-import {
-  type BlockContext,
-  batchesOf,
-  createRng,
-  type Linear,
-  type Model,
-  memoryStore,
-  type Recipe,
-  type RunEvent,
-  read,
-  readFloats,
-  tensor,
-  tensorsOf,
-} from '@lowbit/core';
+import { type Linear, type Model, memoryStore, type Recipe, type RunEvent, read, readFloats, tensorsOf } from '@lowbit/core';
 import { type QuantizeOptions, quantize } from '@lowbit/pipeline';
 import { activations } from '@lowbit/quad';
 import { linearKinds, QuantizedLinear } from '@lowbit/quant';
@@ -21,8 +8,7 @@ import { rtn } from '@lowbit/rtn';
 import { createToyModel, createToyTokens, describeMethod } from '@lowbit/testkit';
 import { lastHidden } from '@lowbit/train';
 import { afterAll, describe, expect, it } from 'vitest';
-import { blockWindows } from '../src/blocks/windows.js';
-import { type QatBlocksInput, type QatBlocksOptions, qatBlocks } from '../src/index.js';
+import { type QatBlocksInput, qatBlocks } from '../src/index.js';
 
 const backend = await createOnnxBackend({ threads: 1, spin: false });
 afterAll(() => backend.dispose());
@@ -111,7 +97,8 @@ describe('qat-blocks', () => {
 
   it('aims at the dense stream, or at what the dense block makes of the quantized one', async () => {
     const other = await run([qatBlocks({ ...quick, target: 'quantized-stream' })]);
-    expect(other.logs[0]).toEqual({ ...trained.logs[0], target: 'quantized-stream' });
+    const { tokensPerSecond: _, ...sameOfFirst } = trained.logs[0];
+    expect(other.logs[0]).toMatchObject({ ...sameOfFirst, target: 'quantized-stream' });
     expect(figure(other.logs[1], 'lossBefore')).toBeLessThan(figure(trained.logs[1], 'lossBefore'));
     expect(figure(other.logs[1], 'lossAfter')).toBeLessThan(figure(other.logs[1], 'lossBefore'));
   });
@@ -156,22 +143,6 @@ describe('qat-blocks', () => {
     for (const log of logs) expect(log['learningRate']).toBe(2e-3);
     const held = await run([qatBlocks({ ...quick, holdOut: 0.34 })]);
     for (const log of held.logs) expect(log).toMatchObject({ heldOutWindows: 2, steps: 8 });
-  });
-
-  it('holds the same windows out of every block', async () => {
-    const splits: string[] = [];
-    for (const path of ['model.layers.0', 'model.layers.1']) {
-      const step = qatBlocks({ ...quick, batchWindows: 1, holdOut: 0.4, shuffle: false });
-      // A window of one number, its index.
-      const windows = batchesOf(Array.from({ length: 10 }, (_, i) => tensor([i], [1, 1, 1])));
-      const context = { inputs: windows, denseTargets: async () => windows, options: step.options, rng: createRng(5).at(path) };
-      const { judged } = await blockWindows(context as unknown as BlockContext<QatBlocksOptions>);
-      const found: number[] = [];
-      for (let i = 0; i < judged.length; i++) found.push((await readFloats((await judged.at(i)).input))[0]);
-      splits.push(found.join());
-    }
-    expect(splits[0].split(',')).toHaveLength(4);
-    expect(splits[1]).toBe(splits[0]);
   });
 
   it('calls what it keeps by its name', async () => {

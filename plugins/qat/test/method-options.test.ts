@@ -78,6 +78,9 @@ describe('refuses', () => {
     [{ overrides: { '**.down_proj': { bits: 2, objective: 'ce' } } }, /overrides '\*\*\.down_proj': objective holds for all Linears/],
     [{ overrides: { '**.down_proj': { learningRate: 1e-6 } } }, /learningRate holds .*may change bits, groupSize, .*, latent$/],
     [{ overrides: { '**.down_proj': { preset: 'paretoq' } } }, /preset holds/],
+    [{ overrides: { '**.o_proj': { train: 'scales', latent: 'reference' } } }, /overrides '\*\*\.o_proj': latent: .*leave it out/],
+    [{ overrides: ['**'] }, /overrides must be an object, got a list/],
+    [{ overrides: { '**': 4 } }, /overrides '\*\*' must be an object, got a number/],
     [{ bits: 9 }, /bits/],
   ] as const)('options that contradict each other: %o', (options, message) => {
     expect(() => qat(options as QatInput)).toThrow(
@@ -95,6 +98,7 @@ it('takes rates that keep scales in bounds, and whatever belongs to one Linear',
     { quantizer: 'seq', bits: 3, clip: 'mse' },
     { overrides: { '**.down_proj': { bits: 2, groupSize: 8, zero: 'free', clip: 'mse', scaleDtype: 'float32' } } },
     { overrides: { '**.down_proj': { quantizer: 'lwc', train: 'all', latent: 'dequantized' } } },
+    { latent: 'reference', clip: 'mse', weightDecay: 0.1, overrides: { '**.down_proj': { train: 'scales' } } },
   ] as const) {
     expect(qat(options as unknown as QatInput).options).toMatchObject({ train: 'all' });
   }

@@ -69,6 +69,9 @@ it('trains scales, offsets and norms alone, codes as they are, from decoupleq', 
   expect(new Set(changed.map((name) => name.split('.').at(-1)))).toEqual(new Set(['scale', 'offset', 'weight']));
   expect(changed.filter((name) => name.endsWith('.weight')).every((name) => name.includes('norm'))).toBe(true);
   const grid = Object.keys(before).filter((name) => /\.(scale|offset)$/.test(name));
+  // The rates that were read.
+  expect(log).not.toHaveProperty('learningRate');
+  expect(log).toMatchObject({ scaleLearningRate: 1e-3 });
   expect(log.parameters).toEqual({ latent: 0, grid: grid.reduce((total, name) => total + before[name].length, 0), norm: 160 });
 });
 

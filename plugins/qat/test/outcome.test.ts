@@ -58,7 +58,7 @@ describe('what is kept', () => {
   ])('given %d, trained %d: what was given is kept: %s', (given, after, isKept) => {
     const judged: Judged = { given, start: 9, after };
     expect(keepsGiven(judged)).toBe(isKept);
-    expect(outcomeRecord(found(), judged, 5)).toEqual({
+    expect(outcomeRecord(found(), judged, { rates: { learningRate: 0.1 }, stepsPerRound: 5 })).toEqual({
       ...{ learningRate: 0.1, divergedRates: [], steps: 10, losses: [3, 2], lossGiven: given, lossBefore: 9 },
       ...{ lossAfter: isKept ? given : after, keptRound: isKept ? 'given' : 2 },
     });
@@ -68,7 +68,12 @@ describe('what is kept', () => {
 describe('warnings', () => {
   const warnings = (judged: Judged, result: RateSearchResult, keepBest = true): string[] => {
     const told: string[] = [];
-    warnAbout(result, judged, { options: { keepBest }, warn: (code, message) => told.push(`${code} ${message}`) }, 'block: ');
+    warnAbout(
+      result,
+      judged,
+      { rates: { learningRate: 0.1 }, options: { keepBest }, warn: (code, message) => told.push(`${code} ${message}`) },
+      'block: ',
+    );
     return told.map((text) => text.replace(/[;.] [Ll]ower.*|; set .*|; leave.*/, ''));
   };
 
@@ -188,6 +193,9 @@ describe('grids that stay', () => {
     expect(told({ bits: 2, groupSize: 16 })).toBeUndefined();
     expect(told({ zero: 'free', scaleDtype: 'float32' })).toMatch(/^zero free, scaleDtype float32: /);
     expect(told({})).toBeUndefined();
+    // Ranges that are recomputed at every step are as they are asked for.
+    expect(told({ clip: 'mse' })).toMatch(/^clip mse: /);
+    expect(told({ clip: 'mse', quantizer: 'minmax' })).toBeUndefined();
     expect(keptGrids(model.blocks, (path) => (path.includes('.mlp.') ? undefined : qat({ bits: 3 }).options), defaults)).toBeUndefined();
     expect(keptGrids(dense.blocks, () => qat({ bits: 3 }).options, defaults)).toBeUndefined();
   });

@@ -7,8 +7,7 @@ import { ActivationQuantizedLinear, LowRankLinear, QuantizedLinear, RotatedLinea
 import { rtn } from '@lowbit/rtn';
 import { distillationLoss, type NamedTensors, nextTokenLoss, type WindowBatch, windowLoss, withParameters } from '@lowbit/train';
 import { afterAll, describe, expect, it } from 'vitest';
-import { type QatInput, qat } from '../src/index.js';
-import type { QatOptions } from '../src/options.js';
+import { type QatInput, type QatOptions, qat } from '../src/index.js';
 import { type Prepared, prepareModel } from '../src/prepare.js';
 import { arithmetic, dense, elementsOf, weightsOf } from './setting.js';
 
@@ -232,4 +231,44 @@ it('gives the loss of the converted model, and says what has no elements', async
   const lossOf = (model: Model) => windowLoss({ backend, model, lossOf: nextTokenLoss });
   expect(await made.lossOf(lossOf(made.shell)).value(made.parameters, batch)).toBe(await lossOf(converted).value(new Map(), batch));
   await expect(backend.evaluate([mul(made.shell.forward(batch.tokens), 1)])).rejects.toMatchObject({ code: 'QAT_SHELL' });
+});
+
+it('trains norms of blocks with a targeted Linear, and the last one where all blocks have such', async () => {
+  const { options } = qat({ bits: 2, groupSize: 16 });
+  const normsOf = async (targets: RegExp): Promise<string[]> => {
+    const optionsFor = (path: string): QatOptions | undefined => (targets.test(path) ? (options as QatOptions) : undefined);
+    const made = await prepareModel(dense, { backend, optionsFor, trainNorms: true }, async (index) => dense.blocks[index]);
+    return [...made.parameters.keys()].filter((name) => made.roleOf(name) === 'norm').map((name) => name.replace(/\.weight$/, ''));
+  };
+  const first = ['model.layers.0.input_layernorm', 'model.layers.0.post_attention_layernorm'];
+  expect(await normsOf(/layers\.0\.mlp\.down_proj$/)).toEqual(first);
+  const second = first.map((name) => name.replace('0', '1'));
+  expect(await normsOf(/mlp\.down_proj$/)).toEqual([...first, ...second, 'model.norm']);
+});
+
+it.each(['learned', 'minmax', 'lwc'] as const)(
+  '%s has a grid for weights beyond all scales, and for what is no number',
+  async (quantizer) => {
+    const made = await prepared(dense, { bits: 2, groupSize: 16, quantizer });
+    for (const far of [1e5, 1e30, Number.POSITIVE_INFINITY, Number.NaN]) {
+      const isLatent = (name: string): boolean => name.endsWith('.latent');
+      const values = new Map([...made.parameters].map(([name, t]) => [name, isLatent(name) ? mul(t, far) : t]));
+      const leaves = await backend.evaluate([...values.values()]);
+      const given = new Map([...values.keys()].map((name, i) => [name, leaves[i]]));
+      await expect(backend.evaluate([...(await made.tensorsFor(given)).values()])).resolves.toHaveLength(14);
+    }
+  },
+);
+
+it('needs a value for each parameter, of its shape', async () => {
+  const made = await prepared(dense, { bits: 2, groupSize: 16 });
+  const [name] = made.parameters.keys();
+  const short = new Map([...made.parameters, [name, tensor(new Float32Array(3), [3])]]);
+  for (const use of [made.convert, made.tensorsFor]) {
+    await expect(use(new Map())).rejects.toMatchObject({
+      code: 'TRAIN_PARAMETER',
+      message: expect.stringContaining(`'${name}' is missing`),
+    });
+    await expect(use(short)).rejects.toMatchObject({ code: 'TRAIN_PARAMETER', message: expect.stringContaining('shape [3] in place of') });
+  }
 });

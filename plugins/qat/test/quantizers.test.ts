@@ -1,6 +1,6 @@
 // Invariants of the fake quantizers: idempotence, the grid, scale equivariance, many bits, and the grids that they begin with.
 import { createReferenceBackend } from '@lowbit/backend-reference';
-import { createRng, read, readFloats, roundToFloat16, type Tensor, tensor } from '@lowbit/core';
+import { createRng, grad, mul, read, readFloats, roundToFloat16, sum, type Tensor, tensor } from '@lowbit/core';
 import { AffineWeight, fitGrid, roundToGrid } from '@lowbit/quant';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
@@ -87,7 +87,17 @@ describe.each(Object.keys(kinds) as (keyof typeof kinds)[])('%s', (kind) => {
   });
 });
 
-it('scales with its weight: twice the weight and the grid, the same codes', async () => {
+/** Of some sum of the weight's elements, by role. */
+async function gradientsOf(quantizer: FakeQuantizer): Promise<ReadonlyMap<string, Float32Array>> {
+  const along = tensor(random(6), SHAPE);
+  const found = await backend.evaluate(
+    grad(sum(mul(weightOf(await quantizer.quantized(quantizer.start)), along)), [...quantizer.start.values()]),
+  );
+  const values = await Promise.all(found.map(readFloats));
+  return new Map([...quantizer.start.keys()].map((role, i) => [role, values[i]]));
+}
+
+it('scales with its weight: twice the weight and the grid, the same codes and gradients', async () => {
   for (const zero of ['symmetric', 'integer', 'free'] as const) {
     const chosen = { bits: 3, groupSize: 8, zero, clip: 'minmax', scaleDtype: 'float16' } as const;
     const { weight, latent } = await denseStart(random(5), SHAPE, chosen, 'weight');
@@ -97,10 +107,16 @@ it('scales with its weight: twice the weight and the grid, the same codes', asyn
         t.shape,
       );
     const twice = weight.with({ scale: await double(weight.scale), offset: weight.offset && (await double(weight.offset)) });
-    const single = await evaluated(await learnedQuantizer({ weight, latent }));
-    const doubled = await evaluated(await learnedQuantizer({ weight: twice, latent: await double(latent) }));
+    const [one, two] = [
+      await learnedQuantizer({ weight, latent }),
+      await learnedQuantizer({ weight: twice, latent: await double(latent) }),
+    ];
+    const [single, doubled] = [await evaluated(one), await evaluated(two)];
     expect(await read(doubled.stored.codes)).toEqual(await read(single.stored.codes));
     expect(doubled.weight).toEqual(single.weight.map((w) => 2 * w));
+    // Scales and zeros are trained in units of the scale that they begin with, a zero point in codes.
+    const [alone, both] = [await gradientsOf(one), await gradientsOf(two)];
+    for (const [role, values] of alone) expect(both.get(role), role).toEqual(role === 'latent' ? values : values.map((x) => 2 * x));
   }
 });
 

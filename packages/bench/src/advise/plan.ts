@@ -4,8 +4,8 @@ import { checkRecipe } from '@lowbit/pipeline';
 import type { AdvicePlan } from './strategy.js';
 
 /**
- * @throws ADVISE_CANDIDATE for a candidate that quantizes nothing or transforms the model, ADVISE_TUNER for a tuner that does not train or
- *   has targets of its own, and what reading and checking the recipes throws.
+ * @throws ADVISE_CANDIDATE for a candidate that quantizes nothing before it trains or transforms the model, ADVISE_TUNER for a tuner that
+ *   does not train or has targets of its own, and what reading and checking the recipes throws.
  */
 export async function checkAdvice(
   { candidates, tuner }: AdvicePlan,
@@ -25,7 +25,11 @@ export async function checkAdvice(
   for (const { name, steps } of candidates) {
     const recipe = await buildRecipe(steps);
     if (!recipe.some(({ method }) => method.quantizeLinear)) {
-      throw new LowbitError('ADVISE_CANDIDATE', `${name}: quantizes nothing; name a method that does, such as rtn, gptq or decoupleq`);
+      const trains = recipe.some(({ method }) => method.refineBlock || method.finetune);
+      const fault = trains
+        ? 'trains, which is tried after quantizing; give it as --qat, and here a method'
+        : 'quantizes nothing; name a method that does,';
+      throw new LowbitError('ADVISE_CANDIDATE', `${name}: ${fault} such as rtn, gptq or decoupleq`);
     }
     if (recipe.some(({ method }) => method.transform)) {
       const reason = 'transforms the model, and a part of it put into the dense model would not fit';

@@ -1,5 +1,6 @@
 // The staged strategy: quantize by several methods, and where none is good enough, train what hurts most, then more of it.
 import { LowbitError, type StepReference } from '@lowbit/core';
+import { compileGlob } from '@lowbit/pipeline';
 import { describeError, rethrowAbort } from '../failure.js';
 import type { Threshold } from './threshold.js';
 
@@ -31,6 +32,8 @@ export interface ModelPart {
   readonly path: string;
   /** Globs for the quantized Linears in it, and for no other: a tuner would quantize a dense one. */
   readonly targets: readonly string[];
+  /** Paths of these. */
+  readonly linears: readonly string[];
 }
 
 /** What quantizing a part of the model, and nothing else, does to the answers. */
@@ -233,15 +236,29 @@ export function farthest({ value, confirmed }: MeasuredTrial): number {
   return Math.max(value, confirmed?.value ?? value);
 }
 
-/** A candidate with the tuner on its first parts: always by name, since a Linear that is no part is to stay dense. */
+/**
+ * A candidate with the tuner on its first parts: always by name, since a Linear that is no part is to stay dense. Overrides that match none of
+ * these parts are left out, since a step refuses them.
+ */
 function trainedOn(start: Candidate, tuner: AdviceRecipe, parts: readonly ModelPart[], count: number): Candidate {
-  const targets = parts.slice(0, count).flatMap((part) => part.targets);
+  const chosen = parts.slice(0, count);
+  const targets = chosen.flatMap((part) => part.targets);
+  const linears = chosen.flatMap((part) => part.linears);
+  const trainedBy = ({ options: { overrides, ...options } = {}, ...step }: StepReference): StepReference => ({
+    ...step,
+    options: { ...options, ...(overrides !== undefined && { overrides: matching(overrides as object, linears) }), targets },
+  });
   const what = count === parts.length ? `all ${count}` : `the worst ${count} of ${parts.length}`;
   return {
     name: `${start.name} + ${tuner.name} on ${what}`,
     bits: start.bits,
-    steps: [...start.steps, ...tuner.steps.map((step) => ({ ...step, options: { ...step.options, targets } }))],
+    steps: [...start.steps, ...tuner.steps.map(trainedBy)],
   };
+}
+
+/** The overrides whose globs match one of the Linears. */
+function matching(overrides: object, linears: readonly string[]): object {
+  return Object.fromEntries(Object.entries(overrides).filter(([glob]) => linears.some(compileGlob(glob))));
 }
 
 /** The first of the least. */

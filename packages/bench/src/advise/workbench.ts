@@ -120,7 +120,8 @@ export async function openWorkbench(options: WorkbenchOptions): Promise<Workbenc
       for (const [i, part] of parts.entries()) {
         stage('quantizing one part', part.path)(i, parts.length);
         const scores = await some.evaluate(withPart(dense, quantized, part), { backend, reference: dense, signal });
-        found.push({ path: part.path, targets: part.targets, kl: valueOf({ metric: 'kl', value: 0 }, scores).value });
+        const { path, targets, linears } = part;
+        found.push({ path, targets, linears, kl: valueOf({ metric: 'kl', value: 0 }, scores).value });
       }
       return found;
     },
@@ -152,16 +153,15 @@ interface PlacedPart extends ModelPart {
   readonly linear?: string;
 }
 
-function partsOf(quantized: Model, kind: PartKind): PlacedPart[] {
+/** Parts with a quantized Linear, in the order of computation. */
+export function partsOf(quantized: Model, kind: PartKind): PlacedPart[] {
   return quantized.blocks.flatMap((block, index) => {
     const names = Object.keys(block.linears).filter((name) => isQuantized(block, name));
-    const linears = names.map((name): PlacedPart => {
-      const path = `${block.path}.${name}`;
-      return { path, targets: [path], block: index, linear: name };
-    });
-    if (kind === 'linear' || names.length === 0) return linears;
+    const linears = names.map((name) => `${block.path}.${name}`);
+    if (kind === 'linear') return linears.map((path, i) => ({ path, targets: [path], linears: [path], block: index, linear: names[i] }));
+    if (names.length === 0) return [];
     const isWhole = names.length === Object.keys(block.linears).length;
-    return [{ path: block.path, targets: isWhole ? [`${block.path}.**`] : linears.map(({ path }) => path), block: index }];
+    return [{ path: block.path, targets: isWhole ? [`${block.path}.**`] : linears, linears, block: index }];
   });
 }
 

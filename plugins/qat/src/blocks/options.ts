@@ -1,6 +1,6 @@
 // Options of training block by block.
 import { z } from 'zod';
-import { conflicts, courseShape, filled, weightShape } from '../options.js';
+import { conflicts, courseShape, filled, qatOptions, weightShape } from '../options.js';
 import { type Defaults, presets } from '../presets.js';
 
 type BlockDefaults = Omit<Defaults, 'objective'>;
@@ -40,6 +40,7 @@ const written = z.strictObject({
       "What the output of a block is to be: that of the model in which no block is quantized (EfficientQAT), or what the dense block makes of the quantized blocks' output (decoupleQ)",
     ),
   ...courseShape,
+  windowsAtOnce: qatOptions.in.shape.windowsAtOnce,
 });
 
 /** As they are written in a recipe. */

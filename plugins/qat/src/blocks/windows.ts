@@ -1,10 +1,19 @@
 // What a block is trained on: its inputs, and what it is to make of them.
-import { type Batches, type BlockContext, batchesOf, createRng, type Tensor, tensor } from '@lowbit/core';
-import { filledBatch, gatherWindows, type Indexed, splitWindows, windowCount } from '@lowbit/train';
+import { type Batches, type BlockContext, batchesOf, createRng, read, type Tensor, tensor } from '@lowbit/core';
+import {
+  gatherWindows,
+  type Indexed,
+  splitWindows,
+  trainingBatches,
+  type WindowBatch,
+  type Windows,
+  windowBatches,
+  windowCount,
+} from '@lowbit/train';
 import type { QatBlocksOptions } from './options.js';
 
-/** Windows to compute on at once. All batches of a step have one shape, so that blocks share programs. */
-export interface BlockBatch {
+/** Windows that are computed together. */
+export interface BlockPart {
   /** [windows, tokens, width] */
   readonly input: Tensor;
   /** [windows, tokens, width] */
@@ -13,9 +22,15 @@ export interface BlockBatch {
   readonly weights: Tensor;
 }
 
+/**
+ * The windows of a step in parts, one of which is in memory at a time: their losses add up to that of the batch. All batches are divided
+ * alike, so that blocks share programs.
+ */
+export type BlockBatch = Indexed<BlockPart>;
+
 export interface BlockWindows {
   readonly batches: Indexed<BlockBatch>;
-  /** Held-out windows, or those that are trained on where none are. */
+  /** Held-out windows, or those that are trained on where none are; no more than a training of the whole model is judged on. */
   readonly judged: Indexed<BlockBatch>;
   readonly count: number;
   readonly heldOut: number;
@@ -35,16 +50,21 @@ export async function blockWindows(context: Context): Promise<BlockWindows> {
   const { inputs, options, rng } = context;
   const count = await windowCount(inputs);
   const targets = await targetsOf(context);
-  const { trained, heldOut } = splitWindows(count, options.holdOut, createRng(SPLIT_SEED).at('held-out'));
-  const size = Math.min(options.batchWindows, trained.length);
+  // Windows of one number, their index: they are drawn as those of a whole model are.
+  const indices: Windows = { tokens: Int32Array.from({ length: count }, (_, i) => i), count, length: 1 };
+  const shared = createRng(SPLIT_SEED);
+  const { batches, judged, heldOut } = trainingBatches(indices, options, shared);
+  // The order is another one for each block.
+  const { trained } = splitWindows(count, options.holdOut, shared.at('held-out'));
   const order = options.shuffle ? Array.from(rng.at('windows').permutation(trained.length), (i) => trained[i]) : trained;
+  const gathered = (drawn: Indexed<WindowBatch>): Indexed<BlockBatch> => batchesIn(inputs, targets, drawn, options.windowsAtOnce);
   const [, tokens] = (await inputs.at(0)).shape;
   return {
-    batches: batchesIn(inputs, targets, order, size),
-    judged: batchesIn(inputs, targets, heldOut.length > 0 ? heldOut : trained, size),
+    batches: gathered(windowBatches(indices, order, batches.size)),
+    judged: gathered(judged),
     count,
-    heldOut: heldOut.length,
-    tokensPerStep: size * tokens,
+    heldOut,
+    tokensPerStep: batches.size * tokens,
   };
 }
 
@@ -57,12 +77,27 @@ async function targetsOf({ backend, inputs, options, denseTargets, reference }: 
   return batchesOf(outputs);
 }
 
-function batchesIn(inputs: Batches, targets: Batches, indices: readonly number[], size: number): Indexed<BlockBatch> {
+/** @param drawn batches of indices of windows. */
+function batchesIn(inputs: Batches, targets: Batches, drawn: Indexed<WindowBatch>, atOnce: number): Indexed<BlockBatch> {
   return {
-    length: Math.ceil(indices.length / size),
+    length: drawn.length,
     async at(batch) {
-      const { rows, weights } = filledBatch(indices, size, batch);
-      return { input: await gatherWindows(inputs, rows), target: await gatherWindows(targets, rows), weights: tensor(weights) };
+      const { tokens, weights } = await drawn.at(batch);
+      const rows = Array.from(await read(tokens));
+      const weighed = weights.findLastIndex((weight) => weight !== 0) + 1;
+      return {
+        // Those after it would fill up the batch, and have neither a loss nor gradients.
+        length: Math.ceil(weighed / atOnce),
+        async at(part) {
+          const [start, end] = [part * atOnce, (part + 1) * atOnce];
+          const own = rows.slice(start, end);
+          return {
+            input: await gatherWindows(inputs, own),
+            target: await gatherWindows(targets, own),
+            weights: tensor(weights.slice(start, end)),
+          };
+        },
+      };
     },
   };
 }

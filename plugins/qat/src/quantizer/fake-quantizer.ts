@@ -45,6 +45,8 @@ export interface FakeQuantizer {
   quantized(values: NamedTensors): FakeQuantized | Promise<FakeQuantized>;
   /** Factor of the gradients of what is trained besides the latent, in LSQ. */
   readonly gradientScale: number;
+  /** The weight that was given, where its codes stay and scale and free offset alone are trained. */
+  readonly frozen?: AffineWeight;
 }
 
 /** A tensor of a role. */

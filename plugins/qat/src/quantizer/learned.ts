@@ -35,6 +35,7 @@ export async function frozenCodes(weight: AffineWeight): Promise<FakeQuantizer> 
     start: grid.start,
     gradientScale: gradientScale(weight),
     quantized: (values) => ({ ...grid.at(values), codes: weight.codes }),
+    frozen: weight,
   };
 }
 

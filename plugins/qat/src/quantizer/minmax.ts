@@ -1,6 +1,6 @@
 // Ranges that are recomputed from the weight at every step; gradients pass straight through (the paper's quantizer, arXiv 2410.14570).
 import { readFloats, type Shape, type Tensor, tensor } from '@lowbit/core';
-import type { Grid } from '@lowbit/quant';
+import type { Grid, ScaleDtype } from '@lowbit/quant';
 import { codesOf, type FakeQuantizer, offsetOf, valueOf, type Zero } from './fake-quantizer.js';
 import { type GridFormat, nearestGrid } from './start.js';
 
@@ -24,10 +24,15 @@ export function minmaxQuantizer(start: Tensor, format: GridFormat): FakeQuantize
   };
 }
 
+/** Magnitudes whose ranges have scales that can be stored, at one bit too. */
+const WIDEST: Readonly<Record<ScaleDtype, number>> = { float16: 2 ** 14, float32: 2 ** 126 };
+
+/** Weights that training has driven beyond all ranges are cut to the widest: the loss is to say so, not this. */
 function gridOf(values: Float32Array, shape: Shape, format: GridFormat): Grid {
-  // Weights that have left the finite numbers have no range; the loss is to say so, not this.
-  const finite = values.every(Number.isFinite) ? values : new Float32Array(values.length);
-  return nearestGrid(finite, shape, format).stored;
+  const widest = WIDEST[format.scaleDtype];
+  const hasRange = values.every((w) => Math.abs(w) <= widest);
+  const within = hasRange ? values : values.map((w) => (Number.isNaN(w) ? 0 : Math.max(-widest, Math.min(widest, w))));
+  return nearestGrid(within, shape, format).stored;
 }
 
 function zeroOf({ zeroKind, zeroPoint, offset }: Grid, perGroup: Shape): Zero {
