@@ -12,7 +12,7 @@ interface Part {
 const results = 'runs/check';
 const testResults = `${results}/vitest.json`;
 
-/** One after the other; parts of one line use a core each, and run side by side. */
+/** One after the other; parts of one line use one core each, and run side by side. */
 const parts: readonly (readonly Part[])[] = [
   [{ name: 'format and lint', command: ['biome', 'ci', '.'] }],
   // One compiler for all packages; the build, a compiler for each, then finds its work done.
@@ -23,10 +23,8 @@ const parts: readonly (readonly Part[])[] = [
     { name: 'unused files, exports, dependencies', command: ['knip'] },
   ],
   [{ name: 'tests', command: ['vitest', 'run', '--reporter=default', '--reporter=json', `--outputFile.json=${testResults}`] }],
-  [
-    { name: 'examples', command: ['tsx', 'scripts/run-examples.ts'] },
-    { name: 'packed packages', command: ['tsx', 'scripts/check-packages.ts'] },
-  ],
+  [{ name: 'examples', command: ['tsx', 'scripts/run-examples.ts'] }],
+  [{ name: 'packed packages', command: ['tsx', 'scripts/check-packages.ts'] }],
 ];
 
 interface Outcome {
