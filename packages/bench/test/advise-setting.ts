@@ -5,7 +5,7 @@ import type { Threshold } from '../src/advise/threshold.js';
 
 export const kl = (value: number): Threshold => ({ metric: 'kl', value });
 
-export function candidate(method: string, bits: number): Candidate {
+function candidate(method: string, bits: number): Candidate {
   return { name: `${method}-${bits}`, bits, steps: [{ method, options: { bits } }] };
 }
 
